@@ -7,6 +7,7 @@
 //! | host ends without claim and file | links of our group with the routers of the local data plane | in the node's own namespace, where another installation may have its own |
 //! | attachments made under an earlier `etcd.prefix` | the same, below that prefix | the same |
 //! | tombstones | as every call does, but all of them | not before their time |
+//! | temporary files of local tombstones | a killed call left them | younger than the deadline |
 //!
 //! What is there is read before it is compared with the list, and links before claims: a claim comes before its link and
 //! goes after it, so that a link without a claim is orphaned. Claims are those of every name under which this machine is
@@ -147,7 +148,15 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
             let ends = doomed.drain(..).map(|doomed| Box::pin(self.finish(doomed, limits)));
             problems.extend(join_all(ends).await.into_iter().flatten());
         }
+        if let Err(error) = self.local_tombstones.remove_leftovers(self.youngest()) {
+            problems.push(problem(&CallError::file("remove what killed calls left of local tombstones")(error)));
+        }
         stale.len()
+    }
+
+    /// When the youngest attachment that may be collected was made, seconds since 1970.
+    fn youngest(&self) -> u64 {
+        (self.clock)().saturating_sub(self.config.timeout.as_secs())
     }
 
     /// Links first, then claims: see the module.
@@ -192,7 +201,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
 
     /// What the runtime does not know and is old enough to be known.
     fn stale(&self, call: &GcCall, inventory: &Inventory) -> Vec<Attachment> {
-        let youngest = (self.clock)().saturating_sub(self.config.timeout.as_secs());
+        let youngest = self.youngest();
         let ends: BTreeSet<_> = inventory.links.iter().map(|(_, name)| name).collect();
         let known: BTreeSet<_> = inventory.claims.keys().chain(inventory.files.keys()).collect();
         known

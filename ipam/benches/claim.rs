@@ -1,92 +1,58 @@
-//! Claims per second, in memory and through a real etcd, at 0, 50, 95 and 100 % of a /24 and a /16. Beside each, how many
-//! transactions and how many round trips one claim takes. At 100 % a claim is the proof that nothing is free.
+//! Claims per second, in memory and through a real etcd, at 0, 50, 95 and 100 % of a /24 and a /16. With each, the
+//! number of transactions and round trips of one claim. At 100 % a claim finds that no address is free.
 //!
-//! `cargo bench -p atoll-ipam` runs it; it needs etcd, and nothing else that is busy.
+//! `cargo bench -p atoll-ipam` runs it; it needs etcd and an idle machine.
 
-use atoll_testkit::store::MemoryStore;
 use std::cell::Cell;
 use std::net::Ipv4Addr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use atoll_ipam::{Claimed, IpamError, claim};
-use atoll_records::{
-    AddressRecord, AddressState, ClaimRecord, Key, Lease, Phase, Query, Revision, SCHEMA, Snapshot, Unknown, encode,
-};
-use atoll_store::{Choice, Chosen, Store, StoreChange, StoreError, Txn};
+use atoll_records::{AddressRecord, AddressState, ClaimRecord, Key, Phase, SCHEMA, Unknown, encode};
+use atoll_store::{Store, StoreChange, Txn};
 use atoll_testkit::fixture::{Fixture, attachment, subnet, tenant_name};
+use atoll_testkit::store::{InterceptedStore, Interception, MemoryStore, StoreCall};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use tokio::runtime::{Builder, Runtime};
 
 /// How many keys one transaction of etcd may write.
 const BATCH: usize = 100;
 
-/// A store whose calls are counted.
-struct Counted<S> {
-    inner: S,
+/// The calls of a store so far.
+#[derive(Default)]
+struct Counts {
     transactions: Cell<u64>,
     round_trips: Cell<u64>,
 }
 
-impl<S> Counted<S> {
-    fn new(inner: S) -> Self {
-        Self { inner, transactions: Cell::new(0), round_trips: Cell::new(0) }
-    }
-
-    fn count(&self, is_transaction: bool) {
-        self.round_trips.set(self.round_trips.get() + 1);
-        self.transactions.set(self.transactions.get() + u64::from(is_transaction));
-    }
+/// A store whose reads and transactions are counted.
+fn counted<S: Store>(inner: S, counts: Rc<Counts>) -> impl Store {
+    InterceptedStore::new(inner, async move |call: StoreCall<'_>| {
+        let is_transaction = matches!(call, StoreCall::Commit(_));
+        if is_transaction || matches!(call, StoreCall::Read(_)) {
+            counts.round_trips.set(counts.round_trips.get() + 1);
+            counts.transactions.set(counts.transactions.get() + u64::from(is_transaction));
+        }
+        Interception::None
+    })
 }
 
-impl<S: Store> Store for Counted<S> {
-    type Watch = S::Watch;
-
-    async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
-        self.count(false);
-        self.inner.read(queries).await
-    }
-
-    async fn commit_first(&self, choice: Choice) -> Result<Chosen, StoreError> {
-        self.count(true);
-        self.inner.commit_first(choice).await
-    }
-
-    async fn watch(&self, prefix: Key, after: Revision) -> Result<Self::Watch, StoreError> {
-        self.inner.watch(prefix, after).await
-    }
-
-    async fn lease(&self, ttl: Duration) -> Result<Lease, StoreError> {
-        self.inner.lease(ttl).await
-    }
-
-    async fn lease_as(&self, lease: Lease, ttl: Duration) -> Result<(), StoreError> {
-        self.inner.lease_as(lease, ttl).await
-    }
-
-    async fn keep_alive(&self, lease: Lease) -> Result<bool, StoreError> {
-        self.inner.keep_alive(lease).await
-    }
-
-    async fn revoke(&self, lease: Lease) -> Result<(), StoreError> {
-        self.inner.revoke(lease).await
-    }
-}
-
-/// How many pods a subnet has room for.
+/// How many pods a subnet can hold.
 fn pods(cidr: &str) -> usize {
     let network: ipnetwork::Ipv4Network = cidr.parse().expect("a network");
     usize::try_from(network.size()).expect("small") - 3
 }
 
-/// A tenant with so many addresses in use, with the records that pods of another node would have left.
+/// A tenant with so many addresses in use, with the records of pods of another node.
 async fn filled(store: &impl Store, cidr: &str, taken: usize) -> Fixture {
     let fixture = Fixture::new(store, vec![subnet(0, cidr, Phase::Active)]).await;
     let network: ipnetwork::Ipv4Network = cidr.parse().expect("a network");
-    let other = attachment("somebody-elses-0123456789abcdef0123456789abcdef");
+    let other = attachment("another-0123456789abcdef0123456789abcdef");
     let state = AddressState::Claimed { claim: atoll_model::ids::ClaimId::random(), attachment: other };
     let value = encode(&AddressRecord { v: SCHEMA, state, unknown: Unknown::new() });
     let mut addresses: Vec<Ipv4Addr> = network.iter().skip(2).take(pods(cidr)).collect();
-    // Any of them, and always the same.
+    // Spread over the subnet, and the same in each run.
     addresses.sort_by_key(|address| u64::from(u32::from(*address)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     addresses.truncate(taken);
     let put = |address| StoreChange::Put {
@@ -101,7 +67,7 @@ async fn filled(store: &impl Store, cidr: &str, taken: usize) -> Fixture {
     fixture
 }
 
-/// How long so many claims take, each undone again without being measured.
+/// Measures claims; each is undone again outside of the measurement.
 async fn claims(store: &impl Store, fixture: &Fixture, serial: &Cell<u64>, iterations: u64) -> Duration {
     let mut taken = Duration::ZERO;
     for _ in 0..iterations {
@@ -134,28 +100,29 @@ fn bench<S: Store>(criterion: &mut Criterion, runtime: &Runtime, name: &str, new
             // Made when it is needed: a filter on the command line may leave it out.
             let mut prepared = None;
             group.bench_function(BenchmarkId::new(format!("of a {length}"), format!("{percent} %")), |bencher| {
-                let (store, fixture) = prepared.get_or_insert_with(|| {
-                    let store = Counted::new(new());
+                let (store, fixture, _) = prepared.get_or_insert_with(|| {
+                    let counts = Rc::new(Counts::default());
+                    let store = counted(new(), Rc::clone(&counts));
                     let fixture = runtime.block_on(filled(&store, cidr, pods(cidr) * percent / 100));
-                    store.transactions.set(0);
-                    store.round_trips.set(0);
-                    (store, fixture)
+                    counts.transactions.set(0);
+                    counts.round_trips.set(0);
+                    (store, fixture, counts)
                 });
                 bencher.iter_custom(|count| runtime.block_on(claims(store, fixture, &serial, count)));
             });
-            if let Some((store, _)) = prepared {
+            if let Some((.., counts)) = prepared {
                 // Each claim that was given was undone by one more transaction.
                 let undone = if percent == 100 { 0 } else { serial.get() };
                 let mean = |count: &Cell<u64>| shown((count.get() - undone) * 1000 / serial.get().max(1));
-                let (transactions, round_trips) = (mean(&store.transactions), mean(&store.round_trips));
-                say(&format!("        per claim: {transactions} transactions, {round_trips} round trips"));
+                let (transactions, round_trips) = (mean(&counts.transactions), mean(&counts.round_trips));
+                print(&format!("        per claim: {transactions} transactions, {round_trips} round trips"));
             }
         }
     }
     group.finish();
 }
 
-/// What the promises speak of: medians of claims that take turns, so that what else the machine does disturbs all alike.
+/// The numbers with a bound: medians of claims that alternate, so that other load of the machine affects all of them alike.
 fn in_turn(runtime: &Runtime) {
     const ROUNDS: u64 = 400;
     const CIDR: &str = "10.128.0.0/16";
@@ -181,7 +148,7 @@ fn in_turn(runtime: &Runtime) {
     for (.., taken, _, times) in &sites {
         let median = median(times);
         let ratio = shown(u64::try_from(median.as_nanos() * 1000 / empty.as_nanos().max(1)).unwrap_or(u64::MAX));
-        say(&format!("{taken} in use of a /16, through etcd, in turn: median {median:?}, {ratio} of empty"));
+        print(&format!("{taken} in use of a /16, through etcd, in turn: median {median:?}, {ratio} of empty"));
     }
 }
 
@@ -190,7 +157,7 @@ fn shown(thousandths: u64) -> String {
 }
 
 #[expect(clippy::print_stdout, reason = "beside the times that criterion prints")]
-fn say(line: &str) {
+fn print(line: &str) {
     println!("{line}");
 }
 

@@ -10,6 +10,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use atoll_model::attachment::Attachment;
@@ -117,6 +118,28 @@ impl LocalTombstones {
         }
         Ok(found)
     }
+
+    /// Removes the temporary files that killed calls left, if they were last written before `before`, seconds since 1970.
+    ///
+    /// No lock is needed: if the writer of a removed file still lives, its [`LocalTombstones::put`] fails and changes nothing.
+    ///
+    /// # Errors
+    /// The directory cannot be listed, or a file cannot be removed.
+    pub fn remove_leftovers(&self, before: u64) -> io::Result<()> {
+        let is_ours = |name: &str| atomic::target_of(name).is_some_and(|target| target.ends_with(&self.ending));
+        let names = read::names(&self.directory, is_ours).map_err(named(&self.directory))?;
+        for path in names.into_iter().map(|name| self.directory.join(name)) {
+            let is_old = |metadata: fs::Metadata| u64::try_from(metadata.mtime()).is_ok_and(|written| written < before);
+            match fs::symlink_metadata(&path)
+                .map(is_old)
+                .and_then(|old| if old { fs::remove_file(&path) } else { Ok(()) })
+            {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(named(&path)(error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 /// All local tombstones of this node, of every installation, with their files. None: the file cannot be read.
@@ -183,6 +206,30 @@ mod tests {
             deletion_sent: false,
             unknown: Unknown::new(),
         }
+    }
+
+    #[test]
+    fn only_old_temporary_files_of_this_installation_are_leftovers() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let local_tombstones = LocalTombstones::new(directory.path(), "/atoll/a");
+        local_tombstones.remove_leftovers(100).expect("no directory, no leftovers");
+        let first = tombstone(Tombstone::Delete, None, 9);
+        local_tombstones.put(&first).expect("works");
+        let path = local_tombstones.path(&first.attachment);
+        let other = LocalTombstones::new(directory.path(), "/atoll/b").path(&first.attachment);
+        let files = [
+            (atomic::temporary(&path), 99),
+            (atomic::temporary(&path), 100),
+            (atomic::temporary(&other), 99),
+            (path, 99),
+        ];
+        for (path, written) in &files {
+            let file = File::options().create(true).append(true).open(path).expect("opened");
+            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(*written)).expect("set");
+        }
+        local_tombstones.remove_leftovers(100).expect("works");
+        assert_eq!(files.map(|(path, _)| path.exists()), [false, true, true, true]);
+        assert_eq!(local_tombstones.get(&first.attachment), Some(first), "the tombstone is unchanged");
     }
 
     #[test]

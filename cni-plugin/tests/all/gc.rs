@@ -10,8 +10,9 @@ use atoll_cni_plugin::gc::GcCall;
 use atoll_cni_plugin::kernel::{Kernel, Netns, Veth};
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::error::Classify;
-
 use atoll_model::ids::{ClaimId, NetworkName};
+use atoll_node::files::atomic;
+use atoll_node::tombstones::LocalTombstones;
 use atoll_records::{ClaimRecord, Key, encode};
 use atoll_store::{Store, StoreChange, Txn};
 
@@ -167,6 +168,28 @@ async fn every_tombstone_is_settled() {
     lab.controller_mood.set(Mood::Fine);
     collect(&lab, &gc(&[])).await.expect("works");
     lab.assert_empty("after all");
+}
+
+/// A call that is killed while it writes a local tombstone leaves a temporary file, of the present prefix or an earlier one.
+#[tokio::test(start_paused = true)]
+async fn temporary_files_of_killed_calls_are_removed() {
+    let lab = Lab::warm().await;
+    let attachment = lab.call().attachment;
+    let directory = lab.config().state_dir.join("tombstones");
+    std::fs::create_dir_all(&directory).expect("made");
+    let files = ["/atoll/default", "/atoll/other"].map(|prefix| {
+        let path = LocalTombstones::new(&lab.config().state_dir, prefix).path(&attachment);
+        let temporary = atomic::temporary(&path);
+        std::fs::write(&temporary, "{").expect("written");
+        temporary
+    });
+    collect(&lab, &gc(&[])).await.expect("works");
+    assert!(files.iter().all(|file| file.exists()), "a call may be writing them");
+    lab.pass(120).await;
+    lab.add().await.expect("works");
+    lab.move_to("/atoll/other");
+    lab.collect_nothing().await;
+    assert!(files.iter().all(|file| !file.exists()), "{files:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use super::index::drop_owned;
 use super::{ControllerState, ObjectTable, jump_target};
 
 impl ControllerState {
-    /// A router goes with its ports and routes. Chains stay. False when there is none.
+    /// Removes a router with its ports and routes. Chains stay. False when there is none.
     pub(crate) fn remove_router(&mut self, id: Uuid) -> bool {
         let Some(router) = self.tables.routers.remove(&id) else { return false };
         self.index.drop_router(id, &router);
@@ -21,7 +21,7 @@ impl ControllerState {
         true
     }
 
-    /// A bridge goes with its ports and tables. Chains stay. False when there is none.
+    /// Removes a bridge with its ports and tables. Chains stay. False when there is none.
     pub(crate) fn remove_bridge(&mut self, id: Uuid) -> bool {
         let Some(bridge) = self.tables.bridges.remove(&id) else { return false };
         self.index.drop_bridge(id, &bridge);
@@ -36,7 +36,7 @@ impl ControllerState {
         }
     }
 
-    /// A port goes with its binding, its side of the link, its memberships and the routes that leave by it.
+    /// Removes a port with its binding, its side of the link, its memberships and the routes through it.
     pub(crate) fn remove_port(&mut self, id: Uuid) -> bool {
         if !self.tables.ports.contains_key(&id) {
             return false;
@@ -60,7 +60,7 @@ impl ControllerState {
         true
     }
 
-    /// A route goes alone.
+    /// Removes a route.
     pub(crate) fn remove_route(&mut self, id: Uuid) -> bool {
         let Some(route) = self.tables.routes.remove(&id) else { return false };
         self.index.routes_of_router.remove(&route.router, id);
@@ -71,8 +71,8 @@ impl ControllerState {
         true
     }
 
-    /// A chain goes with its rules and with the rules elsewhere that jump to it; it is cleared from every filter, so
-    /// its users are unfiltered from now on.
+    /// Removes a chain with its rules and with the rules elsewhere that jump to it, and clears it from every filter: its
+    /// users are unfiltered from now on.
     pub(crate) fn remove_chain(&mut self, id: Uuid) -> bool {
         let Some(chain) = self.tables.chains.remove(&id) else { return false };
         drop_owned(&mut self.index.chains_of_tenant, chain.tenant.as_ref(), id);
@@ -92,7 +92,7 @@ impl ControllerState {
         true
     }
 
-    /// Takes `chain` out of every filter of one router, bridge or port.
+    /// Clears `chain` from every filter of one router, bridge or port.
     fn clear_filter(&mut self, user: Uuid, chain: Uuid) {
         let clear = |filter: &mut Option<Uuid>| {
             if *filter == Some(chain) {
@@ -118,7 +118,7 @@ impl ControllerState {
         }
     }
 
-    /// A rule goes alone; the others of its chain close up.
+    /// Removes a rule; the later ones of its chain move up.
     pub(crate) fn remove_rule(&mut self, id: Uuid) -> bool {
         let Some(rule) = self.tables.rules.remove(&id) else { return false };
         drop_owned(&mut self.index.jumps_to_chain, jump_target(&rule).as_ref(), id);
@@ -130,7 +130,7 @@ impl ControllerState {
         true
     }
 
-    /// A port group goes; its members stay.
+    /// Removes a port group; its members stay.
     pub(crate) fn remove_port_group(&mut self, id: Uuid) -> bool {
         let there = self.drop_port_group(id);
         self.touch(ObjectTable::PortGroups, id);
@@ -146,14 +146,14 @@ impl ControllerState {
         true
     }
 
-    /// An address group goes alone.
+    /// Removes an address group.
     pub(crate) fn remove_address_group(&mut self, id: Uuid) -> bool {
         let there = self.tables.address_groups.remove(&id).is_some();
         self.touch(ObjectTable::AddressGroups, id);
         there
     }
 
-    /// A host goes with its memberships; the caller has seen that nothing is bound to it.
+    /// Removes a host with its memberships; the caller has checked that no port is bound to it.
     pub(crate) fn remove_host(&mut self, id: Uuid) -> bool {
         for zone in self.index.zones_of_host.list(&id) {
             self.index.zones_of_host.remove(&id, zone);
@@ -166,7 +166,7 @@ impl ControllerState {
         self.tables.hosts.remove(&id).is_some()
     }
 
-    /// A tunnel zone goes with its memberships.
+    /// Removes a tunnel zone with its memberships.
     pub(crate) fn remove_tunnel_zone(&mut self, id: Uuid) -> bool {
         self.touch(ObjectTable::TunnelZones, id);
         self.drop_tunnel_zone(id)
@@ -196,7 +196,7 @@ mod tests {
         Uuid::from_u128(number)
     }
 
-    /// One of everything, each tied to the others: chains 1 and 2, router 3, bridge 4, ports 5 and 6, route 7,
+    /// One object of each class, with references between them: chains 1 and 2, router 3, bridge 4, ports 5 and 6, route 7,
     /// rules 8 and 9, group 10, host 11, zone 12.
     fn knot() -> ControllerState {
         let mut state = ControllerState::default();
@@ -243,7 +243,7 @@ mod tests {
         state
     }
 
-    /// Removing everything leaves no trace in any index, whatever the order.
+    /// Removing all objects in any order leaves no entry in an index.
     #[test]
     fn no_order_of_deletion_leaves_an_object() {
         let removals: [fn(&mut ControllerState) -> bool; 7] = [

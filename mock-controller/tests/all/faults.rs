@@ -23,10 +23,10 @@ fn request(method: Method, path: &str, body: &Value) -> ApiRequest {
 
 /// Creates router 1 through the transport with one pending fault: the answer, and whether the router exists.
 async fn create_with(fault: FaultKind) -> (Result<ApiResponse, TransportError>, bool) {
-    let world = Fixture::new(Dialect::V5);
-    world.mock.controller_mut().inject(RequestFault::always("/routers", fault)).expect("taken");
-    let answer = world.mock.send(request(Method::POST, "/routers", &json!({ "id": id(1) }))).await;
-    (answer, world.mock.dump().routers.contains_key(&id(1)))
+    let fixture = Fixture::new(Dialect::V5);
+    fixture.mock.controller_mut().inject(RequestFault::always("/routers", fault)).expect("taken");
+    let answer = fixture.mock.send(request(Method::POST, "/routers", &json!({ "id": id(1) }))).await;
+    (answer, fixture.mock.dump().routers.contains_key(&id(1)))
 }
 
 #[tokio::test(start_paused = true)]
@@ -57,20 +57,20 @@ async fn every_fault_in_process() {
 
 #[tokio::test(start_paused = true)]
 async fn a_delayed_port_becomes_active_by_the_clock() {
-    let world = Fixture::new(Dialect::V5);
-    world.admin(Method::PUT, "/activation", &json!({ "mode": "after", "milliseconds": 300 }));
-    let port = world.bridge_port(2, world.bridge(1, "t"));
-    assert_eq!(world.bind(world.host(), port, "v0").status, 201);
+    let fixture = Fixture::new(Dialect::V5);
+    fixture.admin(Method::PUT, "/activation", &json!({ "mode": "after", "milliseconds": 300 }));
+    let port = fixture.bridge_port(2, fixture.bridge(1, "t"));
+    assert_eq!(fixture.bind(fixture.host(), port, "v0").status, 201);
     for (wait, active) in [(0, false), (299, false), (2, true)] {
         tokio::time::sleep(Duration::from_millis(wait)).await;
-        assert_eq!(world.port(port)["active"], active, "after {wait} ms more");
+        assert_eq!(fixture.port(port)["active"], active, "after {wait} ms more");
     }
 }
 
 #[test]
 fn faults_are_listed_counted_and_forgotten() {
-    let world = Fixture::new(Dialect::V5);
-    let add = |fault: Value| world.admin(Method::POST, "/faults", &fault).status;
+    let fixture = Fixture::new(Dialect::V5);
+    let add = |fault: Value| fixture.admin(Method::POST, "/faults", &fault).status;
     assert_eq!(
         add(json!({ "fault": { "kind": "status", "status": 500 }, "path": "/routers/**", "skip": 1, "times": 3 })),
         204
@@ -88,10 +88,10 @@ fn faults_are_listed_counted_and_forgotten() {
     ] {
         assert_eq!(add(bad.clone()), 400, "{bad}");
     }
-    let waiting = || world.admin(Method::GET, "/faults", &Value::Null).body;
+    let waiting = || fixture.admin(Method::GET, "/faults", &Value::Null).body;
     assert_eq!(waiting().as_array().map(Vec::len), Some(2));
     assert_eq!(waiting()[0]["times"], 3);
-    world.admin(Method::DELETE, "/faults", &Value::Null);
+    fixture.admin(Method::DELETE, "/faults", &Value::Null);
     assert_eq!(waiting(), json!([]));
     for _ in 0..1000 {
         assert_eq!(add(json!({ "fault": { "kind": "cut" } })), 204);

@@ -66,84 +66,84 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn run(world: &Fixture, step: &Step) {
+fn run(fixture: &Fixture, step: &Step) {
     let owned = |n: u128| json!({ "id": id(n), "tenantId": format!("t{}", n % 3), "name": "n" });
     match step {
-        Step::Reset => drop(world.admin(Method::POST, "/reset", &Value::Null)),
+        Step::Reset => drop(fixture.admin(Method::POST, "/reset", &Value::Null)),
         Step::Delete(what, n) => {
             let n = id(*n);
-            world.delete(&match *what {
+            fixture.delete(&match *what {
                 "link" => format!("/ports/{n}/link"),
-                "binding" => format!("/hosts/{}/ports/{n}", world.host()),
+                "binding" => format!("/hosts/{}/ports/{n}", fixture.host()),
                 kind => format!("/{kind}/{n}"),
             });
         }
         Step::Post(what, n, p) => {
             let parent = id(*p);
             match *what {
-                "router" => world.post("/routers", &owned(*n)),
-                "bridge" => world.post("/bridges", &owned(*n)),
-                "chain" => world.post("/chains", &owned(*n)),
-                "router port" => world.post(
+                "router" => fixture.post("/routers", &owned(*n)),
+                "bridge" => fixture.post("/bridges", &owned(*n)),
+                "chain" => fixture.post("/chains", &owned(*n)),
+                "router port" => fixture.post(
                     &format!("/routers/{parent}/ports"),
                     &json!({ "id": id(*n), "type": "Router", "networkAddress": "10.0.0.0", "networkLength": 24,
                         "portAddress": format!("10.0.0.{n}"), "inboundFilterId": (n % 2 == 0).then_some(id(3)) }),
                 ),
-                "bridge port" => world.post(&format!("/bridges/{parent}/ports"), &json!({ "id": id(*n), "type": "Bridge" })),
-                "bound port" => world.post(
+                "bridge port" => fixture.post(&format!("/bridges/{parent}/ports"), &json!({ "id": id(*n), "type": "Bridge" })),
+                "bound port" => fixture.post(
                     &format!("/bridges/{parent}/ports"),
-                    &json!({ "id": id(*n), "type": "Bridge", "hostId": world.host(), "interfaceName": format!("i{p}") }),
+                    &json!({ "id": id(*n), "type": "Bridge", "hostId": fixture.host(), "interfaceName": format!("i{p}") }),
                 ),
-                "link" => world.link(id(*n), parent),
-                "bind" => world.bind(world.host(), id(*n), &format!("i{p}")),
-                "route" => world.post(
+                "link" => fixture.link(id(*n), parent),
+                "bind" => fixture.bind(fixture.host(), id(*n), &format!("i{p}")),
+                "route" => fixture.post(
                     &format!("/routers/{parent}/routes"),
                     &json!({ "id": id(*n), "type": if n % 2 == 0 { "Normal" } else { "Reject" }, "srcNetworkAddr": "0.0.0.0",
                         "srcNetworkLength": 0, "dstNetworkAddr": "10.0.0.0", "dstNetworkLength": 8, "nextHopPort": id(n + 1) }),
                 ),
-                "rule" => world.post(
+                "rule" => fixture.post(
                     &format!("/chains/{parent}/rules"),
                     &json!({ "id": id(*n), "type": "drop", "inPorts": [id(*p)] }),
                 ),
-                "jump" => world.post(
+                "jump" => fixture.post(
                     &format!("/chains/{parent}/rules"),
                     &json!({ "id": id(*n), "type": "jump", "jumpChainId": id(n + 1) }),
                 ),
-                "group" => world.post("/port_groups", &owned(*n)),
-                "member" => world.post(&format!("/port_groups/{parent}/ports"), &json!({ "portId": id(*n) })),
+                "group" => fixture.post("/port_groups", &owned(*n)),
+                "member" => fixture.post(&format!("/port_groups/{parent}/ports"), &json!({ "portId": id(*n) })),
                 "filtered router" => {
                     let mut body = owned(*n);
                     body["inboundFilterId"] = json!(parent);
                     body["outboundFilterId"] = json!(parent);
-                    world.post("/routers", &body)
+                    fixture.post("/routers", &body)
                 }
-                "put router" => world.put(&format!("/routers/{parent}"), &owned(*n)),
+                "put router" => fixture.put(&format!("/routers/{parent}"), &owned(*n)),
                 "put bridge" => {
                     let mut body = owned(*n);
                     body["outboundFilterId"] = json!(id(4));
-                    world.put(&format!("/bridges/{parent}"), &body)
+                    fixture.put(&format!("/bridges/{parent}"), &body)
                 }
                 "put port" => {
-                    let mut body = world.port(parent);
+                    let mut body = fixture.port(parent);
                     body["adminStateUp"] = json!(false);
                     body["peerId"] = json!(id(*n));
-                    world.put(&format!("/ports/{parent}"), &body)
+                    fixture.put(&format!("/ports/{parent}"), &body)
                 }
-                "addresses" => world.post("/ip_addr_groups", &owned(*n)),
-                "address" => world.post(
+                "addresses" => fixture.post("/ip_addr_groups", &owned(*n)),
+                "address" => fixture.post(
                     &format!("/ip_addr_groups/{parent}/ip_addrs"),
                     &json!({ "addr": format!("10.0.0.{n}"), "version": 4 }),
                 ),
-                "mac" => world.post(
+                "mac" => fixture.post(
                     &format!("/bridges/{parent}/mac_table"),
                     &json!({ "macAddr": "02:00:00:00:00:01", "portId": id(*n) }),
                 ),
-                "arp" => world.post(
+                "arp" => fixture.post(
                     &format!("/bridges/{parent}/arp_table"),
                     &json!({ "ip": format!("10.0.0.{n}"), "mac": "02:00:00:00:00:01" }),
                 ),
-                "zone" => world.post("/tunnel_zones", &json!({ "id": id(*n), "name": format!("z{p}"), "type": "gre" })),
-                "host" => world.admin(Method::POST, "/hosts", &json!({ "id": id(*n), "name": "h", "address": "10.0.0.9" })),
+                "zone" => fixture.post("/tunnel_zones", &json!({ "id": id(*n), "name": format!("z{p}"), "type": "gre" })),
+                "host" => fixture.admin(Method::POST, "/hosts", &json!({ "id": id(*n), "name": "h", "address": "10.0.0.9" })),
                 other => panic!("{other}"),
             };
         }
@@ -151,7 +151,7 @@ fn run(world: &Fixture, step: &Step) {
 }
 
 /// Every request that reads these objects.
-fn asked(world: &Fixture) -> Vec<Value> {
+fn asked(fixture: &Fixture) -> Vec<Value> {
     let mut paths: Vec<String> =
         ["/routers", "/bridges", "/chains", "/ports", "/port_groups", "/hosts", "/tunnel_zones"]
             .map(str::to_owned)
@@ -159,12 +159,12 @@ fn asked(world: &Fixture) -> Vec<Value> {
     for tenant in ["t0", "t1", "t2"] {
         paths.extend(["routers", "bridges", "chains", "port_groups"].map(|kind| format!("/{kind}?tenant_id={tenant}")));
     }
-    let mut answers: Vec<Value> = paths.iter().map(|path| Value::Array(world.list(path))).collect();
+    let mut answers: Vec<Value> = paths.iter().map(|path| Value::Array(fixture.list(path))).collect();
     let each = |table: &str, below: &[&str]| -> Vec<Value> {
-        let ids: Vec<Uuid> = world.ids(&format!("/{table}"));
+        let ids: Vec<Uuid> = fixture.ids(&format!("/{table}"));
         ids.iter()
             .flat_map(|id| below.iter().map(move |below| format!("/{table}/{id}/{below}")))
-            .map(|path| Value::Array(world.list(&path)))
+            .map(|path| Value::Array(fixture.list(&path)))
             .collect()
     };
     answers.extend(each("routers", &["ports", "peer_ports", "routes"]));
@@ -181,34 +181,34 @@ proptest! {
     #[test]
     fn followers_end_where_the_controller_is(steps in prop::collection::vec(step(), 1..60), old in any::<bool>()) {
         let dialect = BOTH[usize::from(old)];
-        let world = Fixture::new(dialect);
-        let mut follower = world.mock.controller_mut().follow();
+        let fixture = Fixture::new(dialect);
+        let mut follower = fixture.mock.controller_mut().follow();
         for step in &steps {
-            run(&world, step);
-            for change in world.mock.controller_mut().take_changes() {
+            run(&fixture, step);
+            for change in fixture.mock.controller_mut().take_changes() {
                 follower.apply(change);
             }
         }
-        prop_assert_eq!(&follower, &world.mock.controller_mut().follow());
+        prop_assert_eq!(&follower, &fixture.mock.controller_mut().follow());
 
         // The same requests to another controller of the same settings: the same answers and objects, including generated ids.
         let again = Fixture::new(dialect);
         for step in &steps {
             run(&again, step);
         }
-        prop_assert_eq!(again.mock.dump(), world.mock.dump());
-        prop_assert_eq!(asked(&again), asked(&world));
+        prop_assert_eq!(again.mock.dump(), fixture.mock.dump());
+        prop_assert_eq!(asked(&again), asked(&fixture));
 
         // Indexes are as if they were built anew.
         let settings = MockSettings { dialect, ..MockSettings::default() };
         let twin = Fixture::new(dialect);
-        *twin.mock.controller_mut() = MockController::with_tables(settings, world.mock.dump());
-        prop_assert_eq!(asked(&world), asked(&twin));
+        *twin.mock.controller_mut() = MockController::with_tables(settings, fixture.mock.dump());
+        prop_assert_eq!(asked(&fixture), asked(&twin));
 
         // Links are symmetric after any steps.
-        for (id, port) in &world.mock.dump().ports {
+        for (id, port) in &fixture.mock.dump().ports {
             if let Some(peer) = port.peer {
-                prop_assert_eq!(world.mock.dump().ports.get(&peer).and_then(|peer| peer.peer), Some(*id));
+                prop_assert_eq!(fixture.mock.dump().ports.get(&peer).and_then(|peer| peer.peer), Some(*id));
             }
         }
     }

@@ -37,16 +37,16 @@ fn bodies_that_are_no_objects() {
         deep_field.as_bytes(),
     ];
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
-        let before = world.mock.dump();
+        let fixture = Fixture::new(dialect);
+        let before = fixture.mock.dump();
         for path in ["/routers", "/bridges"] {
             for body in bodies {
-                let answer = world.raw(Method::POST, path, &[(CONTENT_TYPE, "application/json")], body);
+                let answer = fixture.raw(Method::POST, path, &[(CONTENT_TYPE, "application/json")], body);
                 assert_eq!(answer.status, 400, "{path} {:?}", &body[..body.len().min(40)]);
             }
         }
-        assert_eq!(world.mock.dump(), before);
-        let answer = world.raw(Method::POST, "/port_groups", &[(CONTENT_TYPE, "application/json")], wide.as_bytes());
+        assert_eq!(fixture.mock.dump(), before);
+        let answer = fixture.raw(Method::POST, "/port_groups", &[(CONTENT_TYPE, "application/json")], wide.as_bytes());
         assert!([201, 400].contains(&answer.status), "many keys are accepted or refused");
     }
 }
@@ -54,8 +54,8 @@ fn bodies_that_are_no_objects() {
 #[test]
 fn hostile_paths() {
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
-        let before = world.mock.dump();
+        let fixture = Fixture::new(dialect);
+        let before = fixture.mock.dump();
         let long = format!("/routers/{}", "a".repeat(100_000));
         let many = "/routers".repeat(10_000);
         for path in [
@@ -78,17 +78,17 @@ fn hostile_paths() {
         ] {
             for method in [Method::GET, Method::DELETE, Method::PUT] {
                 let headers = [(ACCEPT, "application/json"), (CONTENT_TYPE, "application/json")];
-                let answer = world.raw(method.clone(), path, &headers, b"{}");
+                let answer = fixture.raw(method.clone(), path, &headers, b"{}");
                 assert!((400..500).contains(&answer.status), "{method} {path:.60}: {}", answer.status);
             }
         }
-        assert_eq!(world.mock.dump(), before);
+        assert_eq!(fixture.mock.dump(), before);
     }
 }
 
 #[test]
 fn hostile_headers() {
-    let world = Fixture::new(atoll_mock_controller::Dialect::V5);
+    let fixture = Fixture::new(atoll_mock_controller::Dialect::V5);
     let name = HeaderName::from_static;
     for (header, value) in [
         (name("host"), "evil.example/x?"),
@@ -97,11 +97,11 @@ fn hostile_headers() {
         (name("x-forwarded-port"), "99999999999"),
     ] {
         let headers = [(CONTENT_TYPE, "application/json"), (header, value)];
-        let answer = world.raw(Method::POST, "/routers", &headers, b"{}");
+        let answer = fixture.raw(Method::POST, "/routers", &headers, b"{}");
         assert_eq!(answer.status, 201, "{value}");
     }
     let huge = "x".repeat(1 << 20);
-    assert_eq!(world.raw(Method::GET, "/routers", &[(ACCEPT, &huge)], b"").status, 406);
+    assert_eq!(fixture.raw(Method::GET, "/routers", &[(ACCEPT, &huge)], b"").status, 406);
 }
 
 /// Any JSON, with the names that the API reads among its keys.
@@ -209,12 +209,12 @@ proptest! {
         requests in prop::collection::vec((any_path(), any_json(), 0..4_usize), 1..12),
         old in any::<bool>(),
     ) {
-        let world = small(old);
+        let fixture = small(old);
         for (path, body, method) in requests {
             let method = [Method::GET, Method::POST, Method::PUT, Method::DELETE][method].clone();
             let headers = [(ACCEPT, "application/json"), (CONTENT_TYPE, "application/json")];
             let started = Instant::now();
-            let answer = world.raw(method.clone(), &path, &headers, body.to_string().as_bytes());
+            let answer = fixture.raw(method.clone(), &path, &headers, body.to_string().as_bytes());
             prop_assert!(started.elapsed() < Duration::from_secs(2));
             let known = [200, 201, 204, 400, 401, 403, 404, 405, 406, 409, 415, 501];
             // 500: 1.9 for a duplicate, 5.x for a link with a portId.
@@ -248,19 +248,20 @@ fn corpus() -> Vec<(String, Value)> {
 #[test]
 fn the_corpus_is_well() {
     for (path, body) in corpus() {
-        let world = small(false);
-        let answer = world.raw(Method::POST, &path, &[(CONTENT_TYPE, "application/json")], body.to_string().as_bytes());
+        let fixture = small(false);
+        let answer =
+            fixture.raw(Method::POST, &path, &[(CONTENT_TYPE, "application/json")], body.to_string().as_bytes());
         assert_eq!(answer.status, 201, "{path} {body}: {answer:?}");
     }
 }
 
 fn small(old: bool) -> Fixture {
-    let world = Fixture::new(BOTH[usize::from(old)]);
-    let (router, bridge) = (world.router(0, "t"), world.bridge(1, "t"));
-    world.router_port(2, router, "10.0.0.1");
-    world.bridge_port(3, bridge);
-    world.chain(4, "t");
-    world
+    let fixture = Fixture::new(BOTH[usize::from(old)]);
+    let (router, bridge) = (fixture.router(0, "t"), fixture.bridge(1, "t"));
+    fixture.router_port(2, router, "10.0.0.1");
+    fixture.bridge_port(3, bridge);
+    fixture.chain(4, "t");
+    fixture
 }
 
 proptest! {
@@ -286,8 +287,8 @@ proptest! {
                 _ => bytes.extend_from_within(place..),
             }
         }
-        let world = small(false);
-        let answer = world.raw(Method::POST, &path, &[(CONTENT_TYPE, "application/json")], &bytes);
+        let fixture = small(false);
+        let answer = fixture.raw(Method::POST, &path, &[(CONTENT_TYPE, "application/json")], &bytes);
         let refused = matches!(answer.status, 201 | 400 | 404 | 409) || path.ends_with("/link") && answer.status == 500;
         prop_assert!(refused, "{} {:?}: {:?}", path, String::from_utf8_lossy(&bytes), answer);
     }

@@ -16,8 +16,8 @@ fn basic(text: &str) -> String {
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text))
 }
 
-fn login(world: &Fixture, credentials: &str) -> Answer {
-    world.raw(Method::POST, "/login", &[(AUTHORIZATION, &basic(credentials))], b"")
+fn login(fixture: &Fixture, credentials: &str) -> Answer {
+    fixture.raw(Method::POST, "/login", &[(AUTHORIZATION, &basic(credentials))], b"")
 }
 
 fn strict(dialect: Dialect) -> Fixture {
@@ -26,65 +26,65 @@ fn strict(dialect: Dialect) -> Fixture {
     Fixture::with(MockSettings { dialect, users, strict_tokens: true, ..MockSettings::default() })
 }
 
-fn routers(world: &Fixture, token: Option<&str>) -> Answer {
+fn routers(fixture: &Fixture, token: Option<&str>) -> Answer {
     let mut headers = vec![(ACCEPT, "application/json")];
     headers.extend(token.map(|token| (TOKEN, token)));
-    world.raw(Method::GET, "/routers", &headers, b"")
+    fixture.raw(Method::GET, "/routers", &headers, b"")
 }
 
 #[test]
 fn a_token_comes_in_the_body_and_in_a_cookie() {
     for dialect in BOTH {
-        let world = strict(dialect);
-        let answer = login(&world, "root:p");
+        let fixture = strict(dialect);
+        let answer = login(&fixture, "root:p");
         assert_eq!(answer.status, 200);
         let kind = "application/vnd.org.midonet.Token-v1+json;charset=UTF-8";
         assert_eq!(answer.header(&CONTENT_TYPE), Some(kind));
         let token = answer.body["key"].as_str().expect("a key");
         assert_eq!(answer.body["expires"], Value::Null);
         assert_eq!(answer.header(&SET_COOKIE), Some(format!("sessionId={token}").as_str()));
-        assert_eq!(routers(&world, Some(token)).status, 200);
+        assert_eq!(routers(&fixture, Some(token)).status, 200);
         for method in [Method::GET, Method::PUT, Method::DELETE] {
-            let answer = world.raw(method, "/login", &[(AUTHORIZATION, &basic("root:p"))], b"");
+            let answer = fixture.raw(method, "/login", &[(AUTHORIZATION, &basic("root:p"))], b"");
             assert_eq!(answer.status, 200, "any method logs in");
         }
-        world.admin(Method::DELETE, "/tokens", &Value::Null);
-        assert_eq!(routers(&world, Some(token)).status, 401, "expired");
-        let again = login(&world, "root:p");
+        fixture.admin(Method::DELETE, "/tokens", &Value::Null);
+        assert_eq!(routers(&fixture, Some(token)).status, 401, "expired");
+        let again = login(&fixture, "root:p");
         assert_ne!(again.body["key"], token);
-        assert_eq!(routers(&world, again.body["key"].as_str()).status, 200);
+        assert_eq!(routers(&fixture, again.body["key"].as_str()).status, 200);
     }
 }
 
 #[test]
 fn credentials_that_are_refused() {
-    let world = strict(Dialect::V5);
-    let none = world.raw(Method::POST, "/login", &[], b"");
+    let fixture = strict(Dialect::V5);
+    let none = fixture.raw(Method::POST, "/login", &[], b"");
     assert_eq!((none.status, none.message()), (401, "Authorization header is not set."));
     assert_eq!(none.header(&WWW_AUTHENTICATE), Some("Basic  realm=\"BASIC_AUTH_REALM\""));
-    let bearer = world.raw(Method::POST, "/login", &[(AUTHORIZATION, "Bearer x")], b"");
+    let bearer = fixture.raw(Method::POST, "/login", &[(AUTHORIZATION, "Bearer x")], b"");
     assert_eq!(bearer.message(), "Authorization header does not contain Basic.");
     for payload in ["Basic !!!", &basic("nocolon"), &basic("root:p:q")] {
-        let answer = world.raw(Method::POST, "/login", &[(AUTHORIZATION, payload)], b"");
+        let answer = fixture.raw(Method::POST, "/login", &[(AUTHORIZATION, payload)], b"");
         assert_eq!((answer.status, answer.message()), (401, "Authorization header is not valid"), "{payload}");
     }
     for credentials in ["root:wrong", "nobody:p", "root:", ":"] {
-        assert_eq!(login(&world, credentials).status, 401, "{credentials}");
+        assert_eq!(login(&fixture, credentials).status, 401, "{credentials}");
     }
 }
 
 #[test]
 fn tokens_are_required_where_the_dialect_requires_them() {
     for dialect in BOTH {
-        let world = strict(dialect);
-        let guest = login(&world, "guest:g");
-        let refused = routers(&world, guest.body["key"].as_str());
+        let fixture = strict(dialect);
+        let guest = login(&fixture, "guest:g");
+        let refused = routers(&fixture, guest.body["key"].as_str());
         assert_eq!(refused.status, if dialect == Dialect::V5 { 401 } else { 403 });
         if dialect == Dialect::V5 {
             assert_eq!(refused.body["message"], Value::Null, "5.x does not say why");
         }
-        assert_eq!(routers(&world, None).status, 401);
-        assert_eq!(routers(&world, Some("made-up")).status, 401);
+        assert_eq!(routers(&fixture, None).status, 401);
+        assert_eq!(routers(&fixture, Some("made-up")).status, 401);
 
         let lenient = Fixture::new(dialect);
         assert_eq!(routers(&lenient, None).status, 200, "mock authentication takes silence for the admin");
@@ -97,9 +97,9 @@ fn tokens_are_required_where_the_dialect_requires_them() {
 
 #[test]
 fn secrets_are_not_printed() {
-    let world = strict(Dialect::V5);
-    let token = login(&world, "root:p").body["key"].as_str().expect("a key").to_owned();
-    let printed = format!("{:?}", world.mock.controller());
+    let fixture = strict(Dialect::V5);
+    let token = login(&fixture, "root:p").body["key"].as_str().expect("a key").to_owned();
+    let printed = format!("{:?}", fixture.mock.controller());
     assert!(!printed.contains(&token) && !printed.contains("\"p\""), "{printed}");
 }
 

@@ -9,16 +9,16 @@ use crate::fixture::{Answer, Fixture, id};
 
 const VENDOR: &str = "application/vnd.org.midonet.";
 
-fn get(world: &Fixture, path: &str, accept: Option<&str>) -> Answer {
+fn get(fixture: &Fixture, path: &str, accept: Option<&str>) -> Answer {
     let accept = accept.map(|accept| accept.replace('~', VENDOR));
     let headers: Vec<_> = accept.iter().map(|accept| (ACCEPT, accept.as_str())).collect();
-    world.raw(Method::GET, path, &headers, b"")
+    fixture.raw(Method::GET, path, &headers, b"")
 }
 
-fn post(world: &Fixture, path: &str, kind: Option<&str>, body: &str) -> u16 {
+fn post(fixture: &Fixture, path: &str, kind: Option<&str>, body: &str) -> u16 {
     let kind = kind.map(|kind| kind.replace('~', VENDOR));
     let headers: Vec<_> = kind.iter().map(|kind| (CONTENT_TYPE, kind.as_str())).collect();
-    world.raw(Method::POST, path, &headers, body.as_bytes()).status
+    fixture.raw(Method::POST, path, &headers, body.as_bytes()).status
 }
 
 #[test]
@@ -155,13 +155,13 @@ fn what_a_post_may_bring() {
         ("/ip_addr_groups", Some("application/json"), 415, 201),
     ] {
         for (dialect, expected) in [(Dialect::V5, v5), (Dialect::V1, v1)] {
-            let world = Fixture::new(dialect);
-            let (one, other) = (world.router(1, "t"), world.bridge(2, "t"));
-            let (port, peer) = (world.router_port(3, one, "10.0.0.1"), world.bridge_port(4, other));
+            let fixture = Fixture::new(dialect);
+            let (one, other) = (fixture.router(1, "t"), fixture.bridge(2, "t"));
+            let (port, peer) = (fixture.router_port(3, one, "10.0.0.1"), fixture.bridge_port(4, other));
             let zone = atoll_mock_controller::tunnel_zone();
             let path = path.replace('P', &port.to_string()).replace('Z', &zone.to_string());
             let body = format!("{{\"tenantId\":\"t\",\"name\":\"n\",\"peerId\":\"{peer}\"}}");
-            assert_eq!(post(&world, &path, kind, &body), expected, "POST {path} with {kind:?} in {dialect}");
+            assert_eq!(post(&fixture, &path, kind, &body), expected, "POST {path} with {kind:?} in {dialect}");
         }
     }
 }
@@ -169,31 +169,31 @@ fn what_a_post_may_bring() {
 #[test]
 fn a_delete_and_a_login_need_neither() {
     for dialect in [Dialect::V5, Dialect::V1] {
-        let world = Fixture::new(dialect);
-        let router = world.router(1, "t");
-        assert_eq!(world.delete(&format!("/routers/{router}")), 204);
+        let fixture = Fixture::new(dialect);
+        let router = fixture.router(1, "t");
+        assert_eq!(fixture.delete(&format!("/routers/{router}")), 204);
     }
 }
 
 #[test]
 fn version_one_hides_what_came_later() {
-    let world = Fixture::new(Dialect::V1);
-    let bridge = world.bridge(1, "t");
-    let port = world.bridge_port(2, bridge);
-    world.bind(world.host(), port, "v0");
+    let fixture = Fixture::new(Dialect::V1);
+    let bridge = fixture.bridge(1, "t");
+    let port = fixture.bridge_port(2, bridge);
+    fixture.bind(fixture.host(), port, "v0");
     let path = format!("/ports/{port}");
-    let old = get(&world, &path, Some("application/json")).body;
+    let old = get(&fixture, &path, Some("application/json")).body;
     assert_eq!((old.get("hostId"), &old["type"]), (None, &Value::from("ExteriorBridge")));
-    let new = get(&world, &path, Some("~Port-v2+json")).body;
+    let new = get(&fixture, &path, Some("~Port-v2+json")).body;
     assert_eq!((new["interfaceName"].as_str(), &new["type"]), (Some("v0"), &Value::from("Bridge")));
-    world.delete(&format!("/hosts/{}/ports/{port}", world.host()));
-    assert_eq!(get(&world, &path, None).body["type"], "InteriorBridge");
-    assert_eq!(get(&world, "/", Some("~Application-v4+json")).body.get("ports"), None);
-    assert!(get(&world, "/", Some("~Application-v5+json")).body.get("ports").is_some());
+    fixture.delete(&format!("/hosts/{}/ports/{port}", fixture.host()));
+    assert_eq!(get(&fixture, &path, None).body["type"], "InteriorBridge");
+    assert_eq!(get(&fixture, "/", Some("~Application-v4+json")).body.get("ports"), None);
+    assert!(get(&fixture, "/", Some("~Application-v5+json")).body.get("ports").is_some());
 
     // Version 1 accepts the oldest names of types.
     let path = format!("/bridges/{bridge}/ports");
     let body = |kind: &str| format!("{{\"type\":\"{kind}\",\"id\":\"{}\"}}", id(0x99));
-    assert_eq!(post(&world, &path, Some("application/json"), &body("Bridge")), 400);
-    assert_eq!(post(&world, &path, Some("application/json"), &body("ExteriorBridge")), 201);
+    assert_eq!(post(&fixture, &path, Some("application/json"), &body("Bridge")), 400);
+    assert_eq!(post(&fixture, &path, Some("application/json"), &body("ExteriorBridge")), 201);
 }

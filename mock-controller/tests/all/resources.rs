@@ -25,11 +25,11 @@ struct Kind {
 }
 
 /// Router 1, bridge 2, chain 3, a port of the router 4, of the bridge 5.
-fn prepare(world: &Fixture) {
-    let (router, bridge) = (world.router(1, "t"), world.bridge(2, "t"));
-    world.chain(3, "t");
-    world.router_port(4, router, "10.0.0.1");
-    world.bridge_port(5, bridge);
+fn prepare(fixture: &Fixture) {
+    let (router, bridge) = (fixture.router(1, "t"), fixture.bridge(2, "t"));
+    fixture.chain(3, "t");
+    fixture.router_port(4, router, "10.0.0.1");
+    fixture.bridge_port(5, bridge);
 }
 
 fn kinds() -> Vec<Kind> {
@@ -115,15 +115,15 @@ fn contains(whole: &Value, part: &Value) -> bool {
 fn every_kind_lives_its_life() {
     for dialect in BOTH {
         for kind in kinds() {
-            let world = Fixture::new(dialect);
-            prepare(&world);
-            let before = world.mock.dump();
+            let fixture = Fixture::new(dialect);
+            prepare(&fixture);
+            let before = fixture.mock.dump();
             let what = format!("{} in {dialect}", kind.name);
             let wanted = id(0x100);
             let mut body = kind.body.clone();
             body["id"] = json!(wanted);
 
-            let made = world.post(&kind.create, &body);
+            let made = fixture.post(&kind.create, &body);
             assert_eq!(made.body, Value::Null, "{what}: a created object has an empty body");
             let given = made.created();
             let server_chooses = dialect == Dialect::V1 && kind.name == "route";
@@ -132,17 +132,17 @@ fn every_kind_lives_its_life() {
             assert!(location.ends_with(&format!("/midonet-api{}/{given}", kind.one)), "{what}: {location}");
 
             let path = format!("{}/{given}", kind.one);
-            let read = world.get(&path);
+            let read = fixture.get(&path);
             assert_eq!(read.status, 200, "{what}: {read:?}");
             assert!(contains(&read.body, &kind.body), "{what}: {} lacks {}", read.body, kind.body);
             assert!(contains(&read.body, &kind.shows), "{what}: {} lacks {}", read.body, kind.shows);
             assert_eq!(read.body["id"], json!(given), "{what}");
             assert_eq!(read.body["uri"].as_str(), Some(location), "{what}");
-            let listed = world.list(&kind.create);
+            let listed = fixture.list(&kind.create);
             let same = listed.iter().find(|one| one["id"] == json!(given)).expect("the new one is listed");
             assert_eq!(*same, read.body, "{what}: the list and the object agree");
 
-            let again = world.post(&kind.create, &body);
+            let again = fixture.post(&kind.create, &body);
             match (dialect, kind.name) {
                 (Dialect::V1, "route") => assert_ne!(again.created(), given, "{what}: every route is another one"),
                 (Dialect::V1, "tunnel zone") => assert_eq!(again.status, 500, "{what}"),
@@ -159,12 +159,12 @@ fn every_kind_lives_its_life() {
                 }
             }
 
-            assert_eq!(world.delete(&path), 204, "{what}");
-            assert_eq!(world.get(&path).status, 404, "{what}");
+            assert_eq!(fixture.delete(&path), 204, "{what}");
+            assert_eq!(fixture.get(&path).status, 404, "{what}");
             let absent = if dialect == Dialect::V1 { 204 } else { kind.absent };
-            assert_eq!(world.delete(&path), absent, "{what}: deleted twice");
+            assert_eq!(fixture.delete(&path), absent, "{what}: deleted twice");
             if !server_chooses {
-                let after = world.mock.dump();
+                let after = fixture.mock.dump();
                 assert_eq!(after, before, "{what}: nothing is left of it");
             }
         }
@@ -201,13 +201,13 @@ fn an_absent_object_is_named_by_its_class() {
 #[test]
 fn a_parent_that_is_missing_is_a_404() {
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
-        prepare(&world);
+        let fixture = Fixture::new(dialect);
+        prepare(&fixture);
         for kind in kinds().into_iter().filter(|kind| kind.create != kind.one) {
             let orphan = [id(1), id(2), id(3)]
                 .iter()
                 .fold(kind.create.clone(), |path, parent| path.replace(&parent.to_string(), &id(0xdead).to_string()));
-            let answer = world.post(&orphan, &kind.body);
+            let answer = fixture.post(&orphan, &kind.body);
             assert_eq!(answer.status, 404, "{} in {dialect}: {answer:?}", kind.name);
         }
     }
@@ -216,9 +216,9 @@ fn a_parent_that_is_missing_is_a_404() {
 #[test]
 fn a_reference_that_leads_nowhere_is_refused() {
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
-        prepare(&world);
-        let before = world.mock.dump();
+        let fixture = Fixture::new(dialect);
+        prepare(&fixture);
+        let before = fixture.mock.dump();
         let dead = id(0xdead);
         let router_port = json!({ "type": "Router", "networkAddress": "10.1.0.0", "networkLength": 16,
             "portAddress": "10.1.0.1", "outboundFilterId": dead });
@@ -230,56 +230,56 @@ fn a_reference_that_leads_nowhere_is_refused() {
             (format!("/routers/{}/ports", id(1)), router_port),
             (format!("/chains/{}/rules", id(3)), json!({ "type": "jump", "jumpChainId": dead })),
             (format!("/ports/{}/link", id(4)), json!({ "peerId": dead })),
-            (format!("/hosts/{}/ports", world.host()), json!({ "portId": dead, "interfaceName": "v" })),
+            (format!("/hosts/{}/ports", fixture.host()), json!({ "portId": dead, "interfaceName": "v" })),
             (format!("/tunnel_zones/{}/hosts", tunnel_zone()), json!({ "hostId": dead, "ipAddress": "10.0.0.1" })),
         ] {
-            let answer = world.post(&path, &body);
+            let answer = fixture.post(&path, &body);
             let wanted = if dialect == Dialect::V5 { 404 } else { 400 };
             assert_eq!(answer.status, wanted, "{path} {body} in {dialect}: {answer:?}");
         }
-        assert_eq!(world.mock.dump(), before);
+        assert_eq!(fixture.mock.dump(), before);
     }
 }
 
 #[test]
 fn put_replaces_everything_but_what_is_not_in_the_body() {
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
-        prepare(&world);
+        let fixture = Fixture::new(dialect);
+        prepare(&fixture);
         let (router, bridge, chain) = (id(1), id(2), id(3));
         for path in [format!("/routers/{router}"), format!("/bridges/{bridge}")] {
             let full = json!({ "tenantId": "t2", "name": "new", "adminStateUp": false, "inboundFilterId": chain });
-            assert_eq!(world.put(&path, &full).status, 204);
-            assert!(contains(&world.get(&path).body, &full), "{path}");
-            assert_eq!(world.put(&path, &json!({ "tenantId": "t2", "name": "new" })).status, 204);
-            let body = world.get(&path).body;
+            assert_eq!(fixture.put(&path, &full).status, 204);
+            assert!(contains(&fixture.get(&path).body, &full), "{path}");
+            assert_eq!(fixture.put(&path, &json!({ "tenantId": "t2", "name": "new" })).status, 204);
+            let body = fixture.get(&path).body;
             assert_eq!((&body["adminStateUp"], &body["inboundFilterId"]), (&json!(true), &Value::Null), "{path}");
-            assert_eq!(world.put(&path.replace(&path[9..], &id(0xdead).to_string()), &full).status, 404);
+            assert_eq!(fixture.put(&path.replace(&path[9..], &id(0xdead).to_string()), &full).status, 404);
         }
-        assert_eq!(world.ids("/routers?tenant_id=t2"), [router]);
-        assert!(world.ids("/routers?tenant_id=t").is_empty(), "the index follows the owner");
-        assert_eq!(world.ids(&format!("/routers/{router}/ports")), [id(4)], "children stay");
+        assert_eq!(fixture.ids("/routers?tenant_id=t2"), [router]);
+        assert!(fixture.ids("/routers?tenant_id=t").is_empty(), "the index follows the owner");
+        assert_eq!(fixture.ids(&format!("/routers/{router}/ports")), [id(4)], "children stay");
     }
 }
 
 #[test]
 fn put_of_a_port_takes_what_the_dialect_allows() {
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
-        prepare(&world);
-        let free = world.bridge_port(6, id(2));
+        let fixture = Fixture::new(dialect);
+        prepare(&fixture);
+        let free = fixture.bridge_port(6, id(2));
         let path = format!("/ports/{}", id(4));
-        let before = world.port(id(4));
+        let before = fixture.port(id(4));
         let mut body = before.clone();
         body["portAddress"] = json!("10.0.0.99");
         body["vifId"] = json!(id(9));
         body["peerId"] = json!(free);
-        body["hostId"] = json!(world.host());
+        body["hostId"] = json!(fixture.host());
         body["interfaceName"] = json!("v0");
         body["tunnelKey"] = json!(4242);
         body["id"] = json!(id(0xbad));
-        assert_eq!(world.put(&path, &body).status, 204, "{dialect}");
-        let after = world.port(id(4));
+        assert_eq!(fixture.put(&path, &body).status, 204, "{dialect}");
+        let after = fixture.port(id(4));
         assert_eq!(after["vifId"], json!(id(9)));
         assert_eq!(after["tunnelKey"], before["tunnelKey"]);
         if dialect == Dialect::V1 {
@@ -289,12 +289,12 @@ fn put_of_a_port_takes_what_the_dialect_allows() {
         }
         assert_eq!(after["portAddress"], "10.0.0.99");
         assert_eq!((&after["peerId"], &after["interfaceName"]), (&json!(free), &json!("v0")));
-        assert_eq!(world.port(free)["peerId"], json!(id(4)), "linked both ways");
+        assert_eq!(fixture.port(free)["peerId"], json!(id(4)), "linked both ways");
         body["peerId"] = Value::Null;
         body["hostId"] = Value::Null;
         body["interfaceName"] = Value::Null;
-        assert_eq!(world.put(&path, &body).status, 204);
-        let kept = world.port(id(4));
+        assert_eq!(fixture.put(&path, &body).status, 204);
+        let kept = fixture.port(id(4));
         assert_eq!((&kept["peerId"], &kept["interfaceName"]), (&json!(free), &json!("v0")), "PUT never undoes them");
     }
 }
@@ -302,9 +302,9 @@ fn put_of_a_port_takes_what_the_dialect_allows() {
 #[test]
 fn a_router_port_brings_its_local_route() {
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
-        prepare(&world);
-        let routes = world.list(&format!("/routers/{}/routes", id(1)));
+        let fixture = Fixture::new(dialect);
+        prepare(&fixture);
+        let routes = fixture.list(&format!("/routers/{}/routes", id(1)));
         assert_eq!(routes.len(), 1, "only the LOCAL route, none to the subnet: {routes:?}");
         let (kind, gateway) = match dialect {
             Dialect::V5 => ("Local", json!("255.255.255.255")),
@@ -313,68 +313,68 @@ fn a_router_port_brings_its_local_route() {
         let expected = json!({ "type": kind, "nextHopGateway": gateway, "dstNetworkAddr": "10.0.0.1",
             "dstNetworkLength": 32, "srcNetworkAddr": "0.0.0.0", "srcNetworkLength": 0, "weight": 0, "nextHopPort": id(4) });
         assert!(contains(&routes[0], &expected), "{}", routes[0]);
-        assert_eq!(world.delete(&format!("/ports/{}", id(4))), 204);
-        assert!(world.list(&format!("/routers/{}/routes", id(1))).is_empty());
+        assert_eq!(fixture.delete(&format!("/ports/{}", id(4))), 204);
+        assert!(fixture.list(&format!("/routers/{}/routes", id(1))).is_empty());
     }
 }
 
 #[test]
 fn the_initial_topology_has_a_provider() {
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
-        assert_eq!(world.get("/").body["version"], if dialect == Dialect::V5 { "v5.0" } else { "v1.9" });
-        let routers = world.list("/routers");
+        let fixture = Fixture::new(dialect);
+        assert_eq!(fixture.get("/").body["version"], if dialect == Dialect::V5 { "v5.0" } else { "v1.9" });
+        let routers = fixture.list("/routers");
         assert_eq!(routers.len(), 1);
         assert!(contains(
             &routers[0],
             &json!({ "id": provider_router(), "name": PROVIDER_ROUTER_NAME, "tenantId": "admin" })
         ));
         let uplink = json!({ "deviceId": provider_router(), "portAddress": "203.0.113.2", "networkLength": 24,
-            "hostId": world.host(), "interfaceName": "uplink0", "active": true });
-        assert!(contains(&world.port(uplink_port()), &uplink));
+            "hostId": fixture.host(), "interfaceName": "uplink0", "active": true });
+        assert!(contains(&fixture.port(uplink_port()), &uplink));
         let default = json!({ "dstNetworkLength": 0, "nextHopGateway": "203.0.113.1", "nextHopPort": uplink_port() });
-        let routes = world.list(&format!("/routers/{}/routes", provider_router()));
+        let routes = fixture.list(&format!("/routers/{}/routes", provider_router()));
         assert!(routes.iter().any(|route| contains(route, &default)), "{routes:?}");
-        assert_eq!(world.list(&format!("/tunnel_zones/{}/hosts", tunnel_zone()))[0]["hostId"], json!(world.host()));
-        assert_eq!(world.get(&format!("/hosts/{}/interfaces/uplink0", world.host())).status, 200);
-        assert_eq!(world.get(&format!("/hosts/{}/interfaces/eth7", world.host())).status, 404);
+        assert_eq!(fixture.list(&format!("/tunnel_zones/{}/hosts", tunnel_zone()))[0]["hostId"], json!(fixture.host()));
+        assert_eq!(fixture.get(&format!("/hosts/{}/interfaces/uplink0", fixture.host())).status, 200);
+        assert_eq!(fixture.get(&format!("/hosts/{}/interfaces/eth7", fixture.host())).status, 404);
     }
 }
 
 #[test]
 fn lists_are_filtered_by_owner_and_by_nothing_else() {
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
+        let fixture = Fixture::new(dialect);
         for (n, tenant) in [(1, "a"), (2, "a"), (3, "b b")] {
-            world.router(10 + n, tenant);
-            world.bridge(20 + n, tenant);
-            world.chain(30 + n, tenant);
-            world.post("/port_groups", &json!({ "id": id(40 + n), "tenantId": tenant, "name": "g" })).created();
+            fixture.router(10 + n, tenant);
+            fixture.bridge(20 + n, tenant);
+            fixture.chain(30 + n, tenant);
+            fixture.post("/port_groups", &json!({ "id": id(40 + n), "tenantId": tenant, "name": "g" })).created();
         }
         for (path, from) in [("/routers", 10), ("/bridges", 20), ("/chains", 30), ("/port_groups", 40)] {
-            assert_eq!(world.ids(&format!("{path}?tenant_id=a")), [id(from + 1), id(from + 2)], "{path}");
-            assert_eq!(world.ids(&format!("{path}?tenant_id=b%20b")), [id(from + 3)], "{path}");
-            assert_eq!(world.ids(&format!("{path}?tenant_id=b+b&limit=0")), [id(from + 3)], "{path}");
-            assert!(world.ids(&format!("{path}?tenant_id=nobody")).is_empty(), "{path}");
-            let all = world.ids(path).len();
-            assert_eq!(world.ids(&format!("{path}?name=x")).len(), all, "unknown parameters are ignored");
+            assert_eq!(fixture.ids(&format!("{path}?tenant_id=a")), [id(from + 1), id(from + 2)], "{path}");
+            assert_eq!(fixture.ids(&format!("{path}?tenant_id=b%20b")), [id(from + 3)], "{path}");
+            assert_eq!(fixture.ids(&format!("{path}?tenant_id=b+b&limit=0")), [id(from + 3)], "{path}");
+            assert!(fixture.ids(&format!("{path}?tenant_id=nobody")).is_empty(), "{path}");
+            let all = fixture.ids(path).len();
+            assert_eq!(fixture.ids(&format!("{path}?name=x")).len(), all, "unknown parameters are ignored");
         }
-        let names: Vec<Value> = world.list("/tenants").into_iter().map(|tenant| tenant["id"].clone()).collect();
+        let names: Vec<Value> = fixture.list("/tenants").into_iter().map(|tenant| tenant["id"].clone()).collect();
         match dialect {
             Dialect::V1 => assert_eq!(names, ["a", "admin", "b b"]),
             Dialect::V5 => assert_eq!(names, ["admin"]),
         }
-        assert_eq!(world.get("/tenants/any").body["id"], "any");
-        assert_eq!(world.post("/tenants", &json!({ "id": "x" })).status, 405);
+        assert_eq!(fixture.get("/tenants/any").body["id"], "any");
+        assert_eq!(fixture.post("/tenants", &json!({ "id": "x" })).status, 405);
     }
 }
 
 #[test]
 fn all_violations_of_a_request_are_reported_together() {
     let port = json!({ "type": "Router", "networkAddress": "10.0.0.x", "networkLength": 33, "portMac": "zz" });
-    let world = Fixture::new(Dialect::V5);
-    prepare(&world);
-    let answer = world.post(&format!("/routers/{}/ports", id(1)), &port);
+    let fixture = Fixture::new(Dialect::V5);
+    prepare(&fixture);
+    let answer = fixture.post(&format!("/routers/{}/ports", id(1)), &port);
     assert_eq!((answer.status, answer.message()), (400, "Validation error(s) found"));
     let fields: Vec<String> =
         answer.violations().iter().map(|v| v.split(':').next().unwrap_or_default().to_owned()).collect();
@@ -398,8 +398,8 @@ fn all_violations_of_a_request_are_reported_together() {
         (json!({ "type": "Reject", "dstNetworkLength": "24" }), 201),
     ] {
         for dialect in BOTH {
-            let world = Fixture::new(dialect);
-            prepare(&world);
+            let fixture = Fixture::new(dialect);
+            prepare(&fixture);
             let mut route = json!({ "srcNetworkAddr": "0.0.0.0", "srcNetworkLength": 0, "dstNetworkAddr": "1.0.0.0" });
             if body == json!({ "type": "Reject" }) {
                 route.as_object_mut().expect("an object").remove("dstNetworkAddr");
@@ -409,7 +409,7 @@ fn all_violations_of_a_request_are_reported_together() {
             for (key, value) in body.as_object().expect("an object") {
                 route[key] = value.clone();
             }
-            let answer = world.post(&format!("/routers/{}/routes", id(1)), &route);
+            let answer = fixture.post(&format!("/routers/{}/routes", id(1)), &route);
             assert_eq!(answer.status, status, "{route} in {dialect}: {answer:?}");
         }
     }
@@ -418,12 +418,12 @@ fn all_violations_of_a_request_are_reported_together() {
 #[test]
 fn numbers_may_come_as_texts_and_nulls_are_absent() {
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
-        prepare(&world);
+        let fixture = Fixture::new(dialect);
+        prepare(&fixture);
         let body = json!({ "type": "Router", "networkAddress": "10.1.0.0", "networkLength": "16",
             "portAddress": "10.1.0.1", "adminStateUp": "false", "vifId": null, "unheardOf": { "a": [1] } });
-        let port = world.post(&format!("/routers/{}/ports", id(1)), &body).created();
-        let read = world.port(port);
+        let port = fixture.post(&format!("/routers/{}/ports", id(1)), &body).created();
+        let read = fixture.port(port);
         assert_eq!((&read["networkLength"], &read["adminStateUp"]), (&json!(16), &json!(false)));
         assert!(read["portMac"].as_str().is_some_and(|mac| mac.starts_with("ac:ca:ba:")), "{read}");
     }
@@ -432,40 +432,40 @@ fn numbers_may_come_as_texts_and_nulls_are_absent() {
 #[test]
 fn sentinels_differ_between_the_dialects() {
     for (dialect, vlan, proto) in [(Dialect::V5, json!(0), Value::Null), (Dialect::V1, Value::Null, json!(0))] {
-        let world = Fixture::new(dialect);
-        prepare(&world);
-        assert_eq!(world.port(id(5))["vlanId"], vlan);
-        let rule = world.post(&format!("/chains/{}/rules", id(3)), &json!({ "type": "drop" })).created();
-        let rule = world.get(&format!("/rules/{rule}")).body;
+        let fixture = Fixture::new(dialect);
+        prepare(&fixture);
+        assert_eq!(fixture.port(id(5))["vlanId"], vlan);
+        let rule = fixture.post(&format!("/chains/{}/rules", id(3)), &json!({ "type": "drop" })).created();
+        let rule = fixture.get(&format!("/rules/{rule}")).body;
         assert_eq!((&rule["nwProto"], &rule["nwTos"]), (&proto, &proto));
-        assert_eq!(world.get(&format!("/routers/{}", id(1))).body.get("asNumber").is_some(), dialect == Dialect::V5);
+        assert_eq!(fixture.get(&format!("/routers/{}", id(1))).body.get("asNumber").is_some(), dialect == Dialect::V5);
     }
 }
 
 #[test]
 fn hosts_are_changed_and_deleted_under_conditions() {
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
-        let host = world.host();
+        let fixture = Fixture::new(dialect);
+        let host = fixture.host();
         let path = format!("/hosts/{host}");
         let one = json!({ "floodingProxyWeight": 7 });
         let all = json!({ "floodingProxyWeight": 7, "containerWeight": 1, "containerLimit": 5,
             "enforceContainerLimit": true });
-        assert_eq!(world.put(&path, &json!({})).status, 400);
-        assert_eq!(world.put(&path, &one).status, if dialect == Dialect::V5 { 400 } else { 200 });
-        assert_eq!(world.put(&path, &all).status, 200, "PUT of a host is 200");
-        assert_eq!(world.get(&path).body["floodingProxyWeight"], 7);
-        let delete = || world.raw(Method::DELETE, &path, &[], b"");
+        assert_eq!(fixture.put(&path, &json!({})).status, 400);
+        assert_eq!(fixture.put(&path, &one).status, if dialect == Dialect::V5 { 400 } else { 200 });
+        assert_eq!(fixture.put(&path, &all).status, 200, "PUT of a host is 200");
+        assert_eq!(fixture.get(&path).body["floodingProxyWeight"], 7);
+        let delete = || fixture.raw(Method::DELETE, &path, &[], b"");
         let alive = delete();
         assert_eq!(alive.message(), format!("Cannot delete host {host} because it is active."));
         assert_eq!(alive.status, 403);
-        world.admin(Method::PUT, &format!("/hosts/{host}/alive"), &json!({ "alive": false }));
+        fixture.admin(Method::PUT, &format!("/hosts/{host}/alive"), &json!({ "alive": false }));
         let bound = delete();
         assert_eq!(bound.message(), format!("Cannot delete host {host} because it has 1 binding(s)."));
-        world.delete(&format!("/ports/{}", uplink_port()));
+        fixture.delete(&format!("/ports/{}", uplink_port()));
         assert_eq!(delete().status, if dialect == Dialect::V5 { 200 } else { 204 });
-        assert!(world.list(&format!("/tunnel_zones/{}/hosts", tunnel_zone())).is_empty());
-        let create = world.post("/hosts", &json!({ "id": host, "name": "h" }));
+        assert!(fixture.list(&format!("/tunnel_zones/{}/hosts", tunnel_zone())).is_empty());
+        let create = fixture.post("/hosts", &json!({ "id": host, "name": "h" }));
         assert_eq!(create.status, if dialect == Dialect::V5 { 201 } else { 405 });
     }
 }
@@ -473,41 +473,41 @@ fn hosts_are_changed_and_deleted_under_conditions() {
 #[test]
 fn the_tables_of_a_bridge_take_static_entries() {
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
-        prepare(&world);
+        let fixture = Fixture::new(dialect);
+        prepare(&fixture);
         let (bridge, port) = (id(2), id(5));
         let mac = json!({ "macAddr": "02:00:00:00:00:0A", "portId": port });
-        let made = world.post(&format!("/bridges/{bridge}/mac_table"), &mac);
+        let made = fixture.post(&format!("/bridges/{bridge}/mac_table"), &mac);
         assert_eq!(made.status, 201, "{made:?}");
         let entry = format!("/bridges/{bridge}/mac_table/02-00-00-00-00-0a_{port}");
         assert!(made.header(&LOCATION).is_some_and(|location| location.ends_with(&entry)), "{made:?}");
-        assert_eq!(world.get(&entry).body["macAddr"], "02:00:00:00:00:0a");
-        assert_eq!(world.get(&entry.replace("-0a_", ":0a_")).status, 400, "a path has hyphens");
+        assert_eq!(fixture.get(&entry).body["macAddr"], "02:00:00:00:00:0a");
+        assert_eq!(fixture.get(&entry.replace("-0a_", ":0a_")).status, 400, "a path has hyphens");
         let foreign = json!({ "macAddr": "02:00:00:00:00:0b", "portId": id(4) });
-        assert_eq!(world.post(&format!("/bridges/{bridge}/mac_table"), &foreign).status, 400);
+        assert_eq!(fixture.post(&format!("/bridges/{bridge}/mac_table"), &foreign).status, 400);
         let arp = json!({ "ip": "10.0.0.7", "mac": "02:00:00:00:00:0a" });
-        assert_eq!(world.post(&format!("/bridges/{bridge}/arp_table"), &arp).status, 201);
+        assert_eq!(fixture.post(&format!("/bridges/{bridge}/arp_table"), &arp).status, 201);
         let entry = format!("/bridges/{bridge}/arp_table/10.0.0.7_02-00-00-00-00-0a");
-        assert_eq!(world.get(&entry).body["ip"], "10.0.0.7");
-        assert_eq!(world.delete(&entry), 204);
-        assert_eq!(world.get(&entry).status, 404);
-        assert_eq!(world.list(&format!("/bridges/{bridge}/mac_table")).len(), 1);
-        let vlan = world.post(&format!("/bridges/{bridge}/vlans/9/mac_table"), &mac);
+        assert_eq!(fixture.get(&entry).body["ip"], "10.0.0.7");
+        assert_eq!(fixture.delete(&entry), 204);
+        assert_eq!(fixture.get(&entry).status, 404);
+        assert_eq!(fixture.list(&format!("/bridges/{bridge}/mac_table")).len(), 1);
+        let vlan = fixture.post(&format!("/bridges/{bridge}/vlans/9/mac_table"), &mac);
         assert_eq!(vlan.status, 201, "{vlan:?}");
-        assert_eq!(world.list(&format!("/bridges/{bridge}/vlans/9/mac_table")).len(), 1);
-        assert_eq!(world.list(&format!("/bridges/{bridge}/mac_table")).len(), 2, "all VLANs");
+        assert_eq!(fixture.list(&format!("/bridges/{bridge}/vlans/9/mac_table")).len(), 1);
+        assert_eq!(fixture.list(&format!("/bridges/{bridge}/mac_table")).len(), 2, "all VLANs");
 
         // The path's VLAN wins over the body's; without one in the path the body's counts.
         let in_7 = json!({ "macAddr": "02:00:00:00:00:0c", "portId": port, "vlanId": 7 });
-        assert_eq!(world.post(&format!("/bridges/{bridge}/vlans/9/mac_table"), &in_7).status, 201);
-        assert_eq!(world.list(&format!("/bridges/{bridge}/vlans/9/mac_table")).len(), 2);
-        assert_eq!(world.post(&format!("/bridges/{bridge}/mac_table"), &in_7).status, 201);
-        assert_eq!(world.list(&format!("/bridges/{bridge}/vlans/7/mac_table")).len(), 1);
+        assert_eq!(fixture.post(&format!("/bridges/{bridge}/vlans/9/mac_table"), &in_7).status, 201);
+        assert_eq!(fixture.list(&format!("/bridges/{bridge}/vlans/9/mac_table")).len(), 2);
+        assert_eq!(fixture.post(&format!("/bridges/{bridge}/mac_table"), &in_7).status, 201);
+        assert_eq!(fixture.list(&format!("/bridges/{bridge}/vlans/7/mac_table")).len(), 1);
         let wide = json!({ "macAddr": "02:00:00:00:00:0c", "portId": port, "vlanId": 4096 });
-        assert_eq!(world.post(&format!("/bridges/{bridge}/mac_table"), &wide).status, 400);
+        assert_eq!(fixture.post(&format!("/bridges/{bridge}/mac_table"), &wide).status, 400);
         // A port of a VLAN is reached in that one only.
         let tagged = json!({ "id": id(6), "type": "Bridge", "vlanId": 5 });
-        let tagged = world.post(&format!("/bridges/{bridge}/ports"), &tagged).created();
+        let tagged = fixture.post(&format!("/bridges/{bridge}/ports"), &tagged).created();
         let entry = |vlan: Option<u16>| json!({ "macAddr": "02:00:00:00:00:0d", "portId": tagged, "vlanId": vlan });
         for (path, body, status) in [
             ("mac_table", entry(None), 400),
@@ -517,7 +517,7 @@ fn the_tables_of_a_bridge_take_static_entries() {
             ("vlans/5/mac_table", entry(None), 201),
             ("mac_table", entry(Some(5)), 201),
         ] {
-            let answer = world.post(&format!("/bridges/{bridge}/{path}"), &body);
+            let answer = fixture.post(&format!("/bridges/{bridge}/{path}"), &body);
             assert_eq!(answer.status, status, "{dialect}: {path} {body}: {answer:?}");
             if status == 400 {
                 let body = answer.body.to_string();
@@ -530,52 +530,52 @@ fn the_tables_of_a_bridge_take_static_entries() {
 #[test]
 fn groups_have_members() {
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
-        prepare(&world);
-        let group = world.post("/port_groups", &json!({ "tenantId": "t", "name": "g", "stateful": true })).created();
+        let fixture = Fixture::new(dialect);
+        prepare(&fixture);
+        let group = fixture.post("/port_groups", &json!({ "tenantId": "t", "name": "g", "stateful": true })).created();
         let members = format!("/port_groups/{group}/ports");
-        assert_eq!(world.post(&members, &json!({ "portId": id(5) })).status, 201);
-        let twice = world.post(&members, &json!({ "portId": id(5) }));
+        assert_eq!(fixture.post(&members, &json!({ "portId": id(5) })).status, 201);
+        let twice = fixture.post(&members, &json!({ "portId": id(5) }));
         assert_eq!(twice.status, if dialect == Dialect::V5 { 409 } else { 400 });
         if dialect == Dialect::V5 {
             assert_eq!(twice.body, Value::Null, "5.x says nothing");
         }
         // A port reports its groups as memberships, as midonetclient reads it.
-        let of_port = world.list(&format!("/ports/{}/port_groups", id(5)));
+        let of_port = fixture.list(&format!("/ports/{}/port_groups", id(5)));
         assert_eq!(of_port.len(), 1);
         assert_eq!((&of_port[0]["portGroupId"], &of_port[0]["portId"]), (&json!(group), &json!(id(5))));
         assert!(of_port[0]["uri"].as_str().is_some_and(|uri| uri.ends_with(&format!("{members}/{}", id(5)))));
-        assert_eq!(of_port, world.list(&members));
-        assert_eq!(world.ids(&format!("/port_groups?port_id={}", id(5))), [group]);
-        assert_eq!(world.put(&format!("/port_groups/{group}"), &json!({ "tenantId": "t", "name": "h" })).status, 204);
-        assert_eq!(world.list(&members).len(), 1, "PUT keeps the members");
-        world.delete(&format!("/ports/{}", id(5)));
-        assert!(world.list(&members).is_empty(), "a port that is gone is no member");
+        assert_eq!(of_port, fixture.list(&members));
+        assert_eq!(fixture.ids(&format!("/port_groups?port_id={}", id(5))), [group]);
+        assert_eq!(fixture.put(&format!("/port_groups/{group}"), &json!({ "tenantId": "t", "name": "h" })).status, 204);
+        assert_eq!(fixture.list(&members).len(), 1, "PUT keeps the members");
+        fixture.delete(&format!("/ports/{}", id(5)));
+        assert!(fixture.list(&members).is_empty(), "a port that is gone is no member");
 
-        let group = world.post("/ip_addr_groups", &json!({ "name": "a" })).created();
+        let group = fixture.post("/ip_addr_groups", &json!({ "name": "a" })).created();
         let members = format!("/ip_addr_groups/{group}/ip_addrs");
         for (address, version) in [("10.0.0.1", "4"), ("fd00::1", "6")] {
             let body = json!({ "addr": address, "version": version });
-            assert_eq!(world.post(&members, &body).status, 201);
-            let twice = world.post(&members, &body);
+            assert_eq!(fixture.post(&members, &body).status, 201);
+            let twice = fixture.post(&members, &body);
             assert_eq!(twice.status, 201, "the same again is no news");
-            assert_eq!(world.list(&members).len(), 1, "and no second one");
+            assert_eq!(fixture.list(&members).len(), 1, "and no second one");
             let one = format!("/ip_addr_groups/{group}/versions/{version}/ip_addrs/{address}");
-            assert_eq!(world.get(&one).body["addr"], address);
-            assert_eq!(world.delete(&one), 204);
-            assert_eq!(world.get(&one).status, 404);
+            assert_eq!(fixture.get(&one).body["addr"], address);
+            assert_eq!(fixture.delete(&one), 204);
+            assert_eq!(fixture.get(&one).status, 404);
         }
-        assert_eq!(world.post(&members, &json!({ "addr": "10.0.0.1", "version": 6 })).status, 400);
+        assert_eq!(fixture.post(&members, &json!({ "addr": "10.0.0.1", "version": 6 })).status, 400);
     }
 }
 
 #[test]
 fn what_is_not_built_is_refused() {
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
+        let fixture = Fixture::new(dialect);
         for path in ["/load_balancers/x", "/neutron/networks", "/qos_policies/x", "/bgp_peers/x", "/bridges/x/dhcp/y"] {
             for method in [Method::GET, Method::POST, Method::DELETE] {
-                assert_eq!(world.raw(method, path, &[], b"{}").status, 501, "{path}");
+                assert_eq!(fixture.raw(method, path, &[], b"{}").status, 501, "{path}");
             }
         }
     }
@@ -585,8 +585,8 @@ fn what_is_not_built_is_refused() {
 #[test]
 fn lists_of_what_is_not_built_are_empty() {
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
-        prepare(&world);
+        let fixture = Fixture::new(dialect);
+        prepare(&fixture);
         let (router, bridge, router_port, bridge_port) = (id(1), id(2), id(4), id(5));
         let both = [
             ("/load_balancers".to_owned(), "LoadBalancer-v1"),
@@ -610,12 +610,12 @@ fn lists_of_what_is_not_built_are_empty() {
         let (own, other) = if dialect == Dialect::V5 { (&new[..], &old[..]) } else { (&old[..], &new[..]) };
         let ask = |path: &str, media: &str| {
             let media = format!("application/vnd.org.midonet.collection.{media}+json");
-            world.raw(Method::GET, path, &[(ACCEPT, &media)], b"")
+            fixture.raw(Method::GET, path, &[(ACCEPT, &media)], b"")
         };
         for (path, media) in both.iter().chain(own) {
             let answer = ask(path, media);
             assert_eq!((answer.status, &answer.body), (200, &json!([])), "{dialect}: {path}: {answer:?}");
-            let made = world.raw(Method::POST, path, &[(CONTENT_TYPE, "application/json")], b"{}");
+            let made = fixture.raw(Method::POST, path, &[(CONTENT_TYPE, "application/json")], b"{}");
             assert_eq!(made.status, 501, "{dialect}: nothing can be made at {path}");
         }
         for (path, media) in other {
@@ -637,15 +637,15 @@ fn lists_of_what_is_not_built_are_empty() {
 #[test]
 fn uris_that_clients_follow_exist() {
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
-        prepare(&world);
-        let bridge = world.get(&format!("/bridges/{}", id(2))).body;
+        let fixture = Fixture::new(dialect);
+        prepare(&fixture);
+        let bridge = fixture.get(&format!("/bridges/{}", id(2))).body;
         match dialect {
             // A list of URIs of ports; and the URI of a list.
             Dialect::V1 => assert_eq!(bridge["vxLanPorts"], json!([])),
             Dialect::V5 => assert!(bridge["vxLanPorts"].as_str().is_some_and(|uri| uri.ends_with("/vxlan_ports"))),
         }
-        let port = world.port(id(4));
+        let port = fixture.port(id(4));
         if dialect == Dialect::V5 {
             let table = format!("/routers/{}/ports/{}/peering_table", id(1), id(4));
             assert!(port["peeringTable"].as_str().is_some_and(|uri| uri.ends_with(&table)), "{port}");
@@ -659,40 +659,40 @@ fn uris_that_clients_follow_exist() {
 #[test]
 fn addresses_may_have_zeros_before_them() {
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
-        prepare(&world);
+        let fixture = Fixture::new(dialect);
+        prepare(&fixture);
         let port = json!({ "type": "Router", "networkAddress": "010.001.0.0", "networkLength": 16,
             "portAddress": "010.001.000.001" });
-        let port = world.port(world.post(&format!("/routers/{}/ports", id(1)), &port).created());
+        let port = fixture.port(fixture.post(&format!("/routers/{}/ports", id(1)), &port).created());
         assert_eq!((&port["portAddress"], &port["networkAddress"]), (&json!("10.1.0.1"), &json!("10.1.0.0")));
         let route = json!({ "type": "Normal", "srcNetworkAddr": "000.0.0.0", "srcNetworkLength": 0,
             "dstNetworkAddr": "010.9.0.0", "dstNetworkLength": 16, "nextHopPort": id(4), "nextHopGateway": "010.0.0.009" });
-        let route = world.post(&format!("/routers/{}/routes", id(1)), &route).created();
-        let route = world.get(&format!("/routes/{route}")).body;
+        let route = fixture.post(&format!("/routers/{}/routes", id(1)), &route).created();
+        let route = fixture.get(&format!("/routes/{route}")).body;
         assert_eq!((&route["dstNetworkAddr"], &route["nextHopGateway"]), (&json!("10.9.0.0"), &json!("10.0.0.9")));
         let rule = json!({ "type": "snat", "flowAction": "accept", "nwSrcAddress": "010.0.0.0", "nwSrcLength": 8,
             "natTargets": [{ "addressFrom": "010.0.0.1", "addressTo": "10.0.0.002", "portFrom": 1, "portTo": 2 }] });
-        let rule = world.post(&format!("/chains/{}/rules", id(3)), &rule).created();
-        let rule = world.get(&format!("/rules/{rule}")).body;
+        let rule = fixture.post(&format!("/chains/{}/rules", id(3)), &rule).created();
+        let rule = fixture.get(&format!("/rules/{rule}")).body;
         assert_eq!(
             (&rule["nwSrcAddress"], &rule["natTargets"][0]["addressTo"]),
             (&json!("10.0.0.0"), &json!("10.0.0.2"))
         );
         let arp = format!("/bridges/{}/arp_table", id(2));
-        let made = world.post(&arp, &json!({ "ip": "010.0.0.7", "mac": "2:0:0:0:0:a" }));
+        let made = fixture.post(&arp, &json!({ "ip": "010.0.0.7", "mac": "2:0:0:0:0:a" }));
         assert_eq!(made.status, 201, "{made:?}");
-        assert_eq!(world.get(&format!("{arp}/010.000.0.7_02-00-00-00-00-0a")).body["ip"], "10.0.0.7");
-        let group = world.post("/ip_addr_groups", &json!({ "name": "a" })).created();
+        assert_eq!(fixture.get(&format!("{arp}/010.000.0.7_02-00-00-00-00-0a")).body["ip"], "10.0.0.7");
+        let group = fixture.post("/ip_addr_groups", &json!({ "name": "a" })).created();
         let members = format!("/ip_addr_groups/{group}/ip_addrs");
-        assert_eq!(world.post(&members, &json!({ "addr": "010.0.0.1", "version": 4 })).status, 201);
+        assert_eq!(fixture.post(&members, &json!({ "addr": "010.0.0.1", "version": 4 })).status, 201);
         assert_eq!(
-            world.get(&format!("/ip_addr_groups/{group}/versions/4/ip_addrs/10.00.0.1")).body["addr"],
+            fixture.get(&format!("/ip_addr_groups/{group}/versions/4/ip_addrs/10.00.0.1")).body["addr"],
             "10.0.0.1"
         );
-        let zone = world.post("/tunnel_zones", &json!({ "name": "z", "type": "gre" })).created();
+        let zone = fixture.post("/tunnel_zones", &json!({ "name": "z", "type": "gre" })).created();
         let members = format!("/tunnel_zones/{zone}/hosts");
-        assert_eq!(world.post(&members, &json!({ "hostId": world.host(), "ipAddress": "010.0.0.1" })).status, 201);
-        assert_eq!(world.list(&members)[0]["ipAddress"], "10.0.0.1");
+        assert_eq!(fixture.post(&members, &json!({ "hostId": fixture.host(), "ipAddress": "010.0.0.1" })).status, 201);
+        assert_eq!(fixture.list(&members)[0]["ipAddress"], "10.0.0.1");
     }
 }
 
@@ -700,19 +700,19 @@ fn addresses_may_have_zeros_before_them() {
 #[test]
 fn a_filter_that_cannot_be_read_is_one_that_nothing_passes() {
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
-        prepare(&world);
-        world.post("/port_groups", &json!({ "id": id(9), "tenantId": "t", "name": "g" })).created();
+        let fixture = Fixture::new(dialect);
+        prepare(&fixture);
+        fixture.post("/port_groups", &json!({ "id": id(9), "tenantId": "t", "name": "g" })).created();
         for path in ["/routers", "/bridges", "/chains", "/port_groups"] {
             for filter in
                 ["tenant_id=%ff", "tenant_id=%zz", "tenant_id=%", "tenant_id=", "tenant_id", "tenant%5fid=%ff"]
             {
-                assert!(world.list(&format!("{path}?{filter}")).is_empty(), "{dialect}: {path}?{filter}");
+                assert!(fixture.list(&format!("{path}?{filter}")).is_empty(), "{dialect}: {path}?{filter}");
             }
-            assert!(!world.list(&format!("{path}?tenant%5Fid=%74")).is_empty(), "{dialect}: {path}");
+            assert!(!fixture.list(&format!("{path}?tenant%5Fid=%74")).is_empty(), "{dialect}: {path}");
         }
         for filter in ["port_id=x", "port_id=%ff", "port_id="] {
-            assert!(world.list(&format!("/port_groups?{filter}")).is_empty(), "{dialect}: {filter}");
+            assert!(fixture.list(&format!("/port_groups?{filter}")).is_empty(), "{dialect}: {filter}");
         }
     }
 }
@@ -720,8 +720,8 @@ fn a_filter_that_cannot_be_read_is_one_that_nothing_passes() {
 #[test]
 fn every_answer_may_be_read_by_pages_of_other_origins() {
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
-        prepare(&world);
+        let fixture = Fixture::new(dialect);
+        prepare(&fixture);
         for (method, path, status) in [
             (Method::OPTIONS, "/routers".to_owned(), 200),
             (Method::GET, "/nonsense".to_owned(), 404),
@@ -731,7 +731,7 @@ fn every_answer_may_be_read_by_pages_of_other_origins() {
             (Method::DELETE, format!("/bridges/{}", id(2)), 204),
             (Method::GET, format!("/bridges/{}", id(2)), if dialect == Dialect::V5 { 406 } else { 404 }),
         ] {
-            let answer = world.raw(method.clone(), &path, &[], b"");
+            let answer = fixture.raw(method.clone(), &path, &[], b"");
             assert_eq!(answer.status, status, "{dialect}: {method} {path}");
             let header = |name: &'static str| answer.header(&http::HeaderName::from_static(name)).unwrap_or_default();
             assert_eq!(header("access-control-allow-origin"), "*", "{method} {path}");
@@ -741,15 +741,18 @@ fn every_answer_may_be_read_by_pages_of_other_origins() {
             }
         }
         // A page of another origin must not use the requests that remove everything.
-        assert_eq!(world.admin(Method::GET, "/faults", &Value::Null).headers.get("access-control-allow-origin"), None);
+        assert_eq!(
+            fixture.admin(Method::GET, "/faults", &Value::Null).headers.get("access-control-allow-origin"),
+            None
+        );
     }
 }
 
 #[test]
 fn methods_that_do_not_exist_are_405() {
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
-        prepare(&world);
+        let fixture = Fixture::new(dialect);
+        prepare(&fixture);
         for (method, path) in [
             (Method::POST, "/ports".to_owned()),
             (Method::PUT, format!("/chains/{}", id(3))),
@@ -760,26 +763,26 @@ fn methods_that_do_not_exist_are_405() {
             (Method::PATCH, "/routers".to_owned()),
             (Method::DELETE, "/routers".to_owned()),
         ] {
-            assert_eq!(world.raw(method.clone(), &path, &[], b"{}").status, 405, "{method} {path} in {dialect}");
+            assert_eq!(fixture.raw(method.clone(), &path, &[], b"{}").status, 405, "{method} {path} in {dialect}");
         }
         let route = format!("/routers/{}/routes/{}", id(1), id(2));
-        assert_eq!(world.delete(&route), 404, "routes are not deleted below their router");
+        assert_eq!(fixture.delete(&route), 404, "routes are not deleted below their router");
     }
 }
 
 #[test]
 fn read_only_refuses_writes_on_1_9() {
-    let world = Fixture::new(Dialect::V1);
-    assert_eq!(world.put("/system_state", &json!({ "availability": "READONLY" })).status, 204);
-    let refused = world.post("/routers", &json!({ "tenantId": "t", "name": "n" }));
+    let fixture = Fixture::new(Dialect::V1);
+    assert_eq!(fixture.put("/system_state", &json!({ "availability": "READONLY" })).status, 204);
+    let refused = fixture.post("/routers", &json!({ "tenantId": "t", "name": "n" }));
     assert_eq!((refused.status, refused.message()), (503, "API server currently in restricted mode."));
-    assert_eq!(world.delete(&format!("/routers/{}", Uuid::nil())), 503);
-    assert_eq!(world.list("/routers").len(), 1, "reading goes on");
-    assert_eq!(world.put("/system_state", &json!({ "availability": "READWRITE" })).status, 204);
-    world.router(1, "t");
-    let world = Fixture::new(Dialect::V5);
-    assert_eq!(world.put("/system_state", &json!({ "availability": "READONLY" })).status, 405);
-    assert_eq!(world.get("/system_state").body["availability"], "READWRITE");
+    assert_eq!(fixture.delete(&format!("/routers/{}", Uuid::nil())), 503);
+    assert_eq!(fixture.list("/routers").len(), 1, "reading goes on");
+    assert_eq!(fixture.put("/system_state", &json!({ "availability": "READWRITE" })).status, 204);
+    fixture.router(1, "t");
+    let fixture = Fixture::new(Dialect::V5);
+    assert_eq!(fixture.put("/system_state", &json!({ "availability": "READONLY" })).status, 405);
+    assert_eq!(fixture.get("/system_state").body["availability"], "READWRITE");
 }
 
 #[test]
@@ -793,18 +796,18 @@ fn the_clients_types_read_every_answer() {
         }
     }
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
-        let tenant = world.tenant(0x10, "t");
-        reads::<api::Router>(&world.list("/routers"));
-        reads::<api::Bridge>(&world.list("/bridges"));
-        reads::<api::Port>(&world.list("/ports"));
-        reads::<api::Route>(&world.list(&format!("/routers/{}/routes", tenant.router)));
-        reads::<api::Chain>(&world.list("/chains"));
-        reads::<api::Rule>(&world.list(&format!("/chains/{}/rules", tenant.outbound)));
-        reads::<api::Host>(&world.list("/hosts"));
-        reads::<api::Interface>(&world.list(&format!("/hosts/{}/interfaces", world.host())));
-        reads::<api::HostInterfacePort>(&world.list(&format!("/hosts/{}/ports", world.host())));
-        reads::<api::TunnelZone>(&world.list("/tunnel_zones"));
-        reads::<api::TunnelZoneHost>(&world.list(&format!("/tunnel_zones/{}/hosts", tunnel_zone())));
+        let fixture = Fixture::new(dialect);
+        let tenant = fixture.tenant(0x10, "t");
+        reads::<api::Router>(&fixture.list("/routers"));
+        reads::<api::Bridge>(&fixture.list("/bridges"));
+        reads::<api::Port>(&fixture.list("/ports"));
+        reads::<api::Route>(&fixture.list(&format!("/routers/{}/routes", tenant.router)));
+        reads::<api::Chain>(&fixture.list("/chains"));
+        reads::<api::Rule>(&fixture.list(&format!("/chains/{}/rules", tenant.outbound)));
+        reads::<api::Host>(&fixture.list("/hosts"));
+        reads::<api::Interface>(&fixture.list(&format!("/hosts/{}/interfaces", fixture.host())));
+        reads::<api::HostInterfacePort>(&fixture.list(&format!("/hosts/{}/ports", fixture.host())));
+        reads::<api::TunnelZone>(&fixture.list("/tunnel_zones"));
+        reads::<api::TunnelZoneHost>(&fixture.list(&format!("/tunnel_zones/{}/hosts", tunnel_zone())));
     }
 }

@@ -6,19 +6,19 @@ use uuid::Uuid;
 
 use crate::fixture::{BOTH, Fixture, id};
 
-fn rules(world: &Fixture) -> String {
-    format!("/chains/{}/rules", world.chain(1, "t"))
+fn rules(fixture: &Fixture) -> String {
+    format!("/chains/{}/rules", fixture.chain(1, "t"))
 }
 
-fn at(world: &Fixture, path: &str, number: u128, position: &Value) -> u16 {
-    world.post(path, &json!({ "id": id(number), "type": "accept", "position": position })).status
+fn at(fixture: &Fixture, path: &str, number: u128, position: &Value) -> u16 {
+    fixture.post(path, &json!({ "id": id(number), "type": "accept", "position": position })).status
 }
 
 #[test]
 fn positions_are_dense_and_bounded() {
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
-        let path = rules(&world);
+        let fixture = Fixture::new(dialect);
+        let path = rules(&fixture);
         for (number, position, status) in [
             (11, json!(2), 400),
             (11, json!(0), 400),
@@ -32,16 +32,16 @@ fn positions_are_dense_and_bounded() {
             (16, json!(i64::MIN), 400),
             (16, json!(i64::MAX), 400),
         ] {
-            assert_eq!(at(&world, &path, number, &position), status, "{number} at {position} in {dialect}");
+            assert_eq!(at(&fixture, &path, number, &position), status, "{number} at {position} in {dialect}");
         }
         let order = [13, 15, 11, 12, 14].map(id);
-        assert_eq!(world.ids(&path), order);
-        let positions: Vec<Value> = world.list(&path).into_iter().map(|rule| rule["position"].clone()).collect();
+        assert_eq!(fixture.ids(&path), order);
+        let positions: Vec<Value> = fixture.list(&path).into_iter().map(|rule| rule["position"].clone()).collect();
         assert_eq!(positions, [1, 2, 3, 4, 5]);
-        assert_eq!(world.delete(&format!("/rules/{}", id(15))), 204);
-        assert_eq!(world.get(&format!("/rules/{}", id(14))).body["position"], 4, "the rest closes up");
+        assert_eq!(fixture.delete(&format!("/rules/{}", id(15))), 204);
+        assert_eq!(fixture.get(&format!("/rules/{}", id(14))).body["position"], 4, "the rest closes up");
 
-        let refused = world.post(&path, &json!({ "type": "accept", "position": 6 }));
+        let refused = fixture.post(&path, &json!({ "type": "accept", "position": 6 }));
         match dialect {
             Dialect::V5 => assert_eq!(refused.message(), "Position exceeds number of rules in chain"),
             Dialect::V1 => assert_eq!(refused.violations(), ["position: Invalid rule position."]),
@@ -74,14 +74,14 @@ fn fragment_policies_follow_the_table() {
         (&masquerade, "unfragmented", [false, false, false, true]),
     ] {
         for dialect in BOTH {
-            let world = Fixture::new(dialect);
-            let path = rules(&world);
-            let rule = world.post(&path, body).created();
-            assert_eq!(world.get(&format!("/rules/{rule}")).body["fragmentPolicy"], default, "{body} in {dialect}");
+            let fixture = Fixture::new(dialect);
+            let path = rules(&fixture);
+            let rule = fixture.post(&path, body).created();
+            assert_eq!(fixture.get(&format!("/rules/{rule}")).body["fragmentPolicy"], default, "{body} in {dialect}");
             for (policy, allowed) in ["any", "header", "nonheader", "unfragmented"].into_iter().zip(allowed) {
                 let mut body = body.clone();
                 body["fragmentPolicy"] = json!(policy);
-                let answer = world.post(&path, &body);
+                let answer = fixture.post(&path, &body);
                 assert_eq!(answer.status, if allowed { 201 } else { 400 }, "{policy}: {body} in {dialect}");
                 if !allowed {
                     assert!(answer.violations()[0].contains("the fragmentPolicy must be"), "{answer:?}");
@@ -89,7 +89,7 @@ fn fragment_policies_follow_the_table() {
             }
             let mut odd = body.clone();
             odd["fragmentPolicy"] = json!("sometimes");
-            assert!(world.post(&path, &odd).violations()[0].contains("The valid options for fragmentPolicy are"));
+            assert!(fixture.post(&path, &odd).violations()[0].contains("The valid options for fragmentPolicy are"));
         }
     }
 }
@@ -131,12 +131,12 @@ fn every_type_has_its_own_fields() {
         (json!({ "type": "drop", "inPorts": [dead], "outPorts": [] }), 201, 201),
     ] {
         for (dialect, status) in [(Dialect::V5, v5), (Dialect::V1, v1)] {
-            let world = Fixture::new(dialect);
-            let answer = world.post(&rules(&world), &body);
+            let fixture = Fixture::new(dialect);
+            let answer = fixture.post(&rules(&fixture), &body);
             assert_eq!(answer.status, status, "{body} in {dialect}: {answer:?}");
             if status == 201 {
                 // No field is lost; a number that was sent as text is shown as a number.
-                let read = world.get(&format!("/rules/{}", answer.created())).body;
+                let read = fixture.get(&format!("/rules/{}", answer.created())).body;
                 let number = |value: &Value| value.as_str().and_then(|text| text.parse::<i64>().ok()).map(Value::from);
                 for (name, sent) in body.as_object().expect("an object") {
                     let same = read[name] == *sent || number(sent).is_some_and(|number| read[name] == number);
@@ -155,9 +155,9 @@ fn every_written_field_reads_back() {
         "nwTos": 3, "nwProto": 17, "nwDstAddress": "10.0.0.0", "nwDstLength": 8, "invNwDst": true,
         "tpDst": { "start": 53, "end": 53 }, "fragmentPolicy": "unfragmented", "traversedDevice": id(8) });
     for dialect in BOTH {
-        let world = Fixture::new(dialect);
-        let rule = world.post(&rules(&world), &sent).created();
-        let read = world.get(&format!("/rules/{rule}")).body;
+        let fixture = Fixture::new(dialect);
+        let rule = fixture.post(&rules(&fixture), &sent).created();
+        let read = fixture.get(&format!("/rules/{rule}")).body;
         for (key, value) in sent.as_object().expect("an object") {
             assert_eq!(&read[key], value, "{key} in {dialect}");
         }
@@ -172,16 +172,16 @@ fn every_written_field_reads_back() {
 #[test]
 fn a_rule_is_converted_for_the_data_plane() {
     use atoll_model::topology::{FlowAction, Fragments, RuleAction, Test};
-    let world = Fixture::new(Dialect::V5);
-    let path = rules(&world);
+    let fixture = Fixture::new(Dialect::V5);
+    let path = rules(&fixture);
     let mut snat = nat("10.0.0.9", "10.0.0.9", 1024, 65535);
     snat["outPorts"] = json!([id(5)]);
-    world.post(&path, &snat).created();
+    fixture.post(&path, &snat).created();
     let drop = json!({ "type": "drop", "nwProto": 6, "invNwProto": true, "nwSrcAddress": "10.1.2.3", "nwSrcLength": 8,
         "tpDst": { "start": null, "end": 80 }, "vlan": 9, "icmpDataSrcIpAddress": "10.0.0.1", "dlSrc": "02:00:00:00:00:01",
         "dlSrcMask": "ffff.ff00.0000" });
-    world.post(&path, &drop).created();
-    let topology = world.mock.controller_mut().follow();
+    fixture.post(&path, &drop).created();
+    let topology = fixture.mock.controller_mut().follow();
     let rules = &topology.chains[&id(1)].rules;
     assert_eq!(rules.len(), 2);
     let condition = &rules[0].condition;

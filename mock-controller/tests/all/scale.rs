@@ -25,10 +25,10 @@ fn full(tenants: u128) -> Tables {
     tables
 }
 
-/// The rows that the requests of a pod's life read on a controller with this many tenants.
-fn life(tenants: u128) -> BTreeMap<&'static str, u64> {
-    let world = Fixture::new(Dialect::V5);
-    *world.mock.controller_mut() = MockController::with_tables(MockSettings::default(), full(tenants));
+/// The rows that all requests for a pod read on a controller with this many tenants.
+fn rows_read(tenants: u128) -> BTreeMap<&'static str, u64> {
+    let fixture = Fixture::new(Dialect::V5);
+    *fixture.mock.controller_mut() = MockController::with_tables(MockSettings::default(), full(tenants));
     let bridge = Uuid::from_u128(1 << 100);
     let mut rows = BTreeMap::new();
     let mut counted = |what, act: &mut dyn FnMut()| {
@@ -38,19 +38,19 @@ fn life(tenants: u128) -> BTreeMap<&'static str, u64> {
     };
     let port = id(1);
     let body = json!({ "id": port, "type": "Bridge" });
-    counted("create", &mut || assert_eq!(world.post(&format!("/bridges/{bridge}/ports"), &body).created(), port));
-    counted("bind", &mut || assert_eq!(world.bind(world.host(), port, "v0").status, 201));
-    counted("poll", &mut || assert_eq!(world.port(port)["active"], true));
-    counted("list of a bridge", &mut || assert_eq!(world.list(&format!("/bridges/{bridge}/ports")).len(), 101));
-    counted("list of a tenant", &mut || assert_eq!(world.ids("/bridges?tenant_id=t0").len(), 1));
-    counted("list of a host", &mut || assert_eq!(world.list(&format!("/hosts/{}/ports", world.host())).len(), 2));
-    counted("delete", &mut || assert_eq!(world.delete(&format!("/ports/{port}")), 204));
+    counted("create", &mut || assert_eq!(fixture.post(&format!("/bridges/{bridge}/ports"), &body).created(), port));
+    counted("bind", &mut || assert_eq!(fixture.bind(fixture.host(), port, "v0").status, 201));
+    counted("poll", &mut || assert_eq!(fixture.port(port)["active"], true));
+    counted("list of a bridge", &mut || assert_eq!(fixture.list(&format!("/bridges/{bridge}/ports")).len(), 101));
+    counted("list of a tenant", &mut || assert_eq!(fixture.ids("/bridges?tenant_id=t0").len(), 1));
+    counted("list of a host", &mut || assert_eq!(fixture.list(&format!("/hosts/{}/ports", fixture.host())).len(), 2));
+    counted("delete", &mut || assert_eq!(fixture.delete(&format!("/ports/{port}")), 204));
     rows
 }
 
 #[test]
 fn requests_do_not_grow_with_the_number_of_ports() {
-    let (few, many) = (life(10), life(1000));
+    let (few, many) = (rows_read(10), rows_read(1000));
     println!("rows read with 1 000 ports: {few:?}");
     assert!(few.values().all(|rows| *rows > 0), "every request reads some: {few:?}");
     assert_eq!(few, many, "the same with 100 000 ports");

@@ -150,21 +150,22 @@ pub fn remove_leftovers(path: &Path) -> io::Result<()> {
 /// # Errors
 /// The directory cannot be listed.
 pub fn leftovers(path: &Path) -> io::Result<Vec<PathBuf>> {
-    let prefix = prefix(path);
-    let is_id = |text: &str| text.len() == 32 && uuid::Uuid::try_parse(text).is_ok();
-    let names = read::names(directory(path), |name| name.strip_prefix(&prefix).is_some_and(is_id))?;
+    let target = path.file_name().unwrap_or_default().to_string_lossy();
+    let names = read::names(directory(path), |name| target_of(name) == Some(&*target))?;
     Ok(names.into_iter().map(|name| directory(path).join(name)).collect())
 }
 
-/// A new name for a temporary file of `path`, beside it.
-pub fn temporary(path: &Path) -> PathBuf {
-    path.with_file_name(format!("{}{}", prefix(path), uuid::Uuid::new_v4().simple()))
+/// The name of the file that the temporary file `name` would replace; none: it is not a temporary file.
+pub(crate) fn target_of(name: &str) -> Option<&str> {
+    let (target, id) = name.strip_prefix('.')?.rsplit_once('.')?;
+    (id.len() == 32 && uuid::Uuid::try_parse(id).is_ok()).then_some(target)
 }
 
-/// What the names of the temporary files of `path` begin with. A name with a dot is skipped by everything that lists one of
-/// our directories.
-fn prefix(path: &Path) -> String {
-    format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy())
+/// A new name for a temporary file of `path`, beside it. Every reader of one of our directories skips names that begin with
+/// a dot.
+pub fn temporary(path: &Path) -> PathBuf {
+    let target = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{target}.{}", uuid::Uuid::new_v4().simple()))
 }
 
 fn directory(path: &Path) -> &Path {

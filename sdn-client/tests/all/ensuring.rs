@@ -106,14 +106,14 @@ impl Server {
     }
 }
 
-struct World {
+struct Fixture {
     dialect: Dialect,
     server: Rc<RefCell<Server>>,
     fake: Rc<Fake>,
     client: Client<Rc<Fake>>,
 }
 
-impl World {
+impl Fixture {
     fn both() -> [Self; 2] {
         [Dialect::V1, Dialect::V5].map(|dialect| {
             let server: Rc<RefCell<Server>> = Rc::default();
@@ -147,16 +147,16 @@ fn fields(ensured: &Ensured) -> Vec<&str> {
 
 #[tokio::test]
 async fn the_first_creates_the_second_keeps_and_what_differs_is_named() {
-    for world in World::both() {
+    for fixture in Fixture::both() {
         let path = format!("/routers/{}", id(1));
-        assert_eq!(world.client.ensure(&router()).await, Ok(Ensured::Created));
-        assert_eq!(world.client.ensure(&router()).await, Ok(Ensured::Kept));
-        world.set(&path, "name", json!("renamed by an operator"));
-        assert_eq!(world.client.ensure(&router()).await, Ok(Ensured::Kept), "a name is for people");
-        world.set(&path, "tenantId", json!("another tenant"));
-        world.set(&path, "inboundFilterId", json!(id(5)));
-        let ensured = world.client.ensure(&router()).await.expect("answer");
-        assert_eq!(fields(&ensured), ["inboundFilterId", "tenantId"], "{}", world.dialect);
+        assert_eq!(fixture.client.ensure(&router()).await, Ok(Ensured::Created));
+        assert_eq!(fixture.client.ensure(&router()).await, Ok(Ensured::Kept));
+        fixture.set(&path, "name", json!("renamed by an operator"));
+        assert_eq!(fixture.client.ensure(&router()).await, Ok(Ensured::Kept), "a name is for people");
+        fixture.set(&path, "tenantId", json!("another tenant"));
+        fixture.set(&path, "inboundFilterId", json!(id(5)));
+        let ensured = fixture.client.ensure(&router()).await.expect("answer");
+        assert_eq!(fields(&ensured), ["inboundFilterId", "tenantId"], "{}", fixture.dialect);
         let Ensured::Differs(differences) = ensured else { unreachable!("just looked") };
         assert_eq!(differences[1].to_string(), r#"tenantId is "another tenant", should be "t""#);
     }
@@ -164,13 +164,13 @@ async fn the_first_creates_the_second_keeps_and_what_differs_is_named() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_is_no_obstacle() {
-    for world in World::both() {
-        world.server.borrow_mut().lose_next = true;
-        assert_eq!(world.client.ensure(&router()).await, Ok(Ensured::Kept), "{}", world.dialect);
-        world.server.borrow_mut().lose_next = true;
-        assert!(world.client.ensure_route(&route()).await.is_ok(), "{}", world.dialect);
-        let routes = world.server.borrow().objects.keys().filter(|path| path.starts_with("/routes/")).count();
-        assert_eq!(routes, 1, "{}", world.dialect);
+    for fixture in Fixture::both() {
+        fixture.server.borrow_mut().lose_next = true;
+        assert_eq!(fixture.client.ensure(&router()).await, Ok(Ensured::Kept), "{}", fixture.dialect);
+        fixture.server.borrow_mut().lose_next = true;
+        assert!(fixture.client.ensure_route(&route()).await.is_ok(), "{}", fixture.dialect);
+        let routes = fixture.server.borrow().objects.keys().filter(|path| path.starts_with("/routes/")).count();
+        assert_eq!(routes, 1, "{}", fixture.dialect);
     }
 }
 
@@ -197,17 +197,17 @@ fn route() -> Route {
 
 #[tokio::test]
 async fn a_route_is_known_by_its_fields_where_the_server_chooses_its_id() {
-    for world in World::both() {
-        assert_eq!(world.client.ensure_route(&route()).await, Ok(Ensured::Created));
-        assert_eq!(world.client.ensure_route(&route()).await, Ok(Ensured::Kept));
+    for fixture in Fixture::both() {
+        assert_eq!(fixture.client.ensure_route(&route()).await, Ok(Ensured::Created));
+        assert_eq!(fixture.client.ensure_route(&route()).await, Ok(Ensured::Kept));
         let other = Route { id: Some(id(8)), weight: 1, ..route() };
-        assert_eq!(world.client.ensure_route(&other).await, Ok(Ensured::Created), "another weight is another route");
+        assert_eq!(fixture.client.ensure_route(&other).await, Ok(Ensured::Created), "another weight is another route");
         let other = Route { id: Some(id(9)), next_hop_gateway: None, ..route() };
-        assert_eq!(world.client.ensure_route(&other).await, Ok(Ensured::Created), "and so is another gateway");
-        world.client.delete_route(&other).await.expect("deleted");
-        world.client.delete_route(&other).await.expect("deleted twice");
-        let routes = world.server.borrow().objects.keys().filter(|path| path.starts_with("/routes/")).count();
-        assert_eq!(routes, 2, "{}", world.dialect);
+        assert_eq!(fixture.client.ensure_route(&other).await, Ok(Ensured::Created), "and so is another gateway");
+        fixture.client.delete_route(&other).await.expect("deleted");
+        fixture.client.delete_route(&other).await.expect("deleted twice");
+        let routes = fixture.server.borrow().objects.keys().filter(|path| path.starts_with("/routes/")).count();
+        assert_eq!(routes, 2, "{}", fixture.dialect);
     }
 }
 
@@ -225,88 +225,88 @@ fn pod_port() -> Port {
 
 #[tokio::test]
 async fn a_pod_port_costs_one_request_on_5_and_two_on_1_9() {
-    for world in World::both() {
-        assert_eq!(world.client.ensure_port(&pod_port()).await, Ok(Ensured::Created));
-        let expected = if world.dialect == Dialect::V5 { 1 } else { 2 };
-        assert_eq!(world.fake.asked().len(), expected, "{:?}", world.fake.asked());
-        let port = world.server.borrow().objects[&format!("/ports/{}", id(3))].clone();
+    for fixture in Fixture::both() {
+        assert_eq!(fixture.client.ensure_port(&pod_port()).await, Ok(Ensured::Created));
+        let expected = if fixture.dialect == Dialect::V5 { 1 } else { 2 };
+        assert_eq!(fixture.fake.asked().len(), expected, "{:?}", fixture.fake.asked());
+        let port = fixture.server.borrow().objects[&format!("/ports/{}", id(3))].clone();
         assert_eq!((&port["hostId"], &port["interfaceName"]), (&json!(id(10)), &json!("at0")));
-        assert_eq!(world.client.ensure_port(&pod_port()).await, Ok(Ensured::Kept));
+        assert_eq!(fixture.client.ensure_port(&pod_port()).await, Ok(Ensured::Kept));
     }
 }
 
 #[tokio::test]
 async fn a_port_that_lacks_its_binding_or_link_gets_it() {
-    for world in World::both() {
+    for fixture in Fixture::both() {
         let path = format!("/ports/{}", id(3));
         let wanted = Port { peer_id: Some(id(6)), ..pod_port() };
-        world.client.ensure_port(&Port { host_id: None, interface_name: None, ..pod_port() }).await.expect("made");
-        assert_eq!(world.client.ensure_port(&wanted).await, Ok(Ensured::Created), "{}", world.dialect);
-        let port = world.server.borrow().objects[&path].clone();
+        fixture.client.ensure_port(&Port { host_id: None, interface_name: None, ..pod_port() }).await.expect("made");
+        assert_eq!(fixture.client.ensure_port(&wanted).await, Ok(Ensured::Created), "{}", fixture.dialect);
+        let port = fixture.server.borrow().objects[&path].clone();
         assert_eq!((&port["hostId"], &port["peerId"]), (&json!(id(10)), &json!(id(6))));
-        assert_eq!(world.client.ensure_port(&wanted).await, Ok(Ensured::Kept));
+        assert_eq!(fixture.client.ensure_port(&wanted).await, Ok(Ensured::Kept));
     }
 }
 
 #[tokio::test]
 async fn a_port_that_is_bound_or_linked_elsewhere_is_left_alone() {
-    for world in World::both() {
+    for fixture in Fixture::both() {
         let path = format!("/ports/{}", id(3));
         let wanted = Port { peer_id: Some(id(6)), ..pod_port() };
-        world.client.ensure_port(&wanted).await.expect("made");
-        world.set(&path, "hostId", json!(id(11)));
-        world.set(&path, "peerId", json!(id(7)));
-        let earlier = world.fake.asked().len();
-        let ensured = world.client.ensure_port(&wanted).await.expect("answer");
-        assert_eq!(fields(&ensured), ["hostId", "peerId"], "{}", world.dialect);
-        let bind = world.client.bind(id(3), id(10), "at0").await.expect("answer");
-        assert_eq!(fields(&bind), ["hostId"], "{}", world.dialect);
-        let link = world.client.link(id(3), id(6)).await.expect("answer");
-        assert_eq!(fields(&link), ["peerId"], "{}", world.dialect);
-        assert_eq!(world.server.borrow().objects[&path]["hostId"], json!(id(11)), "{:?}", world.asked_for(earlier));
+        fixture.client.ensure_port(&wanted).await.expect("made");
+        fixture.set(&path, "hostId", json!(id(11)));
+        fixture.set(&path, "peerId", json!(id(7)));
+        let earlier = fixture.fake.asked().len();
+        let ensured = fixture.client.ensure_port(&wanted).await.expect("answer");
+        assert_eq!(fields(&ensured), ["hostId", "peerId"], "{}", fixture.dialect);
+        let bind = fixture.client.bind(id(3), id(10), "at0").await.expect("answer");
+        assert_eq!(fields(&bind), ["hostId"], "{}", fixture.dialect);
+        let link = fixture.client.link(id(3), id(6)).await.expect("answer");
+        assert_eq!(fields(&link), ["peerId"], "{}", fixture.dialect);
+        assert_eq!(fixture.server.borrow().objects[&path]["hostId"], json!(id(11)), "{:?}", fixture.asked_for(earlier));
     }
 }
 
 #[tokio::test]
 async fn binding_and_linking_twice_is_once() {
-    for world in World::both() {
-        world.client.ensure_port(&Port { host_id: None, interface_name: None, ..pod_port() }).await.expect("made");
-        assert_eq!(world.client.bind(id(3), id(10), "at0").await, Ok(Ensured::Created));
-        assert_eq!(world.client.bind(id(3), id(10), "at0").await, Ok(Ensured::Kept));
-        assert_eq!(world.client.link(id(3), id(6)).await, Ok(Ensured::Created));
-        assert_eq!(world.client.link(id(3), id(6)).await, Ok(Ensured::Kept));
+    for fixture in Fixture::both() {
+        fixture.client.ensure_port(&Port { host_id: None, interface_name: None, ..pod_port() }).await.expect("made");
+        assert_eq!(fixture.client.bind(id(3), id(10), "at0").await, Ok(Ensured::Created));
+        assert_eq!(fixture.client.bind(id(3), id(10), "at0").await, Ok(Ensured::Kept));
+        assert_eq!(fixture.client.link(id(3), id(6)).await, Ok(Ensured::Created));
+        assert_eq!(fixture.client.link(id(3), id(6)).await, Ok(Ensured::Kept));
     }
 }
 
 #[tokio::test]
 async fn an_interface_or_peer_that_is_taken_is_an_error() {
-    for world in World::both() {
-        world.client.ensure_port(&Port { host_id: None, interface_name: None, ..pod_port() }).await.expect("made");
-        let error = world.client.bind(id(3), id(10), "taken").await.expect_err("the interface is taken");
-        assert_eq!(error.class, ErrorClass::OtherExists, "{}", world.dialect);
-        let error = world.client.link(id(3), id(666)).await.expect_err("the peer is taken");
-        assert_eq!(error.class, ErrorClass::OtherExists, "{}", world.dialect);
+    for fixture in Fixture::both() {
+        fixture.client.ensure_port(&Port { host_id: None, interface_name: None, ..pod_port() }).await.expect("made");
+        let error = fixture.client.bind(id(3), id(10), "taken").await.expect_err("the interface is taken");
+        assert_eq!(error.class, ErrorClass::OtherExists, "{}", fixture.dialect);
+        let error = fixture.client.link(id(3), id(666)).await.expect_err("the peer is taken");
+        assert_eq!(error.class, ErrorClass::OtherExists, "{}", fixture.dialect);
     }
 }
 
 #[tokio::test]
 async fn only_the_own_host_is_unbound() {
-    for world in World::both() {
-        world.client.ensure_port(&pod_port()).await.expect("made");
+    for fixture in Fixture::both() {
+        fixture.client.ensure_port(&pod_port()).await.expect("made");
         let path = format!("/ports/{}", id(3));
-        world.client.unbind(id(3), id(99)).await.expect("nothing to do");
-        assert_eq!(world.server.borrow().objects[&path]["hostId"], json!(id(10)));
-        world.client.unbind(id(3), id(10)).await.expect("unbound");
-        assert_eq!(world.server.borrow().objects[&path]["hostId"], Value::Null);
-        world.client.delete(Resource::Port, id(3)).await.expect("deleted");
-        world.client.unbind(id(3), id(10)).await.expect("nothing to do");
+        fixture.client.unbind(id(3), id(99)).await.expect("nothing to do");
+        assert_eq!(fixture.server.borrow().objects[&path]["hostId"], json!(id(10)));
+        fixture.client.unbind(id(3), id(10)).await.expect("unbound");
+        assert_eq!(fixture.server.borrow().objects[&path]["hostId"], Value::Null);
+        fixture.client.delete(Resource::Port, id(3)).await.expect("deleted");
+        fixture.client.unbind(id(3), id(10)).await.expect("nothing to do");
     }
 }
 
 /// Every differing field of a rule is found.
 #[tokio::test]
 async fn a_rule_is_compared_in_every_field_that_restricts() {
-    for world in World::both() {
+    for fixture in Fixture::both() {
         let wanted = Rule {
             id: Some(id(5)),
             chain_id: Some(id(6)),
@@ -316,9 +316,9 @@ async fn a_rule_is_compared_in_every_field_that_restricts() {
             fragment_policy: Some("any".to_owned()),
             ..Rule::default()
         };
-        world.client.ensure(&wanted).await.expect("made");
+        fixture.client.ensure(&wanted).await.expect("made");
         let path = format!("/rules/{}", id(5));
-        let shown = if world.dialect == Dialect::V1 { json!(0) } else { Value::Null };
+        let shown = if fixture.dialect == Dialect::V1 { json!(0) } else { Value::Null };
         for (field, value) in [
             ("nwProto", shown.clone()),
             ("nwTos", shown),
@@ -329,15 +329,15 @@ async fn a_rule_is_compared_in_every_field_that_restricts() {
             ("dlSrc", json!("02:00:00:00:00:0A")),
             ("uri", json!("http://c/rules/5")),
         ] {
-            world.set(&path, field, value);
+            fixture.set(&path, field, value);
         }
         assert_eq!(
-            world.client.ensure(&wanted).await,
+            fixture.client.ensure(&wanted).await,
             Ok(Ensured::Kept),
             "{}: sentinels are no difference",
-            world.dialect
+            fixture.dialect
         );
-        let shown = world.server.borrow().objects[&path].clone();
+        let shown = fixture.server.borrow().objects[&path].clone();
         for (field, value) in [
             ("type", json!("accept")),
             ("nwProto", json!(6)),
@@ -352,10 +352,10 @@ async fn a_rule_is_compared_in_every_field_that_restricts() {
             ("chainId", json!(id(7))),
             ("matchNwDstRewritten", json!(true)),
         ] {
-            world.set(&path, field, value);
-            let ensured = world.client.ensure(&wanted).await.expect("answer");
-            assert_eq!(fields(&ensured), [field], "{}", world.dialect);
-            world.set(&path, field, shown[field].clone());
+            fixture.set(&path, field, value);
+            let ensured = fixture.client.ensure(&wanted).await.expect("answer");
+            assert_eq!(fields(&ensured), [field], "{}", fixture.dialect);
+            fixture.set(&path, field, shown[field].clone());
         }
     }
 }
@@ -387,9 +387,9 @@ async fn a_member_that_is_there_already_is_kept() {
 
 #[tokio::test]
 async fn unset_fields_of_a_port_are_not_changed() {
-    for world in World::both() {
+    for fixture in Fixture::both() {
         let wanted = Port { host_id: None, interface_name: None, ..pod_port() };
-        world.client.ensure_port(&wanted).await.expect("made");
+        fixture.client.ensure_port(&wanted).await.expect("made");
         let path = format!("/ports/{}", id(3));
         let open = [
             ("portMac", json!("ac:ca:ba:00:00:01")),
@@ -398,15 +398,15 @@ async fn unset_fields_of_a_port_are_not_changed() {
             ("interfaceName", json!("x")),
         ];
         for (field, value) in open {
-            world.set(&path, field, value);
+            fixture.set(&path, field, value);
         }
-        assert_eq!(world.client.ensure_port(&wanted).await, Ok(Ensured::Kept), "{}", world.dialect);
+        assert_eq!(fixture.client.ensure_port(&wanted).await, Ok(Ensured::Kept), "{}", fixture.dialect);
         for (field, value) in [("vifId", json!(id(5))), ("deviceId", json!(id(5))), ("adminStateUp", json!(false))] {
-            let before = world.server.borrow().objects[&path][field].clone();
-            world.set(&path, field, value);
-            let ensured = world.client.ensure_port(&wanted).await.expect("answer");
-            assert_eq!(fields(&ensured), [field], "{}", world.dialect);
-            world.set(&path, field, if before.is_null() { json!(true) } else { before });
+            let before = fixture.server.borrow().objects[&path][field].clone();
+            fixture.set(&path, field, value);
+            let ensured = fixture.client.ensure_port(&wanted).await.expect("answer");
+            assert_eq!(fields(&ensured), [field], "{}", fixture.dialect);
+            fixture.set(&path, field, if before.is_null() { json!(true) } else { before });
         }
     }
 }

@@ -186,7 +186,7 @@ async fn a_slow_endpoint_is_tried_last_by_the_next_process() {
     // A caller that gives up immediately shows nothing about the endpoint; a DEL gives up after a second.
     for (milliseconds, tried) in [(50, 1), (600, 2)] {
         tokio::time::timeout(Duration::from_millis(milliseconds), send(&process())).await.expect_err("silent");
-        assert_eq!(alive.heads().len(), 0, "{asked}: it may have been executed");
+        assert_eq!(alive.heads().len(), 0, "{tried}: it may have been executed");
     }
     assert_eq!(send(&process()).await.expect("the next one").status, 200);
     assert_eq!(alive.heads().len(), 1);

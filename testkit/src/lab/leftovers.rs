@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::lab::netns::LabNetns;
 use crate::lab::node::LabNode;
+use crate::lab::pod::LabPod;
+use crate::lab::wait;
 
 /// Remains of pods in etcd, in the controller, in the kernel and on disk, one line each; empty if there are none.
 pub fn of_pods(node: &LabNode) -> Result<Vec<String>> {
@@ -52,11 +55,21 @@ pub fn of_pods(node: &LabNode) -> Result<Vec<String>> {
 /// Returns an error with the list if pods left anything.
 pub fn assert_none(node: &LabNode) -> Result<()> {
     let left = of_pods(node)?;
-    ensure!(left.is_empty(), "left behind:\n  {}\nlook: {}", left.join("\n  "), node.inspection_commands());
+    ensure!(left.is_empty(), "left behind:\n  {}\nexamine: {}", left.join("\n  "), node.inspection_commands());
     Ok(())
 }
 
 impl LabNode {
+    /// Ends a scenario with pending cleanup: later calls complete it, a few items each. DEL of an unknown container is the
+    /// cheapest call.
+    pub fn finish_after_cleanup(self) -> Result<()> {
+        wait::until("later calls complete the pending cleanup", Duration::from_mins(1), || {
+            self.cni("1.0.0")?.del(&LabPod::new("cleanup", "missing")?)?;
+            assert_none(&self)
+        })?;
+        self.finish()
+    }
+
     /// The end of every scenario: its pods left nothing, and its files are not needed any more.
     pub fn finish(self) -> Result<()> {
         assert_none(&self)?;

@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result, ensure};
 use atoll_testkit::lab::node::LabNode;
 use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::reach::ping;
-use atoll_testkit::lab::{leftovers, wait};
 use serde_json::json;
 
 /// At each tenth of the duration of an undisturbed call, and shortly after its end.
@@ -15,14 +14,6 @@ const POINTS: u32 = 24;
 
 fn points(whole: Duration) -> impl Iterator<Item = Duration> {
     (0..POINTS).map(move |n| whole * n / (POINTS - 4))
-}
-
-fn drain(node: LabNode) -> Result<()> {
-    wait::until("later calls finish the pending cleanup", Duration::from_mins(1), || {
-        node.cni("1.0.0")?.del(&LabPod::new("cleanup", "missing")?)?;
-        leftovers::assert_none(&node)
-    })?;
-    node.finish()
 }
 
 #[test]
@@ -63,7 +54,7 @@ fn add_killed_anywhere() -> Result<()> {
     })?;
     println!("{killed} of {} ADDs were killed before their end", 2 * POINTS);
     ensure!(killed >= POINTS / 2, "only {killed} ADDs were still running when they were killed: the points are wrong");
-    drain(node)
+    node.finish_after_cleanup()
 }
 
 #[test]
@@ -82,5 +73,5 @@ fn del_killed_anywhere() -> Result<()> {
     }
     println!("{killed} of {POINTS} DELs were killed before their end");
     ensure!(killed >= POINTS / 4, "only {killed} DELs were still running when they were killed: the points are wrong");
-    drain(node)
+    node.finish_after_cleanup()
 }

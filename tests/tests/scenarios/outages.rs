@@ -6,20 +6,11 @@ use anyhow::{Result, ensure};
 use atoll_testkit::lab::node::LabNode;
 use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::reach::ping;
-use atoll_testkit::lab::{leftovers, servers, wait};
+use atoll_testkit::lab::{leftovers, servers};
 use serde_json::json;
 
 /// The bound of a DEL during an outage, including process start and a busy machine.
 const AT_MOST: Duration = Duration::from_secs(6);
-
-/// Later calls complete pending cleanup, a few items each: DEL of an unknown container is the cheapest call.
-fn drain(node: LabNode) -> Result<()> {
-    wait::until("later calls finish the pending cleanup", Duration::from_secs(30), || {
-        node.cni("1.0.0")?.del(&LabPod::new("red", "missing")?)?;
-        leftovers::assert_none(&node)
-    })?;
-    node.finish()
-}
 
 fn tombstone_files(node: &LabNode) -> usize {
     std::fs::read_dir(node.state_dir().join("tombstones")).map_or(0, Iterator::count)
@@ -45,7 +36,7 @@ fn del_without_a_controller_leaves_a_tombstone_in_etcd() -> Result<()> {
     node.cni("1.0.0")?.del(&pod)?;
 
     node.start_controller()?;
-    drain(node)
+    node.finish_after_cleanup()
 }
 
 #[test]
@@ -62,7 +53,7 @@ fn del_without_etcd_leaves_a_tombstone_on_disk() -> Result<()> {
 
     node.start_etcd()?;
     assert!(!leftovers::of_pods(&node)?.is_empty(), "the claim is not yet released");
-    drain(node)
+    node.finish_after_cleanup()
 }
 
 #[test]
@@ -85,7 +76,7 @@ fn del_with_everything_down_and_the_namespace_gone() -> Result<()> {
 
     node.start_etcd()?;
     node.start_controller()?;
-    drain(node)
+    node.finish_after_cleanup()
 }
 
 #[test]
@@ -112,7 +103,7 @@ fn packets_flow_on_while_the_controller_is_away_and_it_goes_on_where_it_was() ->
     }
     node.cni("1.0.0")?.del(&one)?;
     node.cni("1.0.0")?.del(&other)?;
-    drain(node)
+    node.finish_after_cleanup()
 }
 
 /// An endpoint that drops all packets, first in the lists of etcd and of the controller: the plugin uses the working
