@@ -1,5 +1,5 @@
-//! The call trace of a call: which stages it went through, how long each took, and what it learned about the pod on the way.
-//! An error names the stage that used the time up, and every line of the log carries the call trace so far.
+//! The trace of a call: its stages with their durations, and what it has found out about the pod. The error of a call that
+//! missed its deadline names the longest stage, and every line of the log contains the trace so far.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// See the module. Clones are of one call.
+/// The trace of one call. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct CallTrace(Arc<Mutex<Inner>>);
 

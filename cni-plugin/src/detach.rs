@@ -64,12 +64,12 @@ pub enum DeletionNote<'a> {
     InTombstone,
 }
 
-/// The limits of a detach. What is not done by then is recorded.
+/// The deadlines of a detach. Cleanup that is not finished by then is recorded.
 #[derive(Clone, Copy, Debug)]
 pub struct DetachDeadlines {
-    /// Controller, and reading from etcd.
+    /// For requests to the controller and reads from etcd.
     pub requests: Instant,
-    /// Releasing or writing down in etcd.
+    /// For the release of the claim, or the tombstone, in etcd.
     pub records: Instant,
 }
 

@@ -213,7 +213,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let local_tombstones = LocalTombstones::new(directory.path(), "/atoll/a");
         local_tombstones.remove_leftovers(100).expect("no directory, no leftovers");
-        let first = tombstone(Tombstone::Delete, None, 9);
+        let first = tombstone(TombstoneKind::Delete, None, 9);
         local_tombstones.put(&first).expect("works");
         let path = local_tombstones.path(&first.attachment);
         let other = LocalTombstones::new(directory.path(), "/atoll/b").path(&first.attachment);

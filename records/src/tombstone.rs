@@ -13,14 +13,14 @@ use crate::key::{Prefix, RecordKey, attachment_path};
 pub struct TombstoneRecord {
     /// Schema.
     pub v: u32,
-    /// Why it is there.
+    /// Its kind.
     pub kind: TombstoneKind,
-    /// Whose it is.
+    /// The attachment that it belongs to.
     pub attachment: Attachment,
-    /// The port to delete; none when the cluster's id was not known when this was written.
+    /// The port to delete; none if the cluster's id was unknown when this was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<Uuid>,
-    /// Not before this time, seconds since 1970, may the port be deleted for the last time and the address released.
+    /// The earliest time, seconds since 1970, at which the port may be deleted for the last time and the address released.
     pub not_before: u64,
     /// When it was written, seconds since 1970.
     pub since: u64,

@@ -2,13 +2,13 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`etcd`] | the real thing: endpoints, failover, deadlines, TLS |
-//! | [`retry`](retry()) | a change that is decided on again until it is made |
+//! | [`etcd`] | the production implementation: endpoints, failover, deadlines, TLS |
+//! | [`retry`](retry()) | repeats a decision until its transaction takes effect |
 //!
 //! # Guarantees
-//! - A transaction takes effect once or not at all. If its answer was lost, the error is [`StoreError::Unknown`], and
-//!   the caller reads to find out.
-//! - Every method is idempotent for a caller that compares.
+//! - A transaction takes effect once or not at all. If its answer was lost, the error is [`StoreError::Unknown`]; the
+//!   caller must read to learn whether it took effect.
+//! - A transaction that compares what it changes can be repeated safely, and so can every other method.
 //!
 //! This crate does not interpret the values.
 

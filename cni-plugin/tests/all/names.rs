@@ -33,10 +33,22 @@ async fn gc(lab: &Lab, network: NetworkName) -> Result<(), CallError> {
     Box::pin(lab.plugin().gc(&GcCall { network, valid: BTreeSet::new() })).await
 }
 
-/// `<stateDir>` or `<runDir>` is empty again.
-fn wipe(lab: &Lab, state: bool) {
-    let directory = if state { lab.config().state_dir } else { lab.config().run_dir };
-    let _ = std::fs::remove_dir_all(directory);
+/// Deletes `runDir`, `stateDir` or both, as a reboot or a new disk would; returns what was deleted, for messages.
+fn lose(lab: &Lab, run_dir: bool, state_dir: bool) -> String {
+    let config = lab.config();
+    for (is_lost, directory) in [(run_dir, config.run_dir), (state_dir, config.state_dir)] {
+        if is_lost {
+            let _ = std::fs::remove_dir_all(directory);
+        }
+    }
+    format!("runDir lost {run_dir}, stateDir lost {state_dir}")
+}
+
+/// Sets whether etcd and the controller work; otherwise they refuse connections.
+fn set_servers(lab: &Lab, work: bool) {
+    for mood in [&lab.etcd_mood, &lab.controller_mood] {
+        mood.set(if work { Mood::Fine } else { Mood::Refusing });
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -44,15 +56,9 @@ async fn a_del_under_another_name_finds_what_was_made() {
     // Which of its files the node has lost.
     for (run, state) in [(false, false), (true, false), (false, true), (true, true)] {
         for by_node in [true, false] {
-            let when = format!("runDir lost {run}, stateDir lost {state}, the node was renamed {by_node}");
             let lab = Lab::warm().await;
             lab.add().await.expect("works");
-            if run {
-                wipe(&lab, false);
-            }
-            if state {
-                wipe(&lab, true);
-            }
+            let when = format!("{}, the node was renamed {by_node}", lose(&lab, run, state));
             let mut call = lab.call();
             if by_node {
                 rename(&lab);
@@ -72,12 +78,10 @@ async fn a_del_under_another_name_needs_no_server() {
     let lab = Lab::warm().await;
     lab.add().await.expect("works");
     rename(&lab);
-    lab.etcd_mood.set(Mood::Refusing);
-    lab.controller_mood.set(Mood::Refusing);
+    set_servers(&lab, false);
     lab.del().await.expect("it is written down");
     assert_eq!(lab.links(), vec![]);
-    lab.etcd_mood.set(Mood::Fine);
-    lab.controller_mood.set(Mood::Fine);
+    set_servers(&lab, true);
     lab.retry_pending_cleanup().await;
     lab.assert_empty("what was written down under the earlier name is settled");
 }
@@ -144,15 +148,10 @@ async fn gc_finds_what_was_made_under_another_name() {
         let lab = Lab::warm().await;
         lab.add().await.expect("works");
         lab.pass(120).await;
-        if run {
-            wipe(&lab, false);
-        }
-        if state {
-            wipe(&lab, true);
-        }
+        let when = lose(&lab, run, state);
         rename(&lab);
         gc(&lab, lab.call().attachment.network).await.expect("works");
-        lab.assert_empty(&format!("runDir lost {run}, stateDir lost {state}"));
+        lab.assert_empty(&when);
     }
 }
 
@@ -175,9 +174,7 @@ async fn a_second_name_is_refused_and_both_are_named() {
     let before = lab.etcd.dump();
     rename(&lab);
     for lost in [false, true] {
-        if lost {
-            wipe(&lab, true);
-        }
+        lose(&lab, false, lost);
         let error = lab.add().await.expect_err("it has a name");
         assert_eq!(error.class().cni_code(), 7, "{error}");
         let text = error.to_string();
@@ -204,7 +201,7 @@ async fn another_machines_name_gives_no_right_to_what_it_made() {
         lab.controller_mood.set(Mood::Fine);
         lab.put_tombstone().await;
         // What this machine knows is gone; it was another that made the records.
-        wipe(&lab, false);
+        lose(&lab, true, false);
         let record = NodeRecord {
             v: SCHEMA,
             host_id: Uuid::from_u128(9),
@@ -244,15 +241,9 @@ async fn moved() -> Lab {
 async fn a_del_under_another_prefix_finds_what_was_made() {
     // Which of its files the node has lost. Without any, nothing tells of another prefix.
     for (run, state) in [(false, false), (true, false), (false, true)] {
-        let when = format!("runDir lost {run}, stateDir lost {state}");
         let lab = moved().await;
-        assert_eq!((lab.claims().len(), lab.pod_ports().len()), (1, 1), "{when}");
-        if run {
-            wipe(&lab, false);
-        }
-        if state {
-            wipe(&lab, true);
-        }
+        assert_eq!((lab.claims().len(), lab.pod_ports().len()), (1, 1));
+        let when = lose(&lab, run, state);
         lab.del().await.unwrap_or_else(|error| panic!("{when}: {error:?}"));
         lab.assert_empty(&when);
         lab.del().await.unwrap_or_else(|error| panic!("{when}, again: {error:?}"));
@@ -265,15 +256,11 @@ async fn a_del_under_another_prefix_finds_what_was_made() {
 async fn a_del_under_another_prefix_needs_no_server() {
     for lost in [false, true] {
         let lab = moved().await;
-        if lost {
-            wipe(&lab, false);
-        }
-        lab.etcd_mood.set(Mood::Refusing);
-        lab.controller_mood.set(Mood::Refusing);
+        lose(&lab, lost, false);
+        set_servers(&lab, false);
         lab.del().await.expect("it is written down");
         assert_eq!(lab.links(), vec![]);
-        lab.etcd_mood.set(Mood::Fine);
-        lab.controller_mood.set(Mood::Fine);
+        set_servers(&lab, true);
         lab.pass_request_lifetime().await;
         lab.retry_pending_cleanup().await;
         lab.assert_empty(&format!("runDir lost {lost}"));
@@ -283,14 +270,8 @@ async fn a_del_under_another_prefix_needs_no_server() {
 #[tokio::test(start_paused = true)]
 async fn gc_finds_what_was_made_under_another_prefix_and_keeps_what_is_listed() {
     for (run, state) in [(false, false), (true, false), (false, true)] {
-        let when = format!("runDir lost {run}, stateDir lost {state}");
         let lab = moved().await;
-        if run {
-            wipe(&lab, false);
-        }
-        if state {
-            wipe(&lab, true);
-        }
+        let when = lose(&lab, run, state);
         lab.pass(120).await;
         lab.age_files(120);
         lab.collect_nothing().await;
@@ -368,8 +349,7 @@ async fn a_tombstone_tells_of_another_name_too() {
     lab.controller_mood.set(Mood::Fine);
     let lost = Txn { then: vec![StoreChange::delete(ClaimRecord::at(&lab.call().attachment))], ..Txn::default() };
     lab.etcd.commit(lost).await.expect("works");
-    wipe(&lab, true);
-    wipe(&lab, false);
+    lose(&lab, true, true);
     rename(&lab);
     lab.del().await.expect("works");
     assert_eq!((lab.pod_ports().len(), lab.tombstones().len()), (0, 0), "one in etcd tells");

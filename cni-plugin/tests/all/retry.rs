@@ -7,7 +7,7 @@ use atoll_store::{Store, StoreChange, Txn};
 
 use crate::lab::{Lab, Mood, attachment, del};
 
-/// What an ADD of a container would be.
+/// An ADD call for this container.
 fn of(lab: &Lab, container: &str) -> AddCall {
     let sandbox = format!("/netns/{container}");
     lab.kernel.add_netns(&sandbox);

@@ -66,7 +66,7 @@ impl Stage {
     }
 }
 
-/// What the stages of a router namespace are made of.
+/// The compiled filters of a router namespace, and what they need.
 #[derive(Default)]
 pub(super) struct Filters {
     /// Maps and chains.

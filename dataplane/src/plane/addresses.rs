@@ -122,7 +122,7 @@ impl Addresses {
         affected.into_iter().map(|address| (address, stopped(address))).collect()
     }
 
-    /// Takes back what a port has; true when it had something that others may wait for.
+    /// Releases the host-to-pod address of a port. True: it had one, for which another port may wait.
     pub(super) fn release(&mut self, port: Uuid) -> bool {
         self.waiting.remove(&port);
         let Some(Given { namespace, own, address }) = self.by_port.remove(&port) else { return false };

@@ -18,7 +18,7 @@ use crate::missing::Missing;
 use need::Need;
 
 const ROOT: Need = Need { what: "root", needed_for: "everything", remedy: "run it as root" };
-/// Bits of the effective set (`capabilities(7)`), and why.
+/// Required bits of the effective capability set (`capabilities(7)`), each with its purpose.
 const CAPABILITIES: [(u32, Need); 2] = [
     (
         21,

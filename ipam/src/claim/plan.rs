@@ -279,12 +279,12 @@ impl<'a> ClaimPlan<'a> {
         }
     }
 
-    /// A claim that is there: ours of this call, or an earlier one.
+    /// Classifies an existing claim: made by this call, or by an earlier one.
     fn present(&self, claim: Versioned<ClaimRecord>) -> Claimed {
         if claim.record.claim == self.claim { Claimed::New(claim) } else { Claimed::Already(claim) }
     }
 
-    /// A claim that is there must be what is asked for now.
+    /// Refuses the call if the existing claim was made for another request.
     fn refuse_other_request(&self, claim: &ClaimRecord) -> Result<(), IpamError> {
         let ClaimRequest { attachment, requested, .. } = self.request;
         if is_met(requested, claim) {

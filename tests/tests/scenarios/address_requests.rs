@@ -1,6 +1,7 @@
 //! Address requests of pods from every source, verified with packets.
 
 use anyhow::{Context as _, Result, ensure};
+use atoll_testkit::lab::cni::{Cni, CniCall};
 use atoll_testkit::lab::leftovers;
 use atoll_testkit::lab::node::LabNode;
 use atoll_testkit::lab::pod::LabPod;
@@ -100,6 +101,54 @@ fn a_neighbour_learns_who_has_an_address_now() -> Result<()> {
     node.finish()
 }
 
+/// A pod with several interfaces on one network, a neighbour in the same subnet, and the runtime's side.
+struct Interfaces<'a> {
+    cni: &'a Cni<'a>,
+    neighbour: &'a LabPod,
+    pod: LabPod,
+}
+
+impl<'a> Interfaces<'a> {
+    fn new(cni: &'a Cni<'a>, neighbour: &'a LabPod) -> Result<Self> {
+        Ok(Self { cni, neighbour, pod: LabPod::new("red", "both")? })
+    }
+
+    /// A call for one interface; each has a network configuration of its own.
+    fn call(&self, verb: &str, interface: &str) -> CniCall<'_> {
+        let mut config = self.cni.config.clone();
+        config["name"] = format!("net-{interface}").into();
+        self.cni.call(verb, &self.pod).with("CNI_IFNAME", interface).reading(config.to_string())
+    }
+
+    /// Adds the interfaces in this order and returns their addresses, all of which answer.
+    fn add(&self, order: &[&str]) -> Result<Vec<String>> {
+        let mut added = Vec::new();
+        for interface in order {
+            added.extend(addresses(&self.call("ADD", interface).run()?.result()?));
+        }
+        self.ensure_answers(&added)?;
+        Ok(added)
+    }
+
+    fn delete(&self, interface: &str) -> Result<()> {
+        self.call("DEL", interface).run()?.done().map(drop)
+    }
+
+    fn ensure_answers(&self, addresses: &[String]) -> Result<()> {
+        addresses.iter().try_for_each(|address| {
+            ensure!(ping(&self.neighbour.netns, address.parse()?)?, "{address} does not answer");
+            Ok(())
+        })
+    }
+
+    /// The policy rules of an interface are deleted with it, although its namespace remains.
+    fn ensure_no_rules(&self) -> Result<()> {
+        let rules = self.pod.netns.run("ip", &["rule", "show"])?;
+        ensure!(rules.lines().count() == 3, "only local, main and default should exist: {rules}");
+        Ok(())
+    }
+}
+
 /// Two interfaces in one subnet, in both orders: the interface that receives an ARP request answers it. Each port
 /// passes only its own addresses.
 #[test]
@@ -109,26 +158,13 @@ fn two_interfaces_in_one_subnet_answer_for_themselves() -> Result<()> {
     let neighbour = LabPod::new("red", "neighbour")?;
     cni.add(&neighbour)?;
     for order in [["eth0", "eth1"], ["eth1", "eth0"]] {
-        let pod = LabPod::new("red", "both")?;
-        let call = |verb: &str, interface: &str| {
-            let mut config = cni.config.clone();
-            config["name"] = format!("net-{interface}").into();
-            cni.call(verb, &pod).with("CNI_IFNAME", interface).reading(config.to_string())
-        };
-        let mut asked = Vec::new();
-        for interface in order {
-            asked.extend(addresses(&call("ADD", interface).run()?.result()?));
-        }
-        for address in &asked {
-            ensure!(ping(&neighbour.netns, address.parse()?)?, "{order:?}: {address} does not answer");
-        }
-        // The policy rules of an interface are deleted with it, although its namespace remains.
-        call("DEL", "eth1").run()?.done()?;
-        let rules = pod.netns.run("ip", &["rule", "show"])?;
-        ensure!(rules.lines().count() == 3, "local, main and default are left: {rules}");
-        let first = order.iter().position(|interface| *interface == "eth0").context("it is there")?;
-        ensure!(ping(&neighbour.netns, asked[first].parse()?)?, "{order:?}: eth0 does not answer alone");
-        call("DEL", "eth0").run()?.done()?;
+        let pod = Interfaces::new(&cni, &neighbour)?;
+        let added = pod.add(&order).with_context(|| format!("{order:?}"))?;
+        pod.delete("eth1")?;
+        pod.ensure_no_rules()?;
+        let eth0 = order.iter().position(|interface| *interface == "eth0").context("one of the two")?;
+        pod.ensure_answers(&added[eth0..=eth0]).with_context(|| format!("{order:?}: after the DEL of eth1"))?;
+        pod.delete("eth0")?;
     }
     cni.del(&neighbour)?;
     node.finish()
@@ -143,33 +179,19 @@ fn equal_numbers_in_names_of_interfaces_share_nothing() -> Result<()> {
     let neighbour = LabPod::new("red", "neighbour")?;
     cni.add(&neighbour)?;
     for order in [["eth1", "net1"], ["net1", "eth1"]] {
-        let pod = LabPod::new("red", "both")?;
-        let call = |verb: &str, interface: &str| {
-            let mut config = cni.config.clone();
-            config["name"] = format!("net-{interface}").into();
-            cni.call(verb, &pod).with("CNI_IFNAME", interface).reading(config.to_string())
-        };
-        let mut asked = Vec::new();
-        for interface in ["eth0"].iter().chain(&order) {
-            asked.extend(addresses(&call("ADD", interface).run()?.result()?));
-        }
-        for address in &asked {
-            ensure!(ping(&neighbour.netns, address.parse()?)?, "{order:?}: {address} does not answer");
-        }
-        let refused = call("ADD", "eth65537").run()?;
+        let pod = Interfaces::new(&cni, &neighbour)?;
+        let added = pod.add(&["eth0", order[0], order[1]]).with_context(|| format!("{order:?}"))?;
+        let refused = pod.call("ADD", "eth65537").run()?;
         refused.error_code()?;
         let text = &refused.stdout;
         ensure!(text.contains("eth65537") && text.contains("eth1 of the same pod"), "{order:?}: {text}");
         // Deleting one interface does not affect the other.
-        call("DEL", "eth65537").run()?.done()?;
-        call("DEL", order[1]).run()?.done()?;
-        for address in &asked[..2] {
-            ensure!(ping(&neighbour.netns, address.parse()?)?, "{order:?}: {address} does not answer any more");
-        }
-        call("DEL", order[0]).run()?.done()?;
-        let rules = pod.netns.run("ip", &["rule", "show"])?;
-        ensure!(rules.lines().count() == 3, "local, main and default are left: {rules}");
-        call("DEL", "eth0").run()?.done()?;
+        pod.delete("eth65537")?;
+        pod.delete(order[1])?;
+        pod.ensure_answers(&added[..2]).with_context(|| format!("{order:?}: after the DEL of {}", order[1]))?;
+        pod.delete(order[0])?;
+        pod.ensure_no_rules()?;
+        pod.delete("eth0")?;
     }
     cni.del(&neighbour)?;
     node.finish()
