@@ -1,4 +1,4 @@
-//! A port and the one after it: which claims name the derived port and which another one, for how long that is remembered,
+//! A port and its successor: which claims name the derived port and which another one, for how long that is remembered,
 //! and what of an earlier life can still change a claim that was renewed.
 
 use atoll_testkit::store::MemoryStore;
