@@ -88,7 +88,7 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Ini
     }
     let wanted = InitRequest {
         new_epoch: options.new_epoch,
-        outside: match (&options.provider_router, options.uplink.as_slice()) {
+        provider: match (&options.provider_router, options.uplink.as_slice()) {
             (Some(name), _) => ProviderChoice::Adopted(name.clone()),
             (None, []) => ProviderChoice::Configured,
             (None, uplinks) => ProviderChoice::Made(ProviderRecord { uplinks: uplinks.to_vec() }),
@@ -97,10 +97,10 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Ini
     if options.dry_run {
         admin::possible(config)?;
         let record = record(&store).await?;
-        admin::choose_provider(&controller, config, &wanted.outside, record.as_ref()).await?;
+        admin::choose_provider(&controller, config, &wanted.provider, record.as_ref()).await?;
         let there = record.as_ref().map(Cluster::of);
         let would = match (&there, options.new_epoch) {
-            (None, _) => format!("write the cluster's record{}", outside(&wanted.outside)),
+            (None, _) => format!("write the cluster's record{}", provider(&wanted.provider)),
             (Some(cluster), true) => format!("give cluster {} a new epoch", cluster.id),
             (Some(cluster), false) => format!("change nothing: cluster {} is there", cluster.id),
         };
@@ -156,8 +156,8 @@ fn noted(addressing: Addressing) -> String {
 }
 
 /// The effect on the provider router.
-fn outside(outside: &ProviderChoice) -> String {
-    match outside {
+fn provider(provider: &ProviderChoice) -> String {
+    match provider {
         ProviderChoice::Configured => String::new(),
         ProviderChoice::Adopted(name) => format!(", with the provider router {name} that is there"),
         ProviderChoice::Made(provider) => {

@@ -68,7 +68,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         if taken? == Taken::Unknown {
             self.detach_under_other_names(attachment, pod_netns.as_ref(), limits).await?;
             for plugin in self.earlier()? {
-                tracing::warn!(%attachment, prefix = plugin.config.etcd.prefix, "looking under an earlier etcd.prefix");
+                tracing::warn!(%attachment, prefix = plugin.config.etcd.prefix, "searching under an earlier etcd.prefix");
                 let lock = plugin.lock_even_read_only(attachment, limits.requests).await?;
                 if plugin.take_apart(attachment, lock, pod_netns.as_ref(), limits).await? == Taken::Unknown {
                     plugin.detach_under_other_names(attachment, pod_netns.as_ref(), limits).await?;
@@ -107,10 +107,10 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         pod_netns: Option<&PathBuf>,
         limits: DetachDeadlines,
     ) -> Result<(), CallError> {
-        let looking = timeout_at(limits.requests, self.attachments_under_other_names(attachment));
+        let search = timeout_at(limits.requests, self.attachments_under_other_names(attachment));
         for other in self
             .trace
-            .stage("other names", looking)
+            .stage("other names", search)
             .await
             .unwrap_or_else(|_| self.local_attachments_under_other_names(attachment))
         {

@@ -204,7 +204,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         if remembered == Some(&Netns::Own) {
             return Ok(false);
         }
-        tracing::debug!(%host, "looking for the host end in our own namespace");
+        tracing::debug!(%host, "searching for the host end in our own namespace");
         self.unplug_host_end(&Netns::Own, attachment).await
     }
 
@@ -334,7 +334,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
             ..AttachmentState::begun()
         });
         let Err(error) = lock.write(&AttachmentState { deletion_sent: true, ..state }) else { return Ok(()) };
-        tracing::warn!(%attachment, %error, "a local tombstone says that its port is being deleted");
+        tracing::warn!(%attachment, %error, "a local tombstone records that its port is being deleted");
         let now = (self.clock)();
         let note = "its port is being deleted".to_owned();
         let pending =

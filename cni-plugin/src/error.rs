@@ -99,7 +99,7 @@ pub enum CallError {
         other: IfName,
     },
     /// The attachment belongs to another installation.
-    #[error("attachment {attachment} was made under etcd.prefix {made}, and the configuration says {ours}")]
+    #[error("attachment {attachment} was made under etcd.prefix {made}, and the configuration has {ours}")]
     OtherPrefix {
         /// Whose.
         attachment: Box<Attachment>,
@@ -283,9 +283,9 @@ impl Classify for CallError {
             Self::NotReady { advice, .. } => advice.clone(),
             Self::File { source, .. } => atoll_node::files::trouble::advice(source).map(str::to_owned),
             Self::Pending { hint, .. } => {
-                let look =
+                let cleanup =
                     "see `atollctl doctor` on the node that is named; the next call there, or `atollctl gc`, cleans up";
-                Some(hint.as_ref().map_or_else(|| look.to_owned(), |hint| format!("{look}; else {hint}")))
+                Some(hint.as_ref().map_or_else(|| cleanup.to_owned(), |hint| format!("{cleanup}; else {hint}")))
             }
             _ => None,
         }

@@ -173,9 +173,9 @@ mod tests {
     }
 
     /// Gives one answer.
-    struct Says(Result<u16, TransportError>);
+    struct Answers(Result<u16, TransportError>);
 
-    impl Transport for Says {
+    impl Transport for Answers {
         async fn send(&self, _request: ApiRequest) -> Result<ApiResponse, TransportError> {
             self.0.clone().map(|status| ApiResponse { status, headers: http::HeaderMap::new(), body: "".into() })
         }
@@ -185,7 +185,7 @@ mod tests {
     async fn what_a_controller_says_settles_only_what_it_did_itself() {
         let unusable = TransportError::Unusable { endpoint: String::new(), reason: String::new() };
         let not_sent = TransportError::NotSent { endpoint: String::new(), reason: String::new() };
-        for (answer, settled, unchanged) in [
+        for (answer, is_definite, unchanged) in [
             (Ok(201), true, false),
             (Ok(204), true, false),
             // Nobody knows what a gateway did with the request that it answers by itself.
@@ -203,20 +203,20 @@ mod tests {
             (Err(not_sent), true, true),
         ] {
             let in_flight = InFlightRequests::new();
-            let (begun, said, again) = (in_flight.checkpoint(), format!("{answer:?}"), answer.clone());
+            let (begun, case, again) = (in_flight.checkpoint(), format!("{answer:?}"), answer.clone());
             let (method, path) = (http::Method::POST, "/bridges/1/ports".to_owned());
             let request = ApiRequest { method, path, headers: http::HeaderMap::new(), body: "".into() };
-            drop(Tracked::new(Says(answer), in_flight.clone()).send(request).await);
+            drop(Tracked::new(Answers(answer), in_flight.clone()).send(request).await);
             assert_eq!(
                 (in_flight.is_answered_since(begun), in_flight.is_unchanged_since(begun)),
-                (settled, unchanged),
-                "{said}"
+                (is_definite, unchanged),
+                "{case}"
             );
-            assert!(!in_flight.may_have_deletion(), "{said}: it was no deletion");
+            assert!(!in_flight.may_have_deletion(), "{case}: it was no deletion");
             let (method, path) = (http::Method::DELETE, "/ports/1".to_owned());
             let request = ApiRequest { method, path, headers: http::HeaderMap::new(), body: "".into() };
-            drop(Tracked::new(Says(again), in_flight.clone()).send(request).await);
-            assert_eq!(in_flight.may_have_deletion(), !settled, "{said}: a deletion");
+            drop(Tracked::new(Answers(again), in_flight.clone()).send(request).await);
+            assert_eq!(in_flight.may_have_deletion(), !is_definite, "{case}: a deletion");
         }
     }
 }

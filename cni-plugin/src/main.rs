@@ -65,11 +65,11 @@ fn main() -> ExitCode {
 
 fn answer() -> Answer {
     let is_delete = std::env::var_os("CNI_COMMAND").is_some_and(|command| command == CniCommand::Del.as_str());
-    let told = |error: &dyn Classify, version| {
+    let failure = |error: &dyn Classify, version| {
         if is_delete { CniFailure::of_delete(error, version) } else { CniFailure::of(error, version) }
     };
     let environment = Environment::read(|name| std::env::var_os(name));
-    let Some(environment) = environment.map_err(|error| told(&error, version_of_caller()))? else {
+    let Some(environment) = environment.map_err(|error| failure(&error, version_of_caller()))? else {
         introduce();
         return Ok(String::new());
     };
@@ -80,10 +80,10 @@ fn answer() -> Answer {
     let read = io::stdin().lock().take(LONGEST_INPUT).read_to_end(&mut input);
     let version = Request::version_of(&input);
     panic_hook::set_version(version);
-    read.map_err(|source| told(&CallError::File { what: "read standard input", source }, version))?;
-    ask_for_memory().map_err(|error| told(&error, version))?;
-    let request = Request::read(environment, &input).map_err(|error| told(&error, version))?;
-    serve(&request).map_err(|error| told(&error, request.version))
+    read.map_err(|source| failure(&CallError::File { what: "read standard input", source }, version))?;
+    ask_for_memory().map_err(|error| failure(&error, version))?;
+    let request = Request::read(environment, &input).map_err(|error| failure(&error, version))?;
+    serve(&request).map_err(|error| failure(&error, request.version))
 }
 
 /// The version of a caller whose variables are wrong, from its standard input. An invocation by hand may have none, so the wait
@@ -92,14 +92,14 @@ fn version_of_caller() -> Version {
     if io::stdin().is_terminal() {
         return Version::NEWEST;
     }
-    let (tell, told) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     let read = move || {
         let mut input = Vec::new();
         let _ = io::stdin().lock().take(LONGEST_INPUT).read_to_end(&mut input);
-        let _ = tell.send(Request::version_of(&input));
+        let _ = sender.send(Request::version_of(&input));
     };
     let thread = std::thread::Builder::new().spawn(read);
-    thread.ok().and_then(|_| told.recv_timeout(PATIENCE).ok()).unwrap_or(Version::NEWEST)
+    thread.ok().and_then(|_| receiver.recv_timeout(PATIENCE).ok()).unwrap_or(Version::NEWEST)
 }
 
 /// Asks for what a call needs at most, and gives it back. An allocation that fails later ends the process without a

@@ -52,7 +52,7 @@ impl<S, C, K: Kernel> Plugin<S, C, K> {
         let mut least: Option<Underlay> = None;
         for FoundRoute { route, interfaces } in best(&routes)? {
             if interfaces.is_empty() {
-                let why = "a default route goes by a next hop object, whose interface the kernel does not tell";
+                let why = "a default route uses a next hop object, whose interface the kernel does not report";
                 return Err(CallError::Mtu(why.to_owned()));
             }
             for index in interfaces {

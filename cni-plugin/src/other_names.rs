@@ -26,14 +26,17 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         let mut found = self.local_attachments_under_other_names(attachment);
         match self.recorded_under(attachment).await {
             Ok(recorded) => found.extend(recorded),
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "only files tell of other names"),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "other names of this machine: etcd was not read"
+            ),
         }
         found
     }
 
     /// The same from this node's files alone.
     pub(crate) fn local_attachments_under_other_names(&self, attachment: &Attachment) -> BTreeSet<Attachment> {
-        let failed = |error: std::io::Error| tracing::warn!(%error, "files do not tell of other names");
+        let failed = |error: std::io::Error| tracing::warn!(%error, "other names of this machine: a file was not read");
         let state = self.attachment_states.known().map_err(failed).unwrap_or_default();
         let local_tombstones = self.local_tombstones.list(usize::MAX).map_err(failed).unwrap_or_default();
         let local_tombstones = local_tombstones.into_iter().map(|tombstone| tombstone.attachment);

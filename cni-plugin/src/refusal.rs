@@ -87,8 +87,8 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         if sought.is_none() && own.is_none() {
             return refused;
         }
-        let look = timeout_at(Instant::now() + WITHIN, self.pending(sought.as_ref(), own));
-        let pending = match look.await {
+        let read = timeout_at(Instant::now() + WITHIN, self.pending(sought.as_ref(), own));
+        let pending = match read.await {
             Ok(Ok(pending)) => pending,
             Ok(Err(error)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "pending cleanups are not known");

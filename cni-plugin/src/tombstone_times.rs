@@ -24,7 +24,6 @@ pub(crate) fn late_requests_until(tombstone: &TombstoneRecord, now: u64, longest
 
 #[cfg(test)]
 mod tests {
-
     use atoll_model::attachment::Attachment;
     use atoll_model::ids::{ContainerId, IfName, NetworkName, NodeName};
     use atoll_records::{SCHEMA, Unknown};

@@ -20,7 +20,7 @@ pub struct Fill {
     pub cidr: Ipv4Network,
     /// How many pods it has room for.
     pub capacity: u128,
-    /// How many addresses of it are cooling down: they could be reused early.
+    /// How many of its addresses are in cool-down: they could be reused early.
     pub cool_down: usize,
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for Fill {
 /// An address could not be claimed or released, or a tombstone not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum IpamError {
-    /// The store failed. An outcome that is unknown although it was looked for is among these.
+    /// The store failed. This includes an outcome that is still unknown after another read.
     #[error("addresses of {object}")]
     Store {
         /// What was to be done for whom.
@@ -102,8 +102,8 @@ pub enum IpamError {
         holder: Box<Holder>,
     },
     /// An address that was asked for was released a short while ago, by a pod of another namespace.
-    #[error("{address} of tenant {tenant} cools down since its release {ago} s ago; it will be free soon")]
-    Cools {
+    #[error("{address} of tenant {tenant} is in cool-down since its release {ago} s ago; it will be free soon")]
+    InCoolDown {
         /// The tenant.
         tenant: TenantName,
         /// The address.
@@ -194,7 +194,7 @@ pub enum IpamError {
 }
 
 impl IpamError {
-    /// Says for what the store was used when it failed.
+    /// Adds the purpose of the store's use to its error.
     pub(crate) fn store(object: impl fmt::Display) -> impl FnOnce(StoreError) -> Self {
         move |source| Self::Store { object: object.to_string(), source }
     }
@@ -234,7 +234,7 @@ impl Classify for IpamError {
             Self::Reserved { .. } | Self::Reservation { .. } => Class::Denied,
             Self::OtherRequest { .. } => Class::Drift,
             // It may be free later: the pod that has it ends, the subnet gets ready.
-            Self::Taken { .. } | Self::MacTaken { .. } | Self::Cools { .. } | Self::NotReady { .. } => {
+            Self::Taken { .. } | Self::MacTaken { .. } | Self::InCoolDown { .. } | Self::NotReady { .. } => {
                 Class::Unavailable
             }
             Self::NoSubnet { .. } | Self::Deleting { .. } | Self::Contended { .. } => Class::Unavailable,
@@ -255,12 +255,12 @@ impl Classify for IpamError {
             Self::Impossible { .. } => Some("ask for another address, or for none".to_owned()),
             Self::Taken { .. } => Some("ask for another address, or delete the pod that has it".to_owned()),
             Self::Reserved { .. } | Self::Reservation { .. } => Some(
-                "look at the reservation (`atollctl address list`) or lift it (`atollctl address release`)".to_owned(),
+                "show the reservation (`atollctl address list`) or lift it (`atollctl address release`)".to_owned(),
             ),
             Self::BadMac { .. } | Self::MacTaken { .. } => Some("ask for another MAC, or for none".to_owned()),
             Self::OtherRequest { .. } => Some("let the runtime DEL the attachment first".to_owned()),
             Self::NoSubnet { .. } | Self::Deleting { .. } | Self::Contended { .. } => Some("try again".to_owned()),
-            Self::Cools { .. } | Self::NotReady { .. } => Some("try again in a while".to_owned()),
+            Self::InCoolDown { .. } | Self::NotReady { .. } => Some("try again in a while".to_owned()),
             Self::NoTenant { .. } => Some("see `atollctl tenant list`".to_owned()),
         }
     }

@@ -23,7 +23,7 @@ impl Found {
         vec![Query::key(ClaimRecord::at(attachment)), Query::key(TombstoneRecord::at(attachment))]
     }
 
-    /// Reads the answers to [`Found::queries`], whatever else was asked.
+    /// Reads the answers to [`Found::queries`]; the snapshot may have others.
     pub(crate) fn read(snapshot: &Snapshot, attachment: &Attachment) -> Result<Self, ReadError> {
         Ok(Self {
             claim: snapshot.get(&ClaimRecord::at(attachment))?,
@@ -64,7 +64,7 @@ impl NodeRecords {
         [Query::all(ClaimRecord::of_node(node)), Query::all(TombstoneRecord::of_node(node))]
     }
 
-    /// Reads the answers to [`NodeRecords::queries`], whatever else was asked.
+    /// Reads the answers to [`NodeRecords::queries`]; the snapshot may have others.
     ///
     /// # Errors
     /// The queries were not asked.

@@ -18,7 +18,7 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// What a claim says of its holder.
+    /// The holder of a claim.
     pub(crate) fn of(claim: &ClaimRecord) -> Self {
         let ClaimRecord { attachment, namespace, pod, .. } = claim;
         Self { attachment: attachment.clone(), namespace: namespace.clone(), pod: pod.clone() }

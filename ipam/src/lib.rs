@@ -4,24 +4,24 @@
 //! |---|---|
 //! | [`pool`] | arithmetic: blocks, host ranges, gateways, transit links, candidates. No I/O, IPv4 and IPv6 |
 //! | [`claim`](claim()) | an attachment gets an address |
-//! | [`release`](release()) | and gives it back; it cools down |
+//! | [`release`](release()) | returns it to the pool, through its cool-down |
 //! | [`renew`](renew()) | a claim that stays gets a port of another id |
 //! | [`reserve`](reserve()) | an address is kept for a pod |
 //! | [`tombstone`] | pending cleanup of an attachment |
-//! | [`audit`](audit()) | what does not agree, and mending it |
+//! | [`audit`](audit()) | inconsistent records, and their repair |
 //! | [`find`](find()) | what is known of an attachment, and lists for a node |
 //! | [`holder`] | who has an address, as people know it |
 //! | [`error`] | what can go wrong |
 //!
 //! # Guarantees
-//! - Two live claims never share an address, whatever crashes, is lost or arrives late.
+//! - Two live claims never share an address, even if processes crash, answers are lost or requests arrive late.
 //! - A repeated claim of the same attachment gives the same answer.
 //! - A release compares the claim as it was read.
 //!
 //! A warm claim is one transaction. There is no lock, no counter and no lease per claim. See
 //! `docs/design/addresses.md`.
 //!
-//! This crate must not talk to a controller or to the kernel, and must not wait for anything but the store.
+//! This crate must not send requests to a controller or to the kernel, and must wait for the store only.
 
 pub mod audit;
 mod candidate;

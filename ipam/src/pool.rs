@@ -64,7 +64,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// How many there are. The whole of IPv6 is one more than can be said: it says the greatest number.
+    /// How many there are. The whole of IPv6 has one more than a `u128` can hold: the result is then the greatest number.
     pub fn count(self) -> u128 {
         (self.last - self.first).saturating_add(1)
     }
@@ -169,7 +169,7 @@ impl Block {
         (index < count).then(|| Self { base: self.base | index.checked_shl(step).unwrap_or(0), prefix, ..self })
     }
 
-    /// Which of this block's parts of its size `part` is; none when it lies outside.
+    /// The index of `part` among this block's parts of its size; `None` if it is not inside the block.
     pub fn index_of(self, part: Self) -> Option<u128> {
         let inside = self.family == part.family && part.prefix >= self.prefix && self.span().contains(part.base);
         inside.then(|| (part.base - self.base).checked_shr(part.host_bits().into()).unwrap_or(0))
@@ -209,8 +209,8 @@ impl PodRange {
         Self::new(Block::from(subnet.cidr), u32::from(subnet.gateway).into(), &excluded)
     }
 
-    /// The pods' part of `block` when its router has `gateway`, without what is `excluded` (in any order, and perhaps
-    /// outside). None when there is no room for a single pod.
+    /// The pods' part of `block` if its router has `gateway`, without what is `excluded` (in any order, and not necessarily
+    /// inside the block). `None` if there is no room for a single pod.
     pub fn new(block: Block, gateway: u128, excluded: &[Span]) -> Option<Self> {
         let hosts = block.hosts()?;
         let router = Span { first: gateway, last: gateway };
@@ -277,9 +277,9 @@ pub fn transit_sides(link: Ipv4Network) -> Option<(Ipv4Addr, Ipv4Addr)> {
     Some((v4(hosts.first), v4(hosts.first + 1)))
 }
 
-/// A free part of `pool` of size `prefix`: the first at or after a start that `seed` decides, so that builders who
-/// start together seldom want the same. `taken` need not be sorted and may hold what lies outside or is of another
-/// size; a part that overlaps one of them is not free. None when all of the pool is taken.
+/// A free part of `pool` of size `prefix`: the first at or after a start that `seed` decides, so that processes that start
+/// together seldom choose the same. `taken` need not be sorted, and may have networks that are not in the pool or have
+/// another size; a part that overlaps one of them is not free. `None` if the whole pool is taken.
 pub fn free_part(pool: Ipv4Network, prefix: u8, taken: &[Ipv4Network], seed: u128) -> Option<Ipv4Network> {
     let pool = Block::from(pool);
     let count = pool.count(prefix)?;

@@ -177,7 +177,7 @@ proptest! {
         prefix in 24_u8..=30,
         seed in any::<u128>(),
     ) {
-        // A /24 pool in the middle of what may be taken, so that some of it lies outside.
+        // A /24 pool in the middle of the networks that may be taken, so that some of them are not in it.
         let pool = net("10.0.0.0/24");
         let taken: Vec<_> = taken
             .into_iter()

@@ -1,13 +1,12 @@
 //! An attachment gives its addresses back.
 //!
-//! One transaction deletes the claim, its chosen MAC and the tombstone that stood for it, and turns each address into a
-//! cooling one.
-//! It is guarded by the claim's revision, and each address by the revision at which the claim wrote it: what
-//! belongs to anybody else, even to a later claim of the same attachment, is not touched.
+//! One transaction deletes the claim, its chosen MAC and the tombstone that stood for it, and puts each address into
+//! cool-down. It is guarded by the claim's revision, and each address by the revision at which the claim wrote it: records
+//! of any other claim, even of a later claim of the same attachment, are not touched.
 //!
 //! It also leaves a mark that the attachment was released. A claim compares that mark, so that a request of the same
-//! attachment which was made before the release and got lost on its way can never come true after it. Where a deletion of
-//! the port may still arrive, the mark says so, and lives until it has: the next claim has a port of another id then.
+//! attachment that was sent before the release and delayed can never commit after it. If a deletion of the port may still
+//! arrive, the mark has the time until which it can, and exists until then: the next claim has a port of another id.
 //!
 //! **The cool-down** needs a lease, so that the address becomes free by itself, but one lease per release would be too
 //! many for etcd. The id of the lease is computed from the node and the current half-minute, so every process that
@@ -35,7 +34,7 @@ use crate::find::Found;
 /// For how long releases of one node share a lease.
 const SLOT: Duration = Duration::from_secs(30);
 
-/// For how long the mark of a release stays when nothing cools; longer than a request can be on its way.
+/// How long the mark of a release exists if there is no cool-down; longer than a request can be in flight.
 const MARKED: Duration = Duration::from_mins(1);
 
 /// A release conflicts only with repairs and lost leases, so this is sufficient.
@@ -48,9 +47,9 @@ const LEASES: Uuid = Uuid::from_u128(0x2c9e_51d8_7b1f_4d0a_8d35_a701_1c0f_fee2);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "one at a time and never stored: its size does not matter")]
 pub enum Released {
-    /// Neither the claim nor the tombstone is there any more; the addresses are free or cooling.
+    /// Neither the claim nor the tombstone exists any more; the addresses are free or in cool-down.
     Done,
-    /// Something else is there now: another claim, or another tombstone. Nothing was released.
+    /// There is another claim or another tombstone now. Nothing was released.
     Changed(Found),
 }
 
@@ -73,8 +72,8 @@ pub async fn release<S: Store>(
     release_beside(store, claim, tombstone, cooldown, None).await
 }
 
-/// Releases a claim as it was read. `tombstone` is the revision of the tombstone that it settles; none means that there
-/// must be none. With a `cooldown` of zero the addresses are free at once.
+/// Releases a claim as it was read. `tombstone` is the revision of the tombstone that the release resolves; `None` means
+/// that there must be none. With a `cooldown` of zero the addresses are free at once.
 pub async fn release_beside<S: Store>(
     store: &S,
     claim: &Versioned<ClaimRecord>,
@@ -162,8 +161,8 @@ impl<'a> Plan<'a> {
         queries
     }
 
-    /// The leases of what cools, and of the mark.
-    fn transaction(&self, [lease, of_mark]: [Lease; 2], cool: bool) -> Txn {
+    /// `lease`: of the addresses in cool-down; `of_mark`: of the mark of the release.
+    fn transaction(&self, [lease, of_mark]: [Lease; 2], cool_down: bool) -> Txn {
         let attachment = &self.claim.record.attachment;
         let (claim, tombstone) = (ClaimRecord::at(attachment), TombstoneRecord::at(attachment));
         let mut compare = vec![Compare::unchanged(&tombstone, self.tombstone)];
@@ -186,7 +185,7 @@ impl<'a> Plan<'a> {
         for &(index, written) in &self.owned {
             let address = self.key(index, AddressRecord::at);
             compare.push(Compare::modified(&address, written));
-            if !cool {
+            if !cool_down {
                 then.push(StoreChange::delete(address));
                 continue;
             }
@@ -202,7 +201,7 @@ impl<'a> Plan<'a> {
         Txn { compare, then, otherwise: self.queries() }
     }
 
-    /// What the records say after an attempt that did not commit, or of which nothing is known.
+    /// The outcome that the records show after an attempt that did not commit, or whose outcome is unknown.
     fn learn(&mut self, snapshot: &Snapshot) -> Result<Option<Released>, IpamError> {
         let record = &self.claim.record;
         let found = Found::read(snapshot, &record.attachment)?;

@@ -16,9 +16,9 @@ use crate::find::{Found, find};
 /// While its lock is held only a late request or an eviction writes a claim: this is plenty.
 const ATTEMPTS: u32 = 4;
 
-/// Gives a claim, as it was read, a port of another id, or, with the port that it has, only another revision: from then on
-/// whatever was sent for the claim before loses. `node`: the revision of the node's record that the caller believes.
-/// `deletions_until`: until when a deletion of the port before may still arrive, seconds since 1970. None: the claim, its
+/// Gives a claim, as it was read, a port of another id, or keeps its port and changes only its revision: requests that were
+/// sent for the claim before lose from then on. `node`: the revision of the node's record that the caller has read.
+/// `deletions_until`: until when a deletion of the earlier port may still arrive, seconds since 1970. `None`: the claim, its
 /// tombstone or the node has changed; nothing was done.
 pub async fn renew<S: Store>(
     store: &S,
@@ -45,7 +45,7 @@ pub async fn renew<S: Store>(
     retry(ATTEMPTS, exhausted, async |attempt| {
         let found = match attempt.commit(store, txn().into()).await.map_err(failed())? {
             Some(Chosen::Case(_, revision)) => return Ok(Some(Some(claim.updated(record.clone(), revision)))),
-            // Another one by now; or ours, by an attempt that was believed to be lost.
+            // Another claim by now; or this one, by an attempt that was taken for lost.
             Some(Chosen::Lost(snapshot)) => {
                 let found = Found::read(&snapshot, attachment)?;
                 return Ok(Some(found.claim.filter(is_ours)));

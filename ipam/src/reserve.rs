@@ -20,7 +20,7 @@ use atoll_records::{
 use atoll_store::{Chosen, Compare, Store, StoreChange, Txn, retry};
 use serde::de::DeserializeOwned;
 
-use crate::claim::mac::{is_local, look, of_no_router, unicast};
+use crate::claim::mac::{is_local, of_no_router, refuse_derived, unicast};
 use crate::claim::want::place;
 use crate::error::IpamError;
 use crate::find::find;
@@ -285,7 +285,7 @@ impl Seen {
         let by = match self.mac.as_ref().map(|mac| &mac.record.owner) {
             None => {
                 if is_local(mac) {
-                    look(store, subnet, mac, owner).await?;
+                    refuse_derived(store, subnet, mac, owner).await?;
                 }
                 None
             }

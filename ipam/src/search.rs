@@ -16,7 +16,7 @@ use crate::candidate::{Window, mix};
 use crate::error::{Fill, IpamError};
 use crate::pool::{PodRange, v4};
 
-/// How many addresses one step of a search looks at.
+/// How many addresses one step of a search reads.
 const PAGE: u128 = 4096;
 
 /// An active subnet with the addresses that its pods may have.
@@ -34,7 +34,7 @@ pub(crate) struct ActiveSubnet {
 pub(crate) struct Target {
     pub(crate) subnet: ActiveSubnet,
     pub(crate) position: u128,
-    /// It is cooling, last written at this revision, and is to be reused early.
+    /// It is in cool-down, last written at this revision, and is to be reused early.
     pub(crate) cool_down: Option<Revision>,
 }
 
@@ -70,8 +70,8 @@ impl ActiveSubnet {
         Some(Self { tenant: tenant.clone(), ordinal, cidr, gateway, pods })
     }
 
-    /// Queries for what is taken, and what is reserved, of the positions from `from` to before `end`. They end where the
-    /// positions do: etcd looks at every key of a range, also at those that a limit leaves out.
+    /// Queries for taken and reserved addresses at the positions from `from` to before `end`. They end where the positions
+    /// do: etcd reads every key of a range, also those that a limit omits.
     pub(crate) fn part(&self, from: u128, end: u128) -> [Query; 2] {
         let Self { tenant, ordinal, pods, .. } = self;
         let (first, last) = (v4(pods.at(from)), v4(pods.at(end.max(from + 1) - 1)));
@@ -150,9 +150,9 @@ pub(crate) async fn any<S: Store>(
     index.map(|index| vec![oldest.swap_remove(index)]).ok_or_else(|| full(fills))
 }
 
-/// Nothing is free. Do pods hold at least half of it? Then the tenant needs room, and what cools may go on cooling. Else
-/// its pods come and go faster than addresses cool: more room would not last either, and the oldest are reused early. So
-/// a tenant never gets more than one subnet beyond twice what its pods held at one time.
+/// No address is free. If pods hold at least half of the addresses, the tenant needs room, and the cool-downs last.
+/// Otherwise its pods come and go faster than cool-downs end: more room would not last either, and the oldest addresses are
+/// reused early. So a tenant never gets more than one subnet beyond twice what its pods held at one time.
 fn is_full_of_pods(subnets: &[Fill]) -> bool {
     let capacity: u128 = subnets.iter().map(|subnet| subnet.capacity).sum();
     let cool_down: u128 = subnets.iter().map(|subnet| subnet.cool_down as u128).sum();
@@ -177,8 +177,8 @@ async fn free<S: Store>(store: &S, subnet: &ActiveSubnet, random: u128) -> Resul
     Ok(Vec::new())
 }
 
-/// The addresses of a subnet that cool and are not reserved. Address and mark were written by one transaction, so that
-/// the revision of the mark is that of the address.
+/// The addresses of a subnet that are in cool-down and not reserved. Address and mark were written by one transaction, so
+/// that the revision of the mark is that of the address.
 async fn in_cool_down<S: Store>(store: &S, subnet: &ActiveSubnet) -> Result<Vec<Target>, IpamError> {
     let ActiveSubnet { tenant, ordinal, pods, .. } = subnet;
     let cool_down = Query::keys(CoolDown::of_subnet(tenant, *ordinal));

@@ -57,7 +57,7 @@ fn merge(there: &TombstoneRecord, new: &TombstoneRecord) -> TombstoneRecord {
         kind: if fence { TombstoneKind::Fence } else { TombstoneKind::Delete },
         port: there.port.or(new.port),
         not_before: there.not_before.max(new.not_before),
-        // One that asked for nothing but deleting was perhaps being settled.
+        // A tombstone of kind `delete` may already be being resolved.
         deletion_sent: new.deletion_sent || if fence { there.may_have_deletion() } else { there.deletion_sent },
         ..there.clone()
     }

@@ -158,7 +158,7 @@ mod tests {
         let (cluster, a) = (ClusterId(Uuid::from_u128(7)), attachment("3f9a", "eth0"));
         let first = a.port(cluster);
         let second = a.port_after(cluster, first);
-        // Written down once: the audit looks for ports by these names.
+        // The expected values are written out: the audit finds ports by these names.
         assert_eq!(second.to_string(), "5316e62e-fefe-5392-b1c5-462e59f73767");
         let all = [first, second, a.port_after(cluster, second), attachment("3f9a", "eth1").port_after(cluster, first)];
         assert_eq!(std::collections::BTreeSet::from(all).len(), 4);

@@ -1,8 +1,9 @@
-//! What a server has against a client certificate of ours, as far as it can be told from here. Pure.
+//! The faults of a client certificate of ours that explain why a server refuses it, as far as this side can determine them.
+//! Pure.
 //!
 //! A server refuses a client certificate after the TLS handshake has ended for the client (RFC 8446, section 4.4.2): the
-//! refusal arrives as an alert instead of the first answer, or not at all, because the server hangs up at once. Then "broken
-//! pipe" is all that the connection tells, and the certificate itself has to be asked.
+//! refusal arrives as an alert instead of the first answer, or not at all, because the server closes the connection at once.
+//! The connection then reports only "broken pipe", and the certificate itself is examined.
 
 use std::time::{Duration, SystemTime};
 
@@ -59,11 +60,11 @@ mod tests {
     #[test]
     fn a_certificate_tells_its_time() {
         const FIRST: u64 = 1_577_836_800;
-        let told = |seconds| out_of_time(DAY.as_bytes(), seconds);
-        assert_eq!(told(FIRST + 3600), None);
-        assert_eq!(told(FIRST + 90_000).as_deref(), Some("it expired on Thu, 02 Jan 2020 00:00:00 GMT"));
+        let fault = |seconds| out_of_time(DAY.as_bytes(), seconds);
+        assert_eq!(fault(FIRST + 3600), None);
+        assert_eq!(fault(FIRST + 90_000).as_deref(), Some("it expired on Thu, 02 Jan 2020 00:00:00 GMT"));
         let early = "it is not valid before Wed, 01 Jan 2020 00:00:00 GMT; is the clock right?";
-        assert_eq!(told(FIRST - 1).as_deref(), Some(early));
+        assert_eq!(fault(FIRST - 1).as_deref(), Some(early));
         for not_one in ["", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
             assert_eq!(out_of_time(not_one.as_bytes(), FIRST), None);
         }

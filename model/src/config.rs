@@ -36,7 +36,7 @@ pub struct Config {
     pub mtu: Mtu,
     /// The subnet of the tenant that this network's pods are in; none means any.
     pub subnet: Option<SubnetChoice>,
-    /// Extra routes of the pod. One without a gateway goes by the subnet's, unless its scope is the link.
+    /// Extra routes of the pod. A route without a gateway uses the subnet's, unless its scope is the link.
     pub routes: Vec<PodRoute>,
     /// Name servers for the result.
     pub dns: DnsConfig,
@@ -76,7 +76,7 @@ pub struct EtcdConfig {
 pub struct ControllerConfig {
     /// Base URLs of the REST API, tried in order of health.
     pub endpoints: Vec<String>,
-    /// Which dialect it speaks.
+    /// The dialect of its API.
     pub version: ApiVersion,
     /// User name for the login; none means no login (a controller with mock authentication).
     pub username: Option<String>,
@@ -118,10 +118,10 @@ pub enum KeystoneDomain {
     Name(String),
 }
 
-/// Which dialect the controller speaks.
+/// The dialect of the controller's API.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ApiVersion {
-    /// As its root document says.
+    /// As its root document states.
     #[default]
     Auto,
     /// MidoNet 1.9.
@@ -190,7 +190,7 @@ pub struct DnsConfig {
 pub struct UnusableDns {
     /// Which part.
     pub what: &'static str,
-    /// What it says.
+    /// The given value.
     pub given: String,
     /// What is expected.
     pub expected: &'static str,

@@ -46,11 +46,11 @@ pub enum Role {
     SubnetRoute(u32),
     /// The router's answer to what is for a service.
     ServiceRoute,
-    /// A static route; a number that follows from what it says, so that another route is another object.
+    /// A static route; the number derives from its content, so that another route is another object.
     StaticRoute(u32),
     /// The cluster's own provider router.
     ProviderRouter,
-    /// A way outside of that router; place.
+    /// An uplink of that router; its index.
     ProviderUplink(u32),
     /// Its default route; place.
     ProviderDefaultRoute(u32),

@@ -1,16 +1,16 @@
-//! What kind of failure an error is. Every error type of the workspace has a [`Class`]; the class, and nothing else,
-//! decides the CNI error code, whether a retry makes sense and what `doctor` says about it.
+//! The kind of failure of an error. Every error type of the workspace has a [`Class`]; the class alone decides the CNI error
+//! code, whether a retry makes sense, and the finding of `doctor`.
 
 use std::error::Error;
 
 /// The kinds of failure, by what the caller can do about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// The runtime speaks a CNI version that we do not.
+    /// The runtime uses a CNI version that is not supported.
     Version,
     /// A field has a value that we do not support; the message names both.
     Unsupported,
-    /// The container is unknown: nothing was done, no DEL is owed.
+    /// The container is unknown: nothing was done, and no DEL is needed.
     NoContainer,
     /// An environment variable is missing or malformed; the message names it.
     Environment,
@@ -22,11 +22,11 @@ pub enum Class {
     Config,
     /// The network namespace is not one we may touch.
     Netns,
-    /// Something we need did not answer in time or is busy; the same request may work later.
+    /// A server or lock did not answer in time or is busy; the same request may work later.
     Unavailable,
-    /// No ADD can work on this node now: what STATUS says.
+    /// No ADD can work on this node now: for STATUS.
     NotReady,
-    /// No ADD can work on this node now, and pods that run may be cut off: what STATUS says.
+    /// No ADD can work on this node now, and running pods may be cut off: for STATUS.
     Limited,
     /// This machine has run out of descriptors, memory, processes or space; the same request may work later.
     Resources,
@@ -70,18 +70,18 @@ impl Class {
     }
 }
 
-/// An error that knows its class and can say what to do.
+/// An error that has a class, and a remedy if there is one.
 pub trait Classify: Error {
     /// Which kind of failure this is.
     fn class(&self) -> Class;
 
-    /// What the reader can do about it, as one imperative sentence, where there is something to do.
+    /// The remedy, as one imperative sentence, if there is one.
     fn hint(&self) -> Option<String> {
         None
     }
 }
 
-/// Something of which a machine can run out, by the kernel's error numbers (errno(3)).
+/// A resource of a machine that can be exhausted, by the kernel's error numbers (errno(3)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExhaustedResource {
     /// `EMFILE`, `ENFILE`.
@@ -95,26 +95,27 @@ pub enum ExhaustedResource {
 }
 
 impl ExhaustedResource {
-    /// The resource whose lack an error tells of. Causes pass through libraries as text, and what all of them keep is what
-    /// the kernel said: `(os error 24)` or `Os { code: 24,` as the standard library writes it, `EMFILE: ` as `nix` does.
+    /// The exhausted resource that an error or one of its causes names. Libraries pass causes on as text, and all of them
+    /// keep the kernel's words: `(os error 24)` or `Os { code: 24,` as the standard library writes it, `EMFILE: ` as `nix`
+    /// does.
     pub fn lacking(error: &dyn Error) -> Option<Self> {
-        std::iter::once(error.to_string()).chain(causes(error)).find_map(|text| Self::told(&text))
+        std::iter::once(error.to_string()).chain(causes(error)).find_map(|text| Self::named_in(&text))
     }
 
-    /// The resource whose lack a text tells of.
-    pub fn told(text: &str) -> Option<Self> {
-        let says = |number: u32, name: &str| {
+    /// The exhausted resource that a text names.
+    pub fn named_in(text: &str) -> Option<Self> {
+        let names = |number: u32, name: &str| {
             let forms = [format!("(os error {number})"), format!("Os {{ code: {number},"), format!("{name}: ")];
             forms.iter().any(|form| text.contains(form))
         };
         let starts = text.contains("thread") || text.contains("process");
-        if says(24, "EMFILE") || says(23, "ENFILE") {
+        if names(24, "EMFILE") || names(23, "ENFILE") {
             Some(Self::Descriptors)
-        } else if says(12, "ENOMEM") || says(105, "ENOBUFS") || text.contains("out of memory") {
+        } else if names(12, "ENOMEM") || names(105, "ENOBUFS") || text.contains("out of memory") {
             Some(Self::Memory)
-        } else if says(28, "ENOSPC") || says(122, "EDQUOT") {
+        } else if names(28, "ENOSPC") || names(122, "EDQUOT") {
             Some(Self::Space)
-        } else if says(11, "EAGAIN") && starts {
+        } else if names(11, "EAGAIN") && starts {
             Some(Self::Processes)
         } else {
             None
@@ -141,8 +142,8 @@ impl ExhaustedResource {
     }
 }
 
-/// The class of an error as a caller is to see it: an error on the way of which this machine ran out of something is
-/// [`Class::Resources`], whatever was being done. What STATUS says stays: the node is not ready.
+/// The class of an error for the caller: an error that was caused by an exhausted resource of this machine is
+/// [`Class::Resources`], whatever the operation was. The classes of STATUS stay: the node is not ready.
 pub fn class_of(error: &dyn Classify) -> Class {
     match error.class() {
         class @ (Class::NotReady | Class::Limited | Class::Exhausted) => class,
@@ -150,7 +151,7 @@ pub fn class_of(error: &dyn Classify) -> Class {
     }
 }
 
-/// What the reader can do about an error: make room, where something has run out; else as the error says.
+/// The remedy for an error: free the exhausted resource, if there is one; otherwise the error's own hint.
 pub fn hint_of(error: &dyn Classify) -> Option<String> {
     ExhaustedResource::lacking(as_error(error)).map(|resource| resource.advice().to_owned()).or_else(|| error.hint())
 }
@@ -199,16 +200,16 @@ mod tests {
             assert_eq!((class, class.cni_code()), (Class::Resources, 11), "{number}");
             assert!(hint.contains("try again") && !hint.contains("report"), "{hint}");
         }
-        // Only where something was to be started does "try again" mean that there are too many.
+        // "Try again" means that there are too many processes only if a process or thread was to be started.
         assert_eq!(classes("receive", Class::Kernel, 11).0, Class::Kernel);
         let thread = std::io::Error::other("start a thread: Resource temporarily unavailable (os error 11)");
         assert_eq!(class_of(&Outer("enter", Class::Kernel, thread)), Class::Resources);
         let panic =
             "failed to create UnixStream: Os { code: 24, kind: Uncategorized, message: \"Too many open files\" }";
-        assert_eq!(ExhaustedResource::told(panic), Some(ExhaustedResource::Descriptors));
-        let told = Outer("EMFILE: Too many open files", Class::Bug, std::io::Error::other("x"));
-        assert_eq!(class_of(&told), Class::Resources);
-        // An address pool that is full, and a node that is not ready, are told as such.
+        assert_eq!(ExhaustedResource::named_in(panic), Some(ExhaustedResource::Descriptors));
+        let outer = Outer("EMFILE: Too many open files", Class::Bug, std::io::Error::other("x"));
+        assert_eq!(class_of(&outer), Class::Resources);
+        // The classes of a full address pool and of a node that is not ready stay.
         for class in [Class::Exhausted, Class::NotReady, Class::Limited] {
             assert_eq!(classes("x", class, 28).0, class);
         }

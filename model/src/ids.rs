@@ -1,5 +1,5 @@
-//! Names and ids. A value of one of these types has been checked: it is safe in an etcd key, a file name and a log
-//! line, so nothing further down has to look at it again.
+//! Names and ids. A value of one of these types has been checked: it is safe in an etcd key, a file name and a log line, so
+//! no later code checks it again.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A name was refused. Says what it was meant to be, what was given and which rule it breaks.
+/// A name was refused: the kind of name, the value and the rule that it breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {given:?} is not valid: {rule}")]
 pub struct InvalidName {

@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`ids`], [`attachment`], [`mod@derive`] | names that were checked, and ids that derive from them without a look-up |
+//! | [`ids`], [`attachment`], [`mod@derive`] | checked names, and ids that derive from them without a lookup |
 //! | [`config`] | the plugin's configuration |
 //! | [`cni`] | requests, results and errors of the Container Network Interface, every version |
 //! | [`route`] | a route of a pod |

@@ -1,4 +1,4 @@
-//! A route of a pod, with everything that CNI can say about it: CNI SPEC 1.1.0, section "Success", `routes`.
+//! A route of a pod, with all properties that CNI has: CNI SPEC 1.1.0, section "Success", `routes`.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -15,7 +15,7 @@ pub const MAIN_TABLE: u32 = 254;
 /// The table `local`, which the kernel fills with its own addresses: rtnetlink(7), `RT_TABLE_LOCAL`.
 pub const LOCAL_TABLE: u32 = 255;
 
-/// See the module. What is `None` is left to the kernel.
+/// A route of a pod. The kernel chooses what is `None`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PodRoute {
     /// Destination.
@@ -30,28 +30,28 @@ pub struct PodRoute {
     pub priority: Option<u32>,
     /// The routing table; none means `main`.
     pub table: Option<u32>,
-    /// As in rtnetlink(7); none means what the next hop says.
+    /// As in rtnetlink(7); `None`: from the next hop.
     pub scope: Option<u8>,
 }
 
 impl PodRoute {
-    /// A route of which only destination and next hop are told.
+    /// A route with only a destination and a next hop.
     pub fn plain(destination: Ipv4Network, gateway: Option<Ipv4Addr>) -> Self {
         Self { destination, gateway, mtu: None, advmss: None, priority: None, table: None, scope: None }
     }
 
-    /// Both cannot be there: the kernel tells routes by destination, table and priority, and the first one wins.
+    /// The two cannot coexist: the kernel identifies a route by destination, table and priority, and the first one wins.
     pub fn is_instead_of(&self, other: &Self) -> bool {
         let key = |route: &Self| (route.destination, route.table.unwrap_or(MAIN_TABLE), route.priority.unwrap_or(0));
         key(self) == key(other)
     }
 
-    /// A default route that is there for whatever is not told otherwise: of the table `main`.
+    /// A default route of the table `main`.
     pub fn is_default(&self) -> bool {
         self.destination.prefix() == 0 && self.table.unwrap_or(MAIN_TABLE) == MAIN_TABLE
     }
 
-    /// The destination is on the link itself, whatever gateway there is.
+    /// The destination is on the link itself, with or without a gateway.
     pub fn is_local(&self) -> bool {
         self.scope.is_some_and(|scope| scope >= SCOPE_LINK)
     }

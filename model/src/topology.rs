@@ -1,8 +1,8 @@
 //! A virtual topology: routers, bridges, ports, routes, chains and rules, with MidoNet's meaning and no wire format.
 //!
-//! Both ends of the project speak it: `tenant` computes one from a tenant record and makes the controller match it;
-//! `dataplane` takes one and makes the kernel match it. Meaning: MidoNet REST API, sections "Router" to "Rule".
-//! Everything is keyed by the object's id and sorted, so that equal topologies are equal values.
+//! Two crates exchange it: `tenant` computes one from a tenant record and makes the controller match it; `dataplane` takes
+//! one and makes the kernel match it. Meaning: MidoNet REST API, sections "Router" to "Rule". All objects are keyed by id
+//! and sorted, so that equal topologies are equal values.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,9 +43,9 @@ pub struct Router {
     pub name: String,
     /// Administratively up.
     pub up: bool,
-    /// Chain that packets pass before the route is looked up.
+    /// Chain that packets traverse before routing.
     pub inbound: Option<Uuid>,
-    /// Chain that packets pass after the route was looked up.
+    /// Chain that packets traverse after routing.
     pub outbound: Option<Uuid>,
     /// Names of the fields that are set and that this model does not have. They are kept so that they can be reported.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -61,9 +61,9 @@ pub struct Bridge {
     pub name: String,
     /// Administratively up.
     pub up: bool,
-    /// Chain that frames pass before the destination is looked up.
+    /// Chain that frames traverse before forwarding.
     pub inbound: Option<Uuid>,
-    /// Chain that frames pass after the destination was looked up.
+    /// Chain that frames traverse after forwarding.
     pub outbound: Option<Uuid>,
     /// Static entries of the forwarding table: the port of a MAC.
     pub macs: BTreeMap<Mac, Uuid>,
@@ -204,7 +204,7 @@ pub enum RuleAction {
     Accept,
     /// The packet is dropped silently.
     Drop,
-    /// The packet is dropped and its sender told.
+    /// The packet is dropped, and its sender gets an ICMP error.
     Reject,
     /// Go on after the jump, or accept at the top.
     Return,
@@ -446,7 +446,7 @@ impl Object {
 pub enum TopologyChange {
     /// The object is new, or is now like this.
     Put(Object),
-    /// The object of this id is gone, whatever it was.
+    /// The object of this id is gone, of any kind.
     Remove(Uuid),
 }
 

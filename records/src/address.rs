@@ -1,4 +1,4 @@
-//! One address of a tenant's subnet that is claimed or cools down.
+//! One address of a tenant's subnet that is claimed or in cool-down.
 
 use std::net::Ipv4Addr;
 
@@ -65,8 +65,8 @@ pub enum AddressState {
     },
 }
 
-/// `cool-down/<tenant>/<ordinal>/<address>`: the marker of an address that cools down, on the same lease. It has no value: a
-/// list of keys finds the addresses of a subnet that cool down without reading those that are claimed.
+/// `cool-down/<tenant>/<ordinal>/<address>`: the marker of an address in cool-down, on the same lease. It has no value: a
+/// list of keys finds the addresses of a subnet that are in cool-down without reading those that are claimed.
 #[derive(Clone, Copy, Debug)]
 pub struct CoolDown;
 
@@ -76,12 +76,12 @@ impl CoolDown {
         RecordKey::new(format!("v2/cool-down/{tenant}/{ordinal:08x}/{}", hex(address)))
     }
 
-    /// All addresses of a subnet that cool down.
+    /// All addresses of a subnet that are in cool-down.
     pub fn of_subnet(tenant: &TenantName, ordinal: u32) -> Prefix<Self> {
         Prefix::new(format!("v2/cool-down/{tenant}/{ordinal:08x}/"))
     }
 
-    /// All addresses that cool down.
+    /// All addresses in cool-down.
     pub fn all() -> Prefix<Self> {
         Prefix::new("v2/cool-down/".to_owned())
     }

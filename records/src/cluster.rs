@@ -53,11 +53,11 @@ impl ClusterRecord {
 /// A provider router that `init` made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProviderRecord {
-    /// Its ways outside.
+    /// Its uplinks.
     pub uplinks: Vec<Uplink>,
 }
 
-/// One way outside: a port of the provider router on an interface of a host.
+/// An uplink: a port of the provider router on an interface of a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uplink {
     /// The port's own address, with the length of its network.

@@ -13,7 +13,7 @@ pub struct Entry {
     pub key: Key,
     /// The value; empty when only keys were asked for.
     pub value: Vec<u8>,
-    /// When this key came into being: tells a value from its namesake after a delete.
+    /// When this key was created: it distinguishes a value from that of an earlier key of the same name.
     pub create_revision: Revision,
     /// When it was last written.
     pub mod_revision: Revision,

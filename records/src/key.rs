@@ -128,7 +128,7 @@ impl Key {
         Self(key.into())
     }
 
-    /// The first key behind this one, whatever keys there are.
+    /// The first possible key behind this one.
     pub fn next(&self) -> Self {
         Self(format!("{}\0", self.0))
     }

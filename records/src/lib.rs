@@ -7,7 +7,7 @@
 //! | [`tenant`] | `tenants/<tenant>` | a tenant and its subnets |
 //! | [`namespace`] | `namespaces/<namespace>` | the tenant of a namespace |
 //! | [`owner`] | `transit/…`, `subnets/…` | who owns a part of one of the cluster's pools |
-//! | [`address`] | `addresses/<tenant>/<ordinal>/<address>` | an address that is claimed or cools down |
+//! | [`address`] | `addresses/<tenant>/<ordinal>/<address>` | an address that is claimed or in cool-down |
 //! | [`reservation`] | `reservations/…`, `reserved-for/…` | an address that is reserved for a pod |
 //! | [`mac`] | `macs/<tenant>/<ordinal>/<mac>` | a MAC that was chosen |
 //! | [`claim`] | `claims/<node>/…` | the claim of an attachment |

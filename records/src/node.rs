@@ -14,9 +14,9 @@ pub struct NodeRecord {
     pub v: u32,
     /// The id of the controller's agent on this machine.
     pub host_id: Uuid,
-    /// `/etc/machine-id`: tells two machines that were given one name; empty where there is none.
+    /// `/etc/machine-id`: distinguishes two machines that were given one name; empty where there is none.
     pub machine_id: String,
-    /// Raised by `evict-node`: whatever an evicted node still tries compares an old revision and loses.
+    /// Raised by `evict-node`: a later write of an evicted node compares an old revision and loses.
     pub epoch: u64,
     /// It is being evicted, since then (seconds since 1970): nothing is claimed for it until that is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -16,8 +16,8 @@ use crate::key::{Key, Prefix, RecordKey};
 pub enum Query {
     /// One key.
     Key(Key),
-    /// Keys that begin with `prefix`, in order, from `from` on (included) until `until` (excluded), at most `limit` of
-    /// them. A limit alone does not make a range cheap: etcd looks at all of it before it applies the limit.
+    /// Keys that begin with `prefix`, in order, from `from` on (included) until `until` (excluded), at most `limit` of them.
+    /// A limit alone does not make a range cheap: etcd reads all of it before it applies the limit.
     Range {
         /// What they begin with.
         prefix: Key,
@@ -123,7 +123,7 @@ impl Snapshot {
 pub struct Versioned<R> {
     /// The record.
     pub record: R,
-    /// When its key came into being: tells it from a namesake after a delete.
+    /// When its key was created: it distinguishes this value from that of an earlier key of the same name.
     pub create_revision: Revision,
     /// When it was last written.
     pub mod_revision: Revision,
@@ -206,7 +206,7 @@ pub enum ReadError {
     /// The read did not ask for it: a defect.
     #[error("{query} was not part of the read")]
     NotQueried {
-        /// What was looked for.
+        /// The query.
         query: String,
     },
 }
@@ -227,7 +227,7 @@ impl atoll_model::error::Classify for ReadError {
     }
 
     fn hint(&self) -> Option<String> {
-        self.damaged_key().map(|key| format!("look at {key} in etcd; nothing overwrites it"))
+        self.damaged_key().map(|key| format!("inspect {key} in etcd; nothing overwrites it"))
     }
 }
 

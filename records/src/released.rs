@@ -27,7 +27,7 @@ impl ReleasedRecord {
         RecordKey::new(format!("v2/released/{}", attachment_path(attachment)))
     }
 
-    /// Until when a deletion of an earlier port may still arrive, as the marker says; 0: none can.
+    /// Until when a deletion of an earlier port may still arrive, according to the marker; 0: none can.
     ///
     /// # Errors
     /// The marker cannot be read.

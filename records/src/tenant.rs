@@ -39,7 +39,7 @@ pub struct TenantRecord {
     /// Routes that were taken away, until the controller has deleted them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retired: Vec<StaticRoute>,
-    /// What its pods are told of DNS, where neither the pod nor its node says anything.
+    /// DNS settings of its pods, if neither the pod nor its node has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsConfig>,
     /// Fields of a newer version.

@@ -53,7 +53,7 @@ impl TombstoneRecord {
 }
 
 impl TombstoneRecord {
-    /// A deletion of the port may be on its way. A tombstone that asks for nothing else may be settled at any time.
+    /// A deletion of the port may be on its way. A tombstone of kind `delete` may be resolved at any time.
     pub fn may_have_deletion(&self) -> bool {
         self.deletion_sent || self.kind == TombstoneKind::Delete
     }

@@ -33,7 +33,7 @@ pub enum Compare {
     Absent(Key),
     /// The key exists and was last written at this revision.
     Modified(Key, Revision),
-    /// The key exists and came into being at this revision, whatever was written since.
+    /// The key exists and was created at this revision; later writes do not matter.
     Created(Key, Revision),
 }
 
@@ -48,7 +48,7 @@ impl Compare {
         Self::Modified(key.into(), revision)
     }
 
-    /// The key exists and came into being at this revision, whatever was written since.
+    /// The key exists and was created at this revision; later writes do not matter.
     pub fn created(key: impl Into<Key>, revision: Revision) -> Self {
         Self::Created(key.into(), revision)
     }
@@ -185,7 +185,7 @@ pub enum Committed {
     Lost(Snapshot),
 }
 
-/// Something happened to a watched key.
+/// An event of a watched key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchEvent {
     /// It was written.
@@ -208,7 +208,7 @@ pub trait Watch {
     fn next(&mut self) -> impl Future<Output = Result<WatchEvent, StoreError>>;
 }
 
-/// A linearizable store with transactions. See the crate's promises.
+/// A linearizable store with transactions. See the crate's guarantees.
 pub trait Store {
     /// What [`Store::watch`] gives.
     type Watch: Watch;
@@ -250,7 +250,7 @@ pub trait Store {
 /// Why the store did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// Nothing happened: no endpoint could be reached, or it refused before doing anything.
+    /// Nothing happened: no endpoint could be reached, or it refused before the request had an effect.
     #[error("etcd is not available at {endpoints} ({reason})")]
     Unavailable {
         /// The endpoints that were tried.
@@ -266,8 +266,8 @@ pub enum StoreError {
         /// What happened instead of an answer.
         reason: String,
     },
-    /// A change names a lease that is not there: nothing happened. Of several leases etcd does not say which is gone: this
-    /// is the first one that is named.
+    /// A change names a lease that does not exist: nothing happened. If it names several leases, etcd does not report which
+    /// one is gone: this is the first one named.
     #[error("the lease {0:?} is gone")]
     LeaseGone(Lease),
     /// We may not do this.
@@ -285,12 +285,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Asking again brings the same until an operator has mended etcd: it is full, or damaged.
+    /// A retry has the same result until an operator repairs etcd: it is full or damaged.
     pub fn is_lasting(&self) -> bool {
         self.trouble().is_some()
     }
 
-    /// What an operator has to mend.
+    /// The fault that an operator has to repair.
     fn trouble(&self) -> Option<Trouble> {
         match self {
             Self::Unavailable { reason, .. } | Self::Unknown { reason, .. } => Trouble::of(reason),

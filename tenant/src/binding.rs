@@ -7,7 +7,7 @@ use atoll_records::{ClusterRecord, NodeRecord, Revision, TenantRecord, Versioned
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The records that say where a pod belongs, each with the revision at which it was read.
+/// The records that decide to which tenant a pod belongs, each with the revision at which it was read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TenantBinding {
     /// What the cluster agreed on.

@@ -19,10 +19,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::binding::{TenantBinding, Who};
 
-/// The file that says which cluster the others are of.
+/// The file that names the cluster of the other files.
 const CLUSTER: &str = "cluster";
 
-/// See the module. Without a directory it remembers nothing.
+/// A cache of records. Without a directory it stores nothing.
 #[derive(Clone, Debug)]
 pub struct Cache {
     directory: Option<PathBuf>,

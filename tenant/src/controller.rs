@@ -114,7 +114,7 @@ pub enum DriftKind {
     Foreign(Vec<String>),
 }
 
-/// See the module.
+/// An engine that makes a controller's objects match a graph.
 pub trait Controller {
     /// The routers that could be the provider router, for `providerRouter: auto`.
     fn provider_candidates(&self) -> impl Future<Output = Result<Vec<ProviderCandidate>, ControllerError>>;
@@ -152,7 +152,7 @@ pub trait Controller {
     /// Unbinds and deletes a pod's port. A port of this id that is no pod's is logged and left alone: then the pod has none.
     fn delete_port(&self, id: Uuid) -> impl Future<Output = Result<(), ControllerError>>;
 
-    /// The same without reading the port, for a caller that has seen it bound as its claim says: one request less.
+    /// The same without reading the port, for a caller that has read it with the claim's binding: one request less.
     fn delete_seen_port(&self, id: Uuid) -> impl Future<Output = Result<(), ControllerError>>;
 }
 
@@ -171,7 +171,8 @@ pub enum ControllerFailure {
     Busy,
     /// No answer.
     Unreachable,
-    /// The answer is not the API's: a gateway, a proxy's page, a server at a wrong path. It says nothing about the object.
+    /// The answer is not the API's: a gateway, a proxy's page, a server at a wrong path. It has no information on the
+    /// object.
     NotApi,
     /// The answer cannot be read.
     Broken,
@@ -187,7 +188,7 @@ pub struct ControllerError {
     pub object: String,
     /// The kind of failure.
     pub failure: ControllerFailure,
-    /// What the controller said.
+    /// The controller's message.
     pub message: String,
 }
 
@@ -212,7 +213,7 @@ impl Classify for ControllerError {
                 "check host, port and path in `controller.endpoints`, and what is between this node and the API: a gateway, a proxy, a login page"
                     .to_owned(),
             ),
-            ControllerFailure::Conflict => Some("look at the object in the controller; it does not belong to Atoll".to_owned()),
+            ControllerFailure::Conflict => Some("inspect the object in the controller; it does not belong to Atoll".to_owned()),
             _ => None,
         }
     }

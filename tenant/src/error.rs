@@ -1,5 +1,5 @@
-//! Why there is no place for a pod: what went wrong with the cluster's, the node's or the tenant's record, or with the
-//! network behind it. Every variant names the object, says why, and what to do.
+//! Why a pod cannot be bound to a tenant: faults of the cluster's, the node's or the tenant's record, or of the network
+//! behind it. Every variant names the object, the cause and the remedy.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::controller::{ControllerError, ProviderCandidate};
 
-/// See the module.
+/// Why an operation on tenants failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TenantError {
     /// The store failed.
@@ -83,7 +83,7 @@ pub enum TenantError {
         /// The routers of that name.
         found: Vec<Uuid>,
     },
-    /// The cluster has another provider router than `init` is told to make.
+    /// The cluster has another provider router than `init` was called with.
     #[error("the cluster's provider router is {router}, {}", if *.made { "made with other uplinks" } else { "which was there before us" })]
     OtherProvider {
         /// The router.
@@ -189,7 +189,7 @@ pub enum TenantError {
         /// Its name.
         tenant: TenantName,
     },
-    /// A namespace belongs to another tenant than was said.
+    /// A namespace belongs to another tenant than the command names.
     #[error("namespace {namespace} belongs to tenant {tenant}")]
     Elsewhere {
         /// The namespace.
@@ -300,7 +300,7 @@ pub enum TenantError {
         /// The tenant.
         tenant: TenantName,
     },
-    /// A node is not evicted wholly while something of it cannot be read.
+    /// An eviction is incomplete while a record of the node cannot be read.
     #[error("node {node} is not evicted wholly: {released} of its claims are released, and {} cannot be read: {}", .keys.len(), .keys.join(", "))]
     Unreadable {
         /// The node.
@@ -321,12 +321,12 @@ pub enum TenantError {
 }
 
 impl TenantError {
-    /// Says for what the store was used when it failed.
+    /// Adds the purpose of the store's use to its error.
     pub(crate) fn store(what: impl fmt::Display) -> impl FnOnce(StoreError) -> Self {
         move |source| Self::Store { what: what.to_string(), source }
     }
 
-    /// Says for what the controller was used when it failed.
+    /// Adds the purpose of the controller's use to its error.
     pub(crate) fn controller(what: impl fmt::Display) -> impl FnOnce(ControllerError) -> Self {
         move |source| Self::Controller { what: what.to_string(), source }
     }
@@ -405,33 +405,31 @@ impl Classify for TenantError {
             Self::Controller { source, .. } => source.hint(),
             Self::Record(error) => error.hint(),
             Self::Unreadable { node, .. } => Some(format!(
-                "look at them in etcd, restore or delete them, and say `atollctl attachment evict-node {node}` again; `atollctl address check` tells which addresses stay taken"
+                "inspect them in etcd, restore or delete them, and run `atollctl attachment evict-node {node}` again; `atollctl address check` lists the addresses that stay taken"
             )),
             Self::Disagrees { setting, cluster, .. } => Some(format!(
                 "set `cluster.{setting}` to {cluster} on this node: the cluster's settings are fixed by its first node"
             )),
             Self::Overlap { second, .. } => Some(format!("choose another network for `cluster.{second}`")),
             Self::Setting { setting, .. } => Some(format!("correct `cluster.{setting}`")),
-            Self::Provider { .. } => {
-                Some("set `cluster.providerRouter` to the id of the router that leads outside".to_owned())
-            }
+            Self::Provider { .. } => Some("set `cluster.providerRouter` to the id of the provider router".to_owned()),
             Self::NoRouter { .. } => Some("name it by its id".to_owned()),
             Self::OtherProvider { .. } => Some(
                 "a cluster's provider router is fixed by the first `atollctl init`; see `atollctl topology`".to_owned(),
             ),
             Self::NodeTaken { node, what, .. } => Some(format!(
-                "give this machine another `nodeName`; if it replaces the old {node} for good, say `atollctl attachment evict-node {node} --forget` first ({what} differs)"
+                "give this machine another `nodeName`; if it replaces the old {node} for good, run `atollctl attachment evict-node {node} --forget` first ({what} differs)"
             )),
             Self::SecondName { registered, ours, .. } => Some(format!(
-                "set `nodeName` to {registered}; to rename the node, delete its pods, set `nodeName` to {ours} and say `atollctl attachment evict-node {registered} --forget`"
+                "set `nodeName` to {registered}; to rename the node, delete its pods, set `nodeName` to {ours} and run `atollctl attachment evict-node {registered} --forget`"
             )),
             Self::Addresses(error) => error.hint(),
             Self::Evicting { node } => Some(format!(
-                "wait until `atollctl attachment evict-node {node}` is done, and if it was interrupted, say it again: then the node comes back by itself"
+                "wait until `atollctl attachment evict-node {node}` is done, and if it was interrupted, run it again: the node is then admitted again"
             )),
             Self::NoNode { .. } => Some("see `atollctl attachment list`, column node".to_owned()),
             Self::Alive { .. } => Some(
-                "shut the machine or its agent down first, or say --force: its pods lose network and addresses at once"
+                "shut the machine or its agent down first, or use --force: its pods lose network and addresses at once"
                     .to_owned(),
             ),
             Self::NoTenant => Some("set `tenant.default`, or let the runtime name the namespace".to_owned()),
@@ -447,16 +445,16 @@ impl Classify for TenantError {
             Self::Deleting { .. } => Some("try again when the deletion is done".to_owned()),
             Self::Contended { .. } => Some("try again".to_owned()),
             Self::Unknown { .. } => Some("see `atollctl tenant list`".to_owned()),
-            Self::Exists { tenant } => Some(format!("look at it with `atollctl tenant show {tenant}`")),
+            Self::Exists { tenant } => Some(format!("inspect it with `atollctl tenant show {tenant}`")),
             Self::Elsewhere { namespace, tenant } => {
-                Some(format!("say `atollctl tenant leave {tenant} {namespace}` if that is meant"))
+                Some(format!("run `atollctl tenant leave {tenant} {namespace}` if that is intended"))
             }
             Self::Occupied { .. } => Some(
-                "delete the pods first, or say --new-pods-only: they keep their network until they are made again"
+                "delete the pods first, or use --new-pods-only: they keep their network until they are made again"
                     .to_owned(),
             ),
             Self::InUse { .. } => {
-                Some("delete the pods first, or say --force: they lose network and addresses at once".to_owned())
+                Some("delete the pods first, or use --force: they lose network and addresses at once".to_owned())
             }
             Self::Quota { tenant, what, .. } => Some(format!(
                 "raise it with `atollctl tenant set {tenant} --max-{what} NUMBER`, or delete what is no longer used"

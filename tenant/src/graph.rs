@@ -90,7 +90,7 @@ pub(crate) fn retired_graph(cluster: &ClusterRecord, tenant: &TenantRecord) -> G
     Graph { tenant: tenant.name.clone(), incarnation: tenant.incarnation, objects, roles }
 }
 
-/// The provider router that `init` makes, with its ways outside; none when the cluster has adopted one.
+/// The provider router that `init` makes, with its uplinks; `None` if the cluster has adopted one.
 pub fn provider_graph(cluster: &ClusterRecord) -> Option<Graph> {
     let provider = cluster.provider.as_ref()?;
     let mut roles = BTreeMap::new();
@@ -133,7 +133,7 @@ pub(crate) fn provider_id(cluster: ClusterId, role: Role) -> Uuid {
     derive::object(cluster, Incarnation(cluster.0), role)
 }
 
-/// The part of the graph that one subnet has for itself, whatever its phase: to take it away.
+/// The part of the graph that belongs to one subnet alone, in any phase of the subnet: for its removal.
 pub fn subnet_graph(cluster: &ClusterRecord, tenant: &TenantRecord, ordinal: u32) -> Graph {
     let names = Names { cluster, tenant, roles: RefCell::default() };
     let mut objects = Topology::default();
@@ -291,10 +291,10 @@ fn route(router: Uuid, destination: Ipv4Network, port: Uuid, gateway: Option<Ipv
     Route { router, source: any(), destination, action: RouteAction::Forward { port, gateway }, weight: 0 }
 }
 
-/// Tells a static route from every other one of its tenant.
+/// Distinguishes a static route from every other one of its tenant.
 pub(crate) fn number(route: &StaticRoute) -> u32 {
-    let says = format!("{} {:?}", route.destination, route.via);
-    Uuid::new_v5(&STATIC_ROUTES, says.as_bytes()).as_fields().0
+    let text = format!("{} {:?}", route.destination, route.via);
+    Uuid::new_v5(&STATIC_ROUTES, text.as_bytes()).as_fields().0
 }
 
 fn any() -> Ipv4Network {

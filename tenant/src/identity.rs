@@ -1,10 +1,10 @@
 //! What this machine is called, and under which prefixes of etcd it has worked, remembered in `<stateDir>/node`.
 //!
-//! Everything that the node makes is named after it, so the name must outlive a changed host name. The first ADD that the
-//! cluster accepts writes the file; from then on it comes before the host name. A `nodeName` of the configuration comes
-//! before both: an operator may rename a node once the cluster has forgotten the old name (see `registry::node`). Names
-//! that were used earlier stay in the file, because DEL and GC look for what was made under them. So do prefixes: a claim
-//! is below the `etcd.prefix` that the configuration had at the time of its ADD.
+//! All objects that the node makes are named after it, so the name must outlive a changed host name. The first ADD that the
+//! cluster accepts writes the file; from then on it takes precedence over the host name. A `nodeName` of the configuration
+//! takes precedence over both: an operator may rename a node once the cluster has forgotten the old name (see
+//! `registry::node`). Earlier names stay in the file, because DEL and GC search for objects that were made under them. So do
+//! prefixes: a claim is below the `etcd.prefix` that the configuration had at the time of its ADD.
 //!
 //! Guarantees: the file is whole or absent and survives a power failure; a damaged one counts as absent and is reported.
 
@@ -77,8 +77,8 @@ pub fn remember(state_dir: &Path, name: &NodeName, host_id: Uuid, prefix: &str) 
     atomic::replace(&paths::node_identity(state_dir), &text, Durability::Durable)
 }
 
-/// A node's record is that of another machine. A machine is told by its machine id, and where that is not known by the id
-/// of its agent.
+/// Whether a node's record is that of another machine. A machine is identified by its machine id, or if that is unknown, by
+/// the id of its agent.
 pub fn is_another_machine(record: &NodeRecord, host_id: Option<Uuid>, machine_id: &str) -> bool {
     if !machine_id.is_empty() && !record.machine_id.is_empty() {
         return machine_id != record.machine_id;

@@ -1,7 +1,7 @@
 //! Everything there is, read at one revision and joined: tenants with their namespaces, subnets and pods.
 //!
-//! For people and programs that look, never for the path of a pod. A damaged record is listed as such and hides
-//! nothing else. The shape of its JSON is stable: fields are added, never renamed.
+//! For operators and their tools, never for the path of a pod. A damaged record is listed as such and hides no other. The
+//! shape of its JSON is stable: fields are added, never renamed.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::error::TenantError;
 use crate::graph::{Transit, provider_id};
 
-/// See the module.
+/// All records of a cluster, at one revision.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Inventory {
@@ -64,9 +64,9 @@ pub struct Cluster {
     /// Addresses of services; none: not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_cidr: Option<Ipv4Network>,
-    /// The router that leads outside.
+    /// The provider router.
     pub provider_router: Uuid,
-    /// Its ways outside, where `init` made it; none: it was there before us.
+    /// Its uplinks, if `init` made it; `None`: it was adopted.
     pub provider: Option<Provider>,
 }
 
@@ -74,11 +74,11 @@ pub struct Cluster {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Provider {
-    /// Its ways outside.
+    /// Its uplinks.
     pub uplinks: Vec<ListedUplink>,
 }
 
-/// One way outside.
+/// An uplink.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListedUplink {
@@ -87,7 +87,7 @@ pub struct ListedUplink {
     pub uplink: Uplink,
     /// The port in the controller.
     pub port: Uuid,
-    /// What the controller says of the port; none when it was not asked.
+    /// The state that the controller reports of the port; `None` if it was not read.
     pub state: Option<PodState>,
 }
 
@@ -125,7 +125,7 @@ pub struct ListedTenant {
     pub quota: Quota,
     /// Static routes of its router.
     pub routes: Vec<StaticRoute>,
-    /// What its pods are told of DNS, where neither the pod nor its node says anything.
+    /// DNS settings of its pods, if neither the pod nor its node has any.
     pub dns: Option<DnsConfig>,
     /// Its subnets.
     pub subnets: Vec<ListedSubnet>,
@@ -183,11 +183,11 @@ pub struct ListedPod {
     pub claim: ClaimId,
     /// When it was claimed, seconds since 1970.
     pub since: u64,
-    /// What the controller says of the port; none when it was not asked.
+    /// The state that the controller reports of the port; `None` if it was not read.
     pub state: Option<PodState>,
 }
 
-/// What the controller says of a pod's port.
+/// The state that the controller reports of a pod's port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PodState {
@@ -199,7 +199,7 @@ pub enum PodState {
     Unbound,
     /// It is not there.
     Missing,
-    /// The controller did not say.
+    /// The controller did not report it.
     Unknown,
 }
 
@@ -345,7 +345,7 @@ impl Inventory {
         placed.chain(&self.orphaned)
     }
 
-    /// The same, to fill in what the controller says.
+    /// The same, to fill in the states of the ports.
     pub fn pods_mut(&mut self) -> impl Iterator<Item = &mut ListedPod> {
         let placed =
             self.tenants.iter_mut().flat_map(|tenant| tenant.subnets.iter_mut().flat_map(|subnet| &mut subnet.pods));

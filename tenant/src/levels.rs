@@ -116,7 +116,7 @@ impl Levels<'_> {
     }
 }
 
-/// Every link once; a peer outside of the graph is linked to as well.
+/// Every link once, also to a peer that is not in the graph.
 fn pairs(objects: &Topology) -> BTreeSet<(Uuid, Uuid)> {
     let ends = objects.ports.iter().filter_map(|(id, port)| Some((*id, port.peer?)));
     ends.filter(|(_, peer)| objects.ports.contains_key(peer)).map(|(a, b)| (a.min(b), a.max(b))).collect()

@@ -10,7 +10,7 @@
 //! | [`graph`](mod@graph) | the pure function from (cluster, tenant record) to the desired graph |
 //! | [`levels`] | the dependency levels of the graph |
 //! | [`machine`], [`identity`] | this machine: names and ids; the name that is remembered |
-//! | [`inventory`] | everything there is, for people and programs that look |
+//! | [`inventory`] | all records, for operators and their tools |
 //! | [`controller`] | the seam above REST |
 //! | [`midonet`] | the engine for MidoNet's REST API |
 //! | [`admin`] | what operators do |

@@ -37,7 +37,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
             }
             Err(error) => error,
         };
-        tracing::info!(port = %wanted.id, error = &error as &dyn std::error::Error, "mending");
+        tracing::info!(port = %wanted.id, error = &error as &dyn std::error::Error, "repairing");
         match error.failure {
             // Its bridge is gone: what we remember of the tenant is out of date. Build it again.
             ControllerFailure::Absent => {

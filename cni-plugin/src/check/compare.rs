@@ -22,11 +22,11 @@ pub(super) fn interface_in(call: &CheckCall) -> Option<&PreviousInterface> {
 /// The claim is of this pod, and its addresses are its own.
 pub(super) fn claim(call: &CheckCall, claim: &ClaimRecord, records: &AttachmentRecords) -> Vec<String> {
     let mut differences = Vec::new();
-    let told = |name: Option<&atoll_model::ids::Namespace>| {
+    let shown = |name: Option<&atoll_model::ids::Namespace>| {
         name.map_or_else(|| "no namespace".to_owned(), |name| format!("namespace {name}"))
     };
     if claim.namespace != call.pod.namespace {
-        let (found, expected) = (told(claim.namespace.as_ref()), told(call.pod.namespace.as_ref()));
+        let (found, expected) = (shown(claim.namespace.as_ref()), shown(call.pod.namespace.as_ref()));
         differences.push(format!("its claim is of {found}, expected {expected}"));
     }
     if claim.host_id != call.host_id {
@@ -48,7 +48,7 @@ pub(super) fn claim(call: &CheckCall, claim: &ClaimRecord, records: &AttachmentR
                     .push(format!("address {address} is claimed by {attachment}, expected {}", claim.attachment));
             }
             Some(AddressState::CoolDown { .. }) | None => {
-                differences.push(format!("address {address} is claimed by nobody, expected {}", claim.attachment));
+                differences.push(format!("address {address} has no claim, expected {}", claim.attachment));
             }
         }
     }
@@ -67,7 +67,7 @@ pub(super) fn interface(call: &CheckCall, mac: Mac, mtu: u32, seen: &KernelView)
     let mut differences = Vec::new();
     if !seen.is_sandbox {
         let sandbox = expected.sandbox.as_deref().unwrap_or_default();
-        differences.push(format!("interface {name} is in {} now, prevResult says {sandbox}", call.sandbox));
+        differences.push(format!("interface {name} is in {} now, prevResult has {sandbox}", call.sandbox));
     }
     let Some(found) = &seen.pod_end else {
         differences.push(match &seen.renamed {

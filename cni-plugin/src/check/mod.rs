@@ -64,7 +64,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         let claim = before.and_then(|before| before.claim.as_ref()).map(|claim| &claim.record);
         let host_netns = before.and_then(|before| before.host_netns.clone());
         let asked = timeout_at(until, self.ask(attachment, claim));
-        let (asked, seen) = join(asked, self.trace.stage("interface", self.look(call, host_netns))).await;
+        let (asked, seen) = join(asked, self.trace.stage("interface", self.observe(call, host_netns))).await;
         let seen = seen?;
         let asked = asked.unwrap_or_else(|_| Err(self.late(format!("CHECK of {attachment}"))));
         let routes = &self.config.routes;
@@ -132,7 +132,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
     }
 
     /// What the kernel has.
-    async fn look(&self, call: &CheckCall, host_netns: Option<Netns>) -> Result<KernelView, KernelError> {
+    async fn observe(&self, call: &CheckCall, host_netns: Option<Netns>) -> Result<KernelView, KernelError> {
         let pod_netns = Netns::At(PathBuf::from(&call.sandbox));
         let host_interface = call.attachment.host_interface();
         let mut seen = KernelView {

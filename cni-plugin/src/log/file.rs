@@ -123,9 +123,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("pipe");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("works");
-        let (tell, told) = std::sync::mpsc::channel();
-        std::thread::spawn(move || tell.send(open(&path, &config(10, 2)).is_err()));
-        assert_eq!(told.recv_timeout(std::time::Duration::from_secs(20)), Ok(true), "no log, and at once");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(open(&path, &config(10, 2)).is_err()));
+        assert_eq!(receiver.recv_timeout(std::time::Duration::from_secs(20)), Ok(true), "no log, and at once");
     }
 
     #[test]

@@ -200,7 +200,7 @@ async fn it_finds_what_is_wrong_with_the_claim() {
             }
             "address of nobody" => {
                 commit(&lab, StoreChange::Delete(key)).await;
-                "is claimed by nobody"
+                "has no claim"
             }
             "tenant gone" => {
                 commit(&lab, StoreChange::delete(TenantRecord::at(&claim.tenant))).await;
@@ -271,7 +271,7 @@ async fn it_finds_what_prev_result_says_otherwise() {
     let mtu = with(|previous| previous.interfaces[1].mtu = Some(1000));
     refused(&lab, &mtu, "MTU", &["eth0 has MTU 1450, expected 1000"]).await;
     let sandbox = with(|previous| previous.interfaces[1].sandbox = Some("/netns/other".to_owned()));
-    refused(&lab, &sandbox, "sandbox", &["prevResult says /netns/other"]).await;
+    refused(&lab, &sandbox, "sandbox", &["prevResult has /netns/other"]).await;
     let address = with(|previous| previous.addresses[0].1 = "10.128.0.200/24".parse().expect("valid"));
     refused(&lab, &address, "address", &["prevResult lists 10.128.0.200/24 for eth0"]).await;
 }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{AddressId, AuditFinding, AuditProblem, Fix, Observation, ObservedAddress};
 use crate::pool::PodRange;
 
-/// How many ports of one claim are looked for.
+/// How many possible port ids of one claim are checked.
 const LATER_PORTS: usize = 8;
 
 /// What does not agree, in a stable order.
@@ -65,7 +65,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Why an address of a tenant cannot be in use, if so. A tenant that cannot be read says nothing.
+    /// Why an address of a tenant cannot be in use, if so. A tenant record that cannot be read gives no reason.
     pub(super) fn misfit(&self, place: &AddressId) -> Option<(AuditProblem, String)> {
         let AddressId { tenant: name, subnet, address } = place;
         let Some(tenant) = self.seen.tenants.get(name) else {
@@ -108,7 +108,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The address of a claim says that it is the claim's.
+    /// Checks that the address record of a claim names the claim.
     fn held(&mut self, key: &Key, claim: &'a Versioned<ClaimRecord>, place: &AddressId) {
         let address = place.key(AddressRecord::at);
         if self.seen.damaged.contains_key(&address) || self.holders.get(place).is_some_and(|all| all.len() > 1) {
@@ -120,14 +120,14 @@ impl<'a> Judge<'a> {
             None => ("is free".to_owned(), None),
             Some(ObservedAddress { record: there, .. }) => match &there.record.state {
                 AddressState::Claimed { claim, .. } if *claim == record.claim => return,
-                // What cannot be read may be the claim that it says.
+                // A claim that cannot be read may be the one that the address names.
                 AddressState::Claimed { attachment, .. }
                     if self.seen.damaged.contains_key(&Key::from(ClaimRecord::at(attachment))) =>
                 {
                     return;
                 }
                 AddressState::Claimed { attachment, .. } => {
-                    (format!("says that {attachment} has it"), Some((there.mod_revision, Some(attachment))))
+                    (format!("names {attachment} as its owner"), Some((there.mod_revision, Some(attachment))))
                 }
                 AddressState::CoolDown { .. } => ("is in cool-down".to_owned(), Some((there.mod_revision, None))),
             },
@@ -154,7 +154,7 @@ impl<'a> Judge<'a> {
         }
         let doing = format!("gives {place} back to {}", record.attachment);
         let text = format!("{} has {place}, but the address {instead}", record.attachment);
-        self.report(AuditProblem::MissingAddressRecord, key, text, Some(Fix { doing, compare, then, cool: None }));
+        self.report(AuditProblem::MissingAddressRecord, key, text, Some(Fix { doing, compare, then, cool_down: None }));
     }
 
     /// No address has two owners: within a subnet, nor in the cluster where subnets are unique.
@@ -171,9 +171,9 @@ impl<'a> Judge<'a> {
         }
         if self.seen.cluster.as_ref().is_some_and(|cluster| cluster.addressing == Addressing::Unique) {
             for owners in elsewhere.into_values().filter(|owners| owners.len() > 1) {
-                let said: Vec<_> = owners.iter().map(|(place, names)| format!("{place}: {names}")).collect();
+                let texts: Vec<_> = owners.iter().map(|(place, names)| format!("{place}: {names}")).collect();
                 let first = owners.first().map(|(place, _)| place.key(AddressRecord::at));
-                found.extend(first.map(|key| (key, format!("one address in several subnets: {}", said.join("; ")))));
+                found.extend(first.map(|key| (key, format!("one address in several subnets: {}", texts.join("; ")))));
             }
         }
         for (key, text) in found {
@@ -181,7 +181,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Every address that is taken has its claim; every one that cools will be free.
+    /// Checks that every taken address has its claim, and that every address in cool-down has a lease.
     fn addresses(&mut self) {
         for (place, ObservedAddress { record: address, leased }) in &self.seen.addresses {
             let key = place.key(AddressRecord::at);
@@ -215,10 +215,10 @@ impl<'a> Judge<'a> {
         let text = format!("{place} belongs to {attachment}, which has no claim of it");
         let there = |port: &Uuid| self.seen.ports.as_ref().is_some_and(|ports| ports.contains_key(port));
         if let Some(port) = self.ports_of(attachment, claim).into_iter().find(there) {
-            return (format!("{text}; its port {port} is still there and may speak"), None);
+            return (format!("{text}; its port {port} still exists and may be in use"), None);
         }
         if self.seen.tombstones.contains_key(&tombstone) || self.seen.damaged.contains_key(&tombstone) {
-            return (format!("{text}; its tombstone must be settled first"), None);
+            return (format!("{text}; its tombstone must be resolved first"), None);
         }
         let compare = vec![
             Compare::Modified(place.key(AddressRecord::at), address.mod_revision),
@@ -226,11 +226,11 @@ impl<'a> Judge<'a> {
             Compare::Absent(tombstone),
         ];
         let doing = format!("frees {place}, after a cool-down");
-        (text, Some(Fix { doing, compare, then: Vec::new(), cool: Some(place.clone()) }))
+        (text, Some(Fix { doing, compare, then: Vec::new(), cool_down: Some(place.clone()) }))
     }
 
-    /// The ids that the port of a claim which is not there may have: as it was claimed, and after each ADD that met a
-    /// deletion on its way. Such ADDs are rare: more than a few in the life of one claim are not looked for.
+    /// The ids that the port of a missing claim may have: as it was claimed, and after each ADD that found a deletion in
+    /// flight. Such ADDs are rare: the number of ids that are checked is bounded.
     fn ports_of(&self, attachment: &Attachment, claim: ClaimId) -> Vec<Uuid> {
         let Some(cluster) = self.seen.cluster.as_ref().map(|cluster| cluster.id) else { return Vec::new() };
         let claimed = [attachment.port(cluster), attachment.port_after(cluster, claim.0)];
@@ -258,10 +258,10 @@ impl<'a> Judge<'a> {
             then.push(StoreChange::Delete(place.key(AddressRecord::at)));
         }
         let doing = if address { format!("frees {place}") } else { format!("deletes the mark of {place}") };
-        Fix { doing, compare, then, cool: None }
+        Fix { doing, compare, then, cool_down: None }
     }
 
-    /// Every mark belongs to an address that cools.
+    /// Checks that every cool-down marker belongs to an address in cool-down.
     fn marks(&mut self) {
         for place in self.seen.marks.keys() {
             let address = place.key(AddressRecord::at);

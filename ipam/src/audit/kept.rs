@@ -31,7 +31,7 @@ impl Judge<'_> {
                 && !seen.damaged.contains_key(&back)
             {
                 let text = format!(
-                    "{place} is reserved for pod {}/{}, but {back} does not say so",
+                    "{place} is reserved for pod {}/{}, but {back} does not name it",
                     record.namespace, record.pod
                 );
                 self.report(AuditProblem::HalfReserved, &key, text, None);
@@ -58,7 +58,7 @@ impl Judge<'_> {
         let mut users: BTreeMap<(&TenantName, u32, Mac), Vec<&Key>> = BTreeMap::new();
         for (key, claim) in &seen.claims {
             let record = &claim.record;
-            // One under a foreign key was told as such.
+            // A record under a foreign key was reported as misplaced.
             let own = record.addresses.first().filter(|_| *key == Key::from(ClaimRecord::at(&record.attachment)));
             let Some(first) = own else { continue };
             users.entry((&record.tenant, first.ordinal, record.mac)).or_default().push(key);
@@ -74,7 +74,7 @@ impl Judge<'_> {
                 doing: format!("gives the MAC {} back to {}", record.mac, record.attachment),
                 compare: vec![Compare::Modified(key.clone(), claim.mod_revision), Compare::Absent(mac.clone())],
                 then: vec![StoreChange::Put { key: mac, value, lease: None }],
-                cool: None,
+                cool_down: None,
             };
             // A reservation's MAC is not the claim's.
             let kept = self.keeps(&record.tenant, first.ordinal, record.mac);
@@ -105,7 +105,7 @@ impl Judge<'_> {
             doing: format!("deletes {key}"),
             compare: [vec![as_seen], compare].concat(),
             then: vec![StoreChange::Delete(key.clone())],
-            cool: None,
+            cool_down: None,
         };
         match &mac.record.owner {
             MacOwner::Claimed { claim, attachment } => {
@@ -118,7 +118,7 @@ impl Judge<'_> {
                 });
                 if !holds && !self.seen.damaged.contains_key(&owner) {
                     let text = format!("{key} belongs to {attachment}, which has no claim of it");
-                    let fix = (!self.is_owed(attachment))
+                    let fix = (!self.has_tombstone(attachment))
                         .then(|| forget(vec![self.as_seen(owner), Compare::absent(TombstoneRecord::at(attachment))]));
                     self.report(AuditProblem::OrphanedAddress, key, text, fix);
                 }
@@ -150,8 +150,8 @@ impl Judge<'_> {
         }
     }
 
-    /// A tombstone of the attachment must be settled first.
-    fn is_owed(&self, attachment: &Attachment) -> bool {
+    /// The attachment has a tombstone, which must be resolved first.
+    fn has_tombstone(&self, attachment: &Attachment) -> bool {
         let tombstone = Key::from(TombstoneRecord::at(attachment));
         self.seen.tombstones.contains_key(&tombstone) || self.seen.damaged.contains_key(&tombstone)
     }

@@ -3,9 +3,9 @@
 //! | module | what |
 //! |---|---|
 //! | `observe` | reads it all, in pages |
-//! | `judge` | what does not agree, and what would mend it. Pure |
+//! | `judge` | inconsistent records, and the repair of each. Pure |
 //! | `kept` | the same, of reservations and chosen MACs |
-//! | `repair` | mends it, one guarded transaction for each |
+//! | `repair` | repairs them, with one guarded transaction each |
 //!
 //! # Guarantees
 //! - The audit itself changes nothing.
@@ -47,7 +47,7 @@ pub struct AddressId {
 }
 
 impl AddressId {
-    /// Where a key below `addresses/`, `cool-down/` or `reservations/` points.
+    /// The address of a key below `addresses/`, `cool-down/` or `reservations/`.
     fn of(key: &Key) -> Option<Self> {
         let mut parts = key.as_str().split('/').skip(2);
         let tenant = TenantName::new(parts.next()?).ok()?;
@@ -75,7 +75,7 @@ impl std::fmt::Display for AddressId {
 pub struct ObservedAddress {
     /// The record.
     pub record: Versioned<AddressRecord>,
-    /// It goes by itself.
+    /// It is on a lease and expires by itself.
     pub leased: bool,
 }
 
@@ -90,9 +90,9 @@ pub struct Observation {
     pub nodes: BTreeSet<NodeName>,
     /// The tenants.
     pub tenants: BTreeMap<TenantName, TenantRecord>,
-    /// The addresses that are taken or cool.
+    /// The addresses that are taken or in cool-down.
     pub addresses: BTreeMap<AddressId, ObservedAddress>,
-    /// The marks of those that cool.
+    /// The cool-down markers.
     pub marks: BTreeMap<AddressId, Revision>,
     /// The reserved addresses.
     pub reserved: BTreeMap<AddressId, Versioned<ReservationRecord>>,
@@ -116,7 +116,7 @@ pub struct Observation {
 pub enum AuditProblem {
     /// A record cannot be read.
     Damaged,
-    /// A record says that it belongs under another key.
+    /// A record names another key than its own.
     Misplaced,
     /// Two claims have one address.
     Duplicate,
@@ -142,7 +142,7 @@ pub enum AuditProblem {
     OrphanedPort,
 }
 
-/// Something that does not agree. Two are equal only if they rest on the same revisions of the same records.
+/// Inconsistent records. Two findings are equal only if they rest on the same revisions of the same records.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct AuditFinding {
     /// What is wrong.
@@ -151,20 +151,20 @@ pub struct AuditFinding {
     pub object: String,
     /// A sentence.
     pub text: String,
-    /// What would mend it; none: it takes a person.
+    /// The repair; `None`: an operator has to decide.
     #[serde(serialize_with = "spoken")]
     pub fix: Option<Fix>,
 }
 
-/// A transaction that mends one finding.
+/// A transaction that repairs one finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fix {
     /// What it does, as a sentence without a subject: `gives 10.0.0.7 back to ...`.
     pub doing: String,
     pub(crate) compare: Vec<Compare>,
     pub(crate) then: Vec<StoreChange>,
-    /// This address begins to cool.
-    pub(crate) cool: Option<AddressId>,
+    /// This address enters cool-down.
+    pub(crate) cool_down: Option<AddressId>,
 }
 
 #[expect(clippy::ref_option, reason = "serde gives the field as it is")]

@@ -1,4 +1,4 @@
-//! Mends what two observations agree on.
+//! Repairs findings that two observations share.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use atoll_store::{Committed, Store, StoreChange, StoreError, Txn};
 use super::{AuditFinding, Fix};
 use crate::error::IpamError;
 
-/// What became of a finding that could be mended.
+/// The outcome of the repair of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RepairOutcome {
-    /// It is mended.
+    /// It is repaired.
     Done,
     /// A record changed meanwhile: nothing was touched.
     Changed,
-    /// The answer was lost: another look will tell.
+    /// The answer was lost: another audit shows the outcome.
     Unknown,
 }
 
@@ -37,8 +37,8 @@ pub fn agreed(first: &[AuditFinding], second: Vec<AuditFinding>) -> Vec<AuditFin
     second.into_iter().filter(|finding| first.contains(finding)).collect()
 }
 
-/// Mends what both found and what can be mended; whatever changed since the second is left as it is. The caller decides
-/// how far apart the two are. An address that is freed cools for `cooldown`.
+/// Repairs what is in both findings and has a repair; records that changed since the second one are not touched. The caller
+/// decides how much time passes between the two. A freed address is in cool-down for `cooldown`.
 pub async fn repair<S: Store>(
     store: &S,
     first: &[AuditFinding],
@@ -50,13 +50,13 @@ pub async fn repair<S: Store>(
     for finding in agreed(first, second) {
         let Some(fix) = &finding.fix else { continue };
         let failed = || IpamError::store(finding.object.clone());
-        if lease.is_none() && fix.cool.is_some() && !cooldown.is_zero() {
+        if lease.is_none() && fix.cool_down.is_some() && !cooldown.is_zero() {
             lease = Some(store.lease(cooldown).await.map_err(failed())?);
         }
         let outcome = match store.commit(transaction(fix, lease)).await {
             Ok(Committed::Yes(_)) => RepairOutcome::Done,
             Ok(Committed::Lost(_)) => RepairOutcome::Changed,
-            // With a cause that stays, nothing else will be mended either.
+            // If the cause lasts, no later repair can succeed either.
             Err(error @ StoreError::Unknown { .. }) if !error.is_lasting() => RepairOutcome::Unknown,
             Err(error) => return Err(failed()(error)),
         };
@@ -67,7 +67,7 @@ pub async fn repair<S: Store>(
 
 fn transaction(fix: &Fix, lease: Option<Lease>) -> Txn {
     let mut then = fix.then.clone();
-    if let Some(place) = &fix.cool {
+    if let Some(place) = &fix.cool_down {
         let (address, mark) = (place.key(AddressRecord::at), place.key(CoolDown::at));
         if lease.is_some() {
             let state = AddressState::CoolDown { since: now(), namespace: None };

@@ -18,7 +18,7 @@ use crate::find::find;
 use crate::holder::Holder;
 use crate::search::ActiveSubnet;
 
-/// How many addresses one step of a look shows; their records are read as well.
+/// How many addresses are listed at a time; their records are read as well.
 const PAGE: u128 = 4096;
 
 /// An interface can have it: an individual address (IEEE 802, figure 8-2), and not all zeros.
@@ -33,7 +33,8 @@ pub(crate) fn unicast(mac: Mac) -> Result<(), IpamError> {
     Err(IpamError::BadMac { mac, why: why.to_owned() })
 }
 
-/// It is that of no router port of the tenant: who had the gateway's would get what its neighbours send outside.
+/// The MAC is not that of a router port of the tenant: a pod with the gateway's MAC would receive the packets that its
+/// neighbours send through the gateway.
 pub(crate) fn of_no_router(cluster: ClusterId, tenant: &TenantRecord, mac: Mac) -> Result<(), IpamError> {
     let subnets = tenant.subnets.iter().map(|subnet| subnet.ordinal);
     match derive::infrastructure(cluster, tenant.incarnation, subnets, mac) {
@@ -48,7 +49,7 @@ pub(crate) fn is_local(mac: Mac) -> bool {
 }
 
 /// Refuses a MAC that is the derived one of another attachment with an address of this subnet.
-pub(crate) async fn look<S: Store>(
+pub(crate) async fn refuse_derived<S: Store>(
     store: &S,
     subnet: &ActiveSubnet,
     mac: Mac,

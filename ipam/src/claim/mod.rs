@@ -22,9 +22,9 @@
 //! * A lost request that arrives after its attachment was claimed by a later attempt and released again: the release
 //!   has left a marker key that the request does not compare, so it fails. A claim that finds such a marker compares and
 //!   removes it.
-//! * A refusal that is based on several reads (a full tenant, a derived MAC) is returned only after one more read of
-//!   claim, tombstone and records at one revision: a request of this call that was believed lost may have arrived between
-//!   the reads, and then the missing address is this attachment's own.
+//! * A refusal that is based on several reads (a full tenant, a derived MAC) is returned only after one more read of claim,
+//!   tombstone and records at one revision: a request of this call that was taken for lost may have arrived between the
+//!   reads, and then the missing address is this attachment's own.
 //! * A late request of a dead process fails because of the fence or the claim that was put since.
 //! * A caller with an old cache: its revisions differ, and it gets the current records instead of an address.
 
@@ -43,7 +43,7 @@ use crate::find::find_holder;
 /// A claim gives up after so many lost races; the caller's deadline is usually sooner.
 const ATTEMPTS: u32 = 100;
 
-/// Claims addresses, or says why not.
+/// Claims addresses, or returns the reason why it cannot.
 pub async fn claim<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Claimed, IpamError> {
     match attempt(store, request).await {
         // Only the refused need to know the pod's name, so only they wait for it.
@@ -58,8 +58,8 @@ pub async fn claim<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Cl
 async fn attempt<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Claimed, IpamError> {
     let mut plan = ClaimPlan::new(request);
     let mut next = Some(plan.begin());
-    // The subnet in which the MAC was looked for among the derived ones.
-    let mut looked = None;
+    // The subnet in which the MAC was compared with the derived ones.
+    let mut checked = None;
     let failed = plan.failed();
     let exhausted = |cause: Option<StoreError>| {
         let contended = || IpamError::Contended { attachment: request.attachment.clone(), attempts: ATTEMPTS };
@@ -67,10 +67,10 @@ async fn attempt<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Clai
     };
     retry(ATTEMPTS, exhausted, async |attempt| {
         let mut step = next.take().unwrap_or_else(|| plan.begin());
-        if let Some((subnet, mac)) = step.subnet().zip(plan.suspect_mac()).filter(|(s, _)| looked != Some(s.ordinal)) {
+        if let Some((subnet, mac)) = step.subnet().zip(plan.suspect_mac()).filter(|(s, _)| checked != Some(s.ordinal)) {
             let ordinal = subnet.ordinal;
-            match mac::look(store, subnet, mac, Some(request.attachment)).await {
-                Ok(()) => looked = Some(ordinal),
+            match mac::refuse_derived(store, subnet, mac, Some(request.attachment)).await {
+                Ok(()) => checked = Some(ordinal),
                 Err(refusal) => step = NextStep::Refuse(refusal),
             }
         }
@@ -83,7 +83,8 @@ async fn attempt<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Clai
             match attempt.commit(store, plan.choice(&step, queries.clone())).await.map_err(plan.failed())? {
                 Some(Chosen::Case(case, revision)) => return Ok(Some(plan.done(step, case, revision))),
                 Some(Chosen::Lost(snapshot)) => snapshot,
-                // It may have happened, and may still: read. The module says why going on is safe either way.
+                // The transaction may have committed, or may still commit: read. The module's head explains why continuing
+                // is safe either way.
                 None => store.read(queries).await.map_err(plan.failed())?,
             }
         };

@@ -53,9 +53,9 @@ impl NextStep {
 pub(super) enum AfterConflict {
     Answer(Claimed),
     TakeOver(Versioned<ClaimRecord>, Revision),
-    /// What is reserved for the pod is not what we believed: begin again.
+    /// The reservations of the pod differ from those that were read: start over.
     Begin,
-    /// What the answers to the queries of the step itself say decides.
+    /// The answers to the step's own queries decide.
     Again,
 }
 
@@ -310,7 +310,7 @@ impl<'a> ClaimPlan<'a> {
                 tenant: snapshot.get(&tenant)?,
             })))
         };
-        // The node first: one that is being evicted must not even be told of the claim that is about to be released.
+        // The node first: a node that is being evicted must not get a claim that is about to be released.
         if snapshot.revision_of(&node)? != Some(guards.node) {
             return stale();
         }
@@ -326,8 +326,8 @@ impl<'a> ClaimPlan<'a> {
                 Some(seen) => AfterConflict::TakeOver(claim, seen),
             });
         }
-        let believed = [(&*cluster, guards.cluster), (&*tenant, guards.tenant)];
-        for (key, revision) in believed {
+        let expected = [(&*cluster, guards.cluster), (&*tenant, guards.tenant)];
+        for (key, revision) in expected {
             if snapshot.revision_of(key)? != Some(revision) {
                 return stale();
             }
@@ -363,7 +363,7 @@ impl<'a> ClaimPlan<'a> {
         Ok(picked.map(|position| Target::free(subnet.clone(), position)).collect())
     }
 
-    /// Looks through the subnets. One that was asked for does not get more room when the tenant grows.
+    /// Searches the subnets. A request for a certain subnet does not get more room when the tenant grows.
     pub(super) async fn search<S: Store>(
         &self,
         store: &S,
@@ -406,7 +406,7 @@ impl<'a> ClaimPlan<'a> {
                 // Its last owner's peers may still send to it: that is the business of its own namespace alone.
                 AddressState::CoolDown { since, namespace } => {
                     if self.reservation.is_none() && namespace.as_ref() != self.request.namespace {
-                        return Err(IpamError::Cools { tenant, address, ago: now().saturating_sub(since) });
+                        return Err(IpamError::InCoolDown { tenant, address, ago: now().saturating_sub(since) });
                     }
                     again.push(Target { cool_down: Some(there.mod_revision), ..target });
                 }

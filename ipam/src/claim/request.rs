@@ -49,8 +49,9 @@ pub struct ClaimRequest<'a> {
     /// The node was evicted once: a deletion by an eviction that runs beside may still arrive at any time. A new
     /// claim gets a port of another id.
     pub was_evicted: bool,
-    /// The caller can give the tenant another subnet: a tenant that is full of pods is [`IpamError::Exhausted`](crate::IpamError::Exhausted), although
-    /// addresses that cool could be reused early. Else they are, and exhausted means that every address is in use.
+    /// The caller can give the tenant another subnet: for a tenant that is full of pods the result is
+    /// [`IpamError::Exhausted`](crate::IpamError::Exhausted), although addresses in cool-down could be reused early.
+    /// Otherwise they are reused early, and `Exhausted` means that every address is in use.
     pub can_grow: bool,
     /// What the pod asks for. It is met as it stands or refused, also against a claim that is there already.
     pub requested: &'a AddressRequest,

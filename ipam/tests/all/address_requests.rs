@@ -248,7 +248,7 @@ async fn a_cooling_address_is_for_its_own_namespace(store: impl Store) {
     fixture.namespace = Namespace::new("blue").expect("valid");
     fixture.guards.namespace = None;
     let error = refused(&store, &fixture, "b", &requested(&[ip(9)])).await;
-    assert!(matches!(error, IpamError::Cools { .. }), "{error}");
+    assert!(matches!(error, IpamError::InCoolDown { .. }), "{error}");
     assert_eq!(error.class(), Class::Unavailable);
     (fixture.namespace, fixture.guards.namespace) = (red, guard);
     let claimed = get(&store, &fixture, "c", &requested(&[ip(9)])).await;

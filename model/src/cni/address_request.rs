@@ -1,14 +1,15 @@
-//! What a caller asks of its interface, from all the places where it may say so.
+//! What a caller requests for its interface, from the places where CNI has it.
 //!
-//! | what | where, the first that says anything counts | and merged with |
+//! | what | source, in order of precedence | and merged with |
 //! |---|---|---|
 //! | addresses | `args.cni.ips`; `CNI_ARGS` `IP` | `runtimeConfig.ips` |
 //! | addresses, if none of these | annotation `atoll.dev/ips.<interface>`; `atoll.dev/ips` | |
 //! | MAC | `args.cni.mac`; `CNI_ARGS` `MAC`; `runtimeConfig.mac`; annotation `atoll.dev/mac.<interface>`; `atoll.dev/mac` | |
 //! | subnet | annotation `atoll.dev/subnet.<interface>`; `atoll.dev/subnet`; `subnet` of the configuration | |
 //!
-//! Before others goes what speaks of this call alone (CNI CONVENTIONS: `args` replaces its equivalent in `CNI_ARGS`; the
-//! reference plugins merge the rest). Annotations speak of the pod, so that those of one interface go before those of all.
+//! A source that is about this call alone comes first (CNI CONVENTIONS: `args` replaces its equivalent in `CNI_ARGS`; the
+//! reference plugins merge the rest). Annotations are about the pod, so the annotation of one interface comes before that of
+//! all interfaces.
 //!
 //! # Guarantees
 //! A request is parsed exactly, or refused with its source and value, even if another source has precedence.
@@ -40,10 +41,10 @@ impl Request {
         // Every place is read before one is preferred: what is malformed is refused wherever it stands.
         let (args, arguments, runtime) = (args.transpose()?, arguments.transpose()?, runtime.transpose()?);
         let annotated = self.annotation("ips", |key, text| all_addresses(key, &split(text)))?;
-        let mut told = args.or(arguments).unwrap_or_default();
-        told.extend(runtime.unwrap_or_default());
+        let mut requested = args.or(arguments).unwrap_or_default();
+        requested.extend(runtime.unwrap_or_default());
         let mut addresses = Vec::new();
-        for address in if told.is_empty() { annotated.unwrap_or_default() } else { told } {
+        for address in if requested.is_empty() { annotated.unwrap_or_default() } else { requested } {
             if !addresses.contains(&address) {
                 addresses.push(address);
             }
@@ -61,13 +62,13 @@ impl Request {
         let in_arguments = self.argument("MAC")?;
         let in_runtime = text("runtimeConfig.mac", self.runtime("mac"))?;
         let read = |key: &str, text: Option<&str>| text.map(|text| unicast(key, text)).transpose();
-        let told = [
+        let given = [
             read("args.cni.mac", in_args)?,
             read("CNI_ARGS MAC", in_arguments)?,
             read("runtimeConfig.mac", in_runtime)?,
             self.annotation("mac", unicast)?,
         ];
-        Ok(told.into_iter().flatten().next())
+        Ok(given.into_iter().flatten().next())
     }
 
     /// An annotation under our name that means nothing is an address request that was mistyped.
@@ -86,7 +87,7 @@ impl Request {
         Ok(())
     }
 
-    /// A pair of `CNI_ARGS` that says something.
+    /// A non-empty pair of `CNI_ARGS`.
     fn argument(&self, key: &str) -> Result<Option<&str>, RequestError> {
         let args = self.args()?;
         Ok(args.into_iter().find(|(name, value)| *name == key && !value.is_empty()).map(|(_, value)| value))
@@ -123,7 +124,7 @@ fn wrong(key: &str, value: &(impl ToString + ?Sized), expected: &'static str) ->
     }
 }
 
-/// A text; the empty one and `null` say nothing.
+/// A text; the empty one and `null` count as absent.
 fn text<'a>(key: &str, value: Option<&'a Value>) -> Result<Option<&'a str>, RequestError> {
     match value {
         None | Some(Value::Null) => Ok(None),
@@ -132,7 +133,7 @@ fn text<'a>(key: &str, value: Option<&'a Value>) -> Result<Option<&'a str>, Requ
     }
 }
 
-/// A list of texts; the empty one and `null` say nothing.
+/// A list of texts; the empty one and `null` count as absent.
 fn texts<'a>(key: &str, value: Option<&'a Value>) -> Result<Option<Vec<&'a str>>, RequestError> {
     const EXPECTED: &str = "a list of addresses";
     let list = match value {
@@ -194,7 +195,7 @@ mod tests {
     use super::*;
     use crate::error::Classify;
 
-    /// What the caller address requests that says this.
+    /// The address request of a call with these arguments and this input.
     fn requested(args: &str, input: &Value) -> Result<AddressRequest, RequestError> {
         let environment = Environment::read(|name| {
             let value = match name {

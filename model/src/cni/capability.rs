@@ -1,19 +1,19 @@
 //! What an entry declares in `capabilities`, and what a runtime asks by it in `runtimeConfig`.
 //!
 //! A runtime passes a request to every plugin whose entry declares its capability, and does not learn whether the plugin
-//! does anything about it. So Atoll refuses an ADD that asks for something that Atoll does not do: else a pod would run
-//! without the host port, or the limit, that its owner asked for. A value that asks for nothing (an empty list, a rate of
-//! zero) is no request.
+//! handles it. So Atoll refuses an ADD that requests a capability that Atoll does not implement: otherwise a pod would run
+//! without the host port, or the limit, that its owner requested. A value that requests nothing (an empty list, a rate of
+//! zero) is not a request.
 
 use serde_json::Value;
 
 use super::request::{Request, RequestError, any_case};
 
-/// What we serve; `address request` and `request` say how.
+/// The capabilities that Atoll serves, in `address_request` and `request`.
 const SERVED: [&str; 4] = ["ips", "mac", "dns", super::address_request::ANNOTATIONS];
 
-/// What tells a plugin something and asks nothing of the interface.
-const TELLING: [&str; 2] = ["cgroupPath", "aliases"];
+/// Capabilities that inform a plugin and request nothing for the interface.
+const INFORMATIVE: [&str; 2] = ["cgroupPath", "aliases"];
 
 /// What others serve, and what to do about it.
 const OTHERS: [(&str, &str); 6] = [
@@ -45,7 +45,7 @@ impl Request {
         let asked = self.input("runtimeConfig").and_then(Value::as_object);
         for (key, value) in asked.into_iter().flatten() {
             let is = |known: &&str| known.eq_ignore_ascii_case(key);
-            if SERVED.iter().chain(&TELLING).any(is) || !asks(key, value) {
+            if SERVED.iter().chain(&INFORMATIVE).any(is) || !asks(key, value) {
                 continue;
             }
             return Err(RequestError::Unsupported {
@@ -70,7 +70,7 @@ fn remedy(key: &str) -> &'static str {
     OTHERS.iter().find(|(known, _)| known.eq_ignore_ascii_case(key)).map_or(UNKNOWN, |(_, remedy)| remedy)
 }
 
-/// Does a value ask for anything? containerd sends the limits of a pod that has none as zeros.
+/// Whether a value requests anything. containerd sends zeros as the limits of a pod that has none.
 fn asks(key: &str, value: &Value) -> bool {
     let positive = |value: Option<&Value>| value.is_some_and(|value| !is_nothing(value));
     if key.eq_ignore_ascii_case("bandwidth") && value.is_object() {

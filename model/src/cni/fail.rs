@@ -25,7 +25,7 @@ pub struct CniFailure {
 }
 
 impl CniFailure {
-    /// Any error, told to the caller.
+    /// The failure that reports an error to the caller.
     pub fn of(error: &dyn Classify, version: Version) -> Self {
         let mut details = causes(error);
         details.extend(hint_of(error));
@@ -44,10 +44,10 @@ impl CniFailure {
         Self { version, code, msg: unswallowed(&msg), details: unswallowed(&details) }
     }
 
-    /// A panic, told to the caller by the panic hook. A library that panics because this machine has run out of something
-    /// is no defect.
+    /// The failure by which the panic hook reports a panic to the caller. A library that panics because this machine has
+    /// run out of a resource is not a defect.
     pub fn of_panic(message: &str, place: &str, version: Version) -> Self {
-        if let Some(resource) = ExhaustedResource::told(message) {
+        if let Some(resource) = ExhaustedResource::named_in(message) {
             return Self {
                 version,
                 code: Class::Resources.cni_code(),
@@ -132,8 +132,11 @@ mod tests {
             "not not found found",
         ] {
             let failure = CniFailure::of_delete(&error(text, "bridge: No such file or directory"), Version::V1_0_0);
-            let said = failure.to_json().to_lowercase();
-            assert!(!said.contains("not found") && !said.contains("no such file or directory"), "{text:?}: {said}");
+            let text_of = failure.to_json().to_lowercase();
+            assert!(
+                !text_of.contains("not found") && !text_of.contains("no such file or directory"),
+                "{text:?}: {text_of}"
+            );
         }
         let panic = CniFailure::of_panic("key not found", "add.rs:1", Version::V0_4_0);
         assert_eq!(panic.version, Version::V0_4_0);

@@ -2,10 +2,10 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`version`] | the versions of the specification that we speak |
+//! | [`version`] | the supported versions of the specification |
 //! | [`request`] | the environment and standard input, checked in the order that runtimes expect |
 //! | [`capability`] | what an entry declares and a runtime asks by it, and whether we serve it |
-//! | [`address request`] | what a caller asks of its interface, from the four places where it may say so |
+//! | [`address_request`] | what a caller requests for its interface, from four sources |
 //! | [`result`] | a result in our own shape, and its JSON in each version's shape |
 //! | [`previous`] | a previous result, from each version's shape |
 //! | [`valid`] | which attachments a GC must leave |

@@ -1,4 +1,4 @@
-//! `prevResult`: what the chain has made so far, read in whatever shape its version has.
+//! `prevResult`: what the chain has made so far, in the shape of any version.
 //!
 //! # Guarantees
 //! - The format is that of the result's own `cniVersion`, or of the configuration's if it has none, as in libcni.
@@ -13,12 +13,12 @@ use super::request::{Request, RequestError};
 use super::version::Version;
 use crate::attachment::Mac;
 
-/// See the module. Independent of the version.
+/// A `prevResult`, independent of its version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Previous {
     /// Interfaces; none before 0.3.0.
     pub interfaces: Vec<PreviousInterface>,
-    /// Addresses, each with the place of its interface in `interfaces`, where it is told.
+    /// Addresses, each with the index of its interface in `interfaces`, if there is one.
     pub addresses: Vec<(Option<usize>, IpNetwork)>,
     /// Destinations of the routes.
     pub routes: Vec<IpNetwork>,
@@ -29,9 +29,9 @@ pub struct Previous {
 pub struct PreviousInterface {
     /// Its name.
     pub name: String,
-    /// Its MAC, where it is told.
+    /// Its MAC, if the result has it.
     pub mac: Option<Mac>,
-    /// Its MTU, bytes, where it is told.
+    /// Its MTU in bytes, if the result has it.
     pub mtu: Option<u32>,
     /// Its namespace; none: it is the host's.
     pub sandbox: Option<String>,
@@ -56,7 +56,7 @@ impl Request {
 }
 
 impl Previous {
-    /// Reads a result. `version` counts where it does not tell its own.
+    /// Reads a result. `version` is the version of a result that does not have its own `cniVersion`.
     pub fn read(value: &Value, version: Version) -> Result<Self, RequestError> {
         let shape = |what, expected| RequestError::Shape(what, expected);
         if !value.is_object() {
@@ -159,13 +159,13 @@ mod tests {
         }
     }
 
-    /// What we tell in a version is read back as what it was.
+    /// A result that is written in a version is read back unchanged.
     #[test]
     fn every_versions_result_is_read_back() {
         for version in Version::ALL {
-            let told: Value = serde_json::from_str(&attached().to_json(version)).expect("JSON");
+            let written: Value = serde_json::from_str(&attached().to_json(version)).expect("JSON");
             // The version inside counts, not the other.
-            let previous = Previous::read(&told, Version::V1_1_0).expect("ours");
+            let previous = Previous::read(&written, Version::V1_1_0).expect("ours");
             let has_interfaces = version >= Version::V0_3_0;
             let place = has_interfaces.then_some(1);
             assert_eq!(previous.addresses, [(place, "10.128.0.5/24".parse().expect("valid"))], "{version}");

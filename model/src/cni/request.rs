@@ -28,7 +28,7 @@ pub enum CniCommand {
     Gc,
     /// Could an ADD work?
     Status,
-    /// Which versions do we speak?
+    /// The supported versions.
     Version,
 }
 
@@ -108,7 +108,7 @@ impl Environment {
         if !missing.is_empty() {
             return Err(RequestError::Missing(missing));
         }
-        // A variable that the command does not need is not looked at: VERSION comes with placeholders.
+        // A variable that the command does not need is not validated: VERSION comes with placeholders.
         let needed = |name: &'static str| if required.contains(&name) { text(name) } else { Ok(None) };
         let bad = |name: &'static str| move |source| RequestError::Variable { name, source };
         let interface = needed("CNI_IFNAME")?.map(IfName::new).transpose().map_err(bad("CNI_IFNAME"))?;
@@ -142,7 +142,7 @@ pub struct Request {
     input: Map<String, Value>,
 }
 
-/// Who the pod is, as far as the runtime says so.
+/// The pod, as far as the runtime identifies it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     /// `K8S_POD_NAMESPACE`.
@@ -179,8 +179,8 @@ impl Request {
         Ok(Self { environment, version, network, input })
     }
 
-    /// The version in which an answer to `stdin` is told, although something else in it may be wrong: the caller's, as
-    /// far as it can be read. What is broken behind it, or cut off, does not matter.
+    /// The version of the answer to `stdin`, even if another part of the input is invalid: the caller's version, as far as
+    /// it can be read. Input that is broken or cut off behind it does not matter.
     pub fn version_of(stdin: &[u8]) -> Version {
         let mut given = None;
         let mut deserializer = serde_json::Deserializer::from_slice(stdin);
@@ -195,7 +195,7 @@ impl Request {
         given.and_then(Version::parse).unwrap_or(Version::NEWEST)
     }
 
-    /// Our configuration. What takes an attachment apart needs nothing of what a new pod would be told.
+    /// The configuration. A command that removes an attachment does not need the part that is for new pods.
     pub fn config(&self) -> Result<Config, ConfigError> {
         let config = Config::parse(&Value::Object(self.input.clone()))?;
         match self.environment.command {
@@ -205,8 +205,7 @@ impl Request {
         Ok(config)
     }
 
-    /// Who the pod is, from `CNI_ARGS`. A key that we do not know is ignored, whether or not the caller says
-    /// `IgnoreUnknown`.
+    /// The pod, from `CNI_ARGS`. An unknown key is ignored, with and without `IgnoreUnknown`.
     pub fn pod(&self) -> Result<Pod, RequestError> {
         let mut pod = Pod::default();
         for (key, value) in self.args()? {
@@ -249,22 +248,22 @@ impl Request {
         if !dns.is_object() {
             return Err(RequestError::Shape("runtimeConfig.dns", "an object"));
         }
-        let told = DnsConfig {
+        let requested = DnsConfig {
             nameservers: texts(dns, "servers").ok_or(RequestError::Shape("runtimeConfig.dns.servers", LIST))?,
             domain: None,
             search: texts(dns, "searches").ok_or(RequestError::Shape("runtimeConfig.dns.searches", LIST))?,
             options: texts(dns, "options").ok_or(RequestError::Shape("runtimeConfig.dns.options", LIST))?,
         };
-        told.refuse_unusable().map_err(|wrong| RequestError::AddressRequest {
+        requested.refuse_unusable().map_err(|wrong| RequestError::AddressRequest {
             key: format!("runtimeConfig.dns {}", wrong.what),
             value: wrong.given,
             expected: wrong.expected,
         })?;
-        Ok(if told == DnsConfig::default() { configured.clone() } else { told })
+        Ok(if requested == DnsConfig::default() { configured.clone() } else { requested })
     }
 }
 
-/// Looks for `cniVersion` in an object, key by key, and keeps it also when the object breaks off behind it.
+/// Finds `cniVersion` in an object, key by key, and keeps it even if the object is cut off behind it.
 struct FindVersion<'a>(&'a mut Option<Value>);
 
 impl<'de> serde::de::Visitor<'de> for FindVersion<'_> {
@@ -300,8 +299,8 @@ fn plain(key: &'static str, name: String) -> Result<String, RequestError> {
 
 const LIST: &str = "a list of texts";
 
-/// A key of an object as Go reads it: in any case, the exact one preferred. Runtimes rely on that: containerd sends
-/// `Servers` where the conventions say `servers`.
+/// A key of an object as Go reads it: case-insensitive, with the exact key preferred. Runtimes rely on that: containerd
+/// sends `Servers` where the conventions have `servers`.
 pub(super) fn any_case<'a>(object: &'a Value, key: &str) -> Option<&'a Value> {
     let object = object.as_object()?;
     let found = object.get(key).or_else(|| object.iter().find(|(k, _)| k.eq_ignore_ascii_case(key)).map(|(_, v)| v));
@@ -315,7 +314,7 @@ fn texts(object: &Value, key: &str) -> Option<Vec<String>> {
     }
 }
 
-/// A request was refused before anything was done.
+/// A request was refused before it had an effect.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// `CNI_COMMAND` names no command.
@@ -349,7 +348,7 @@ pub enum RequestError {
     /// Standard input is not JSON.
     #[error("standard input is not a JSON document")]
     Json(#[source] serde_json::Error),
-    /// A part of standard input has another type than the specification says.
+    /// A part of standard input has another type than in the specification.
     #[error("{0} must be {1}")]
     Shape(&'static str, &'static str),
     /// `prevResult` is missing where it is needed.
@@ -361,11 +360,11 @@ pub enum RequestError {
     /// `name` is malformed.
     #[error("configuration key \"name\" is wrong: {0}")]
     Name(InvalidName),
-    /// We do not speak this version.
+    /// The version is not supported.
     #[error("incompatible CNI versions")]
     Version(String),
     /// The version has no such command.
-    #[error("incompatible CNI versions: {} came with CNI {}, the configuration says {version}", command.as_str(), command.since())]
+    #[error("incompatible CNI versions: {} came with CNI {}, the configuration has {version}", command.as_str(), command.since())]
     CommandTooNew {
         /// The command.
         command: CniCommand,
@@ -375,21 +374,21 @@ pub enum RequestError {
     /// An address request on standard input is malformed.
     #[error("{key} = {value:?} is wrong: {expected} is expected")]
     AddressRequest {
-        /// Where it was said.
+        /// The source of the value.
         key: String,
-        /// What was said.
+        /// The value.
         value: String,
-        /// What can be said there.
+        /// What is valid there.
         expected: &'static str,
     },
     /// An address request in `CNI_ARGS` is malformed.
     #[error("env variable CNI_ARGS is malformed: {key} = {value:?}: {expected} is expected")]
     InvalidArgument {
-        /// Where it was said.
+        /// The source of the value.
         key: String,
-        /// What was said.
+        /// The value.
         value: String,
-        /// What can be said there.
+        /// What is valid there.
         expected: &'static str,
     },
     /// What was asked cannot be done, and a substitute is not given.

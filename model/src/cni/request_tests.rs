@@ -64,10 +64,10 @@ fn the_environment_is_checked_before_anything_is_read() {
         (&with(&[("CNI_IFNAME", "a:b")]), 4, "env variable CNI_IFNAME is malformed"),
         (&with(&[("CNI_IFNAME", "sixteen_letters_")]), 4, "env variable CNI_IFNAME is malformed"),
     ];
-    for (variables, code, says) in cases {
-        let error = environment(variables).expect_err(says);
+    for (variables, code, expected) in cases {
+        let error = environment(variables).expect_err(expected);
         assert_eq!(error.class().cni_code(), code, "{error}");
-        assert!(error.to_string().starts_with(says), "{error}");
+        assert!(error.to_string().starts_with(expected), "{error}");
     }
 }
 
@@ -108,7 +108,7 @@ fn bytes_that_are_no_text_are_refused() {
 #[test]
 fn standard_input_is_checked_in_the_order_json_name_version() {
     let env = || environment(&ADD).expect("valid").expect("there is a command");
-    for (text, code, says) in [
+    for (text, code, expected) in [
         ("", 6, "standard input is not a JSON document"),
         ("{", 6, "standard input is not a JSON document"),
         ("{} {}", 6, "standard input is not a JSON document"),
@@ -124,7 +124,7 @@ fn standard_input_is_checked_in_the_order_json_name_version() {
     ] {
         let error = Request::read(env(), text.as_bytes()).expect_err(text);
         assert_eq!(error.class().cni_code(), code, "{text}: {error}");
-        assert!(error.to_string().starts_with(says), "{text}: {error}");
+        assert!(error.to_string().starts_with(expected), "{text}: {error}");
     }
     let error = Request::read(env(), br#"{"name":"a","cniVersion":"9.9.9"}"#).expect_err("too new");
     assert_eq!(
@@ -143,7 +143,7 @@ fn no_version_means_the_first() {
     ] {
         assert_eq!(request(&[], &input).expect("valid").version, version, "{input}");
     }
-    // What an error says although the name is wrong.
+    // The version of an error even if the name is invalid.
     for (stdin, version) in [
         (r#"{"cniVersion":"0.3.0","name":""}"#, Version::V0_3_0),
         (r#"{"name":""}"#, Version::V0_1_0),
@@ -215,8 +215,8 @@ fn the_pod_is_read_from_the_arguments_of_containerd_and_podman() {
 #[test]
 fn the_runtimes_name_servers_go_before_ours_in_any_case() {
     let ours = DnsConfig { nameservers: vec!["9.9.9.9".into()], ..DnsConfig::default() };
-    let told = json!({ "DNS": { "Servers": ["10.96.0.10"], "Searches": ["a.b"], "Options": null } });
-    let dns = request(&[], &and("runtimeConfig", told)).and_then(|r| r.dns(&ours)).expect("valid");
+    let requested = json!({ "DNS": { "Servers": ["10.96.0.10"], "Searches": ["a.b"], "Options": null } });
+    let dns = request(&[], &and("runtimeConfig", requested)).and_then(|r| r.dns(&ours)).expect("valid");
     assert_eq!(
         (dns.nameservers, dns.search, dns.options),
         (vec!["10.96.0.10".to_owned()], vec!["a.b".to_owned()], vec![])

@@ -11,7 +11,7 @@ use crate::config::DnsConfig;
 use crate::ids::IfName;
 use crate::route::PodRoute;
 
-/// What an ADD made, independent of the version in which it is told.
+/// What an ADD made, independent of the version of its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddResult {
     /// The interface inside the container.
@@ -38,8 +38,8 @@ impl AddResult {
     /// | version | shape |
     /// |---|---|
     /// | 0.1.0, 0.2.0 | one address of a family under `ip4`, with the routes; no interfaces; `dns` always |
-    /// | 0.3.0 to 0.4.0 | lists; an address tells its IP version; `dns` always |
-    /// | 1.0.0 | an address does not tell its IP version; `dns` if there is anything to say |
+    /// | 0.3.0 to 0.4.0 | lists; an address has its IP version; `dns` always |
+    /// | 1.0.0 | an address has no IP version; `dns` if it is not empty |
     /// | 1.1.0 | also the MTU of an interface, and all that a route has |
     ///
     /// The host end comes first and the pod's interface second, as with the reference plugins; `ips` point at the
@@ -191,7 +191,7 @@ mod tests {
         }
     }
 
-    /// One scenario, told in every version.
+    /// One result in every version.
     #[test]
     fn every_version_has_its_own_shape() {
         for version in Version::ALL {

@@ -21,7 +21,7 @@ impl Request {
         for key in KEYS {
             let Some(list) = self.input(key) else { continue };
             let wrong = || RequestError::Shape(key, LIST);
-            // Both lists count: whatever one of them names stays.
+            // Both lists count: an attachment that either of them names stays.
             let valid = valid.get_or_insert_default();
             for attachment in list.as_array().ok_or_else(wrong)? {
                 let text = |name: &str| super::request::any_case(attachment, name)?.as_str();

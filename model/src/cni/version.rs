@@ -1,4 +1,4 @@
-//! The versions of the CNI specification that we speak.
+//! The supported versions of the CNI specification.
 
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +46,7 @@ impl Version {
         }
     }
 
-    /// The newest: what an answer says before the caller's version is known.
+    /// The newest: the version of an answer before the caller's version is known.
     pub const NEWEST: Self = Self::V1_1_0;
 
     /// The answer to VERSION: one JSON document.
@@ -55,8 +55,7 @@ impl Version {
         serde_json::json!({ "cniVersion": Self::NEWEST.as_str(), "supportedVersions": all }).to_string()
     }
 
-    /// Reads `cniVersion`. The empty text means 0.1.0, as in the first version of the specification; none is one that
-    /// we do not speak.
+    /// Reads `cniVersion`. The empty text means 0.1.0, as in the first version of the specification; `None`: not supported.
     pub fn parse(text: &str) -> Option<Self> {
         let text = if text.is_empty() { Self::V0_1_0.as_str() } else { text };
         Self::ALL.into_iter().find(|v| v.as_str() == text)

@@ -1,7 +1,7 @@
-//! What a configuration says to new pods and no pod could have: told before a pod asks for it, not by its kernel.
+//! Settings for new pods that no kernel would accept: they are reported before a pod requests them.
 //!
-//! Only what makes something new asks: ADD and STATUS, `atollctl doctor` and `install`. A pod that runs since the
-//! configuration said something else must go all the same. What depends on a pod's subnet is looked at when that is
+//! Only commands that create something call this: ADD and STATUS, `atollctl doctor` and `install`. A pod that was created
+//! under an earlier configuration must remain deletable. Settings that depend on the pod's subnet are checked once that is
 //! known.
 
 use std::net::Ipv4Addr;
@@ -16,7 +16,7 @@ use crate::route::{LOCAL_TABLE, PodRoute};
 const SCOPE_NOWHERE: u8 = 255;
 
 impl Config {
-    /// Refuses what no pod's kernel would take, and what would say one thing and do another.
+    /// Refuses settings that no pod's kernel would accept, and settings that would have another effect than they state.
     pub fn refuse_impossible(&self) -> Result<(), ConfigError> {
         for (n, route) in self.routes.iter().enumerate() {
             self.refuse_route(n, route)?;
@@ -43,7 +43,7 @@ impl Config {
         if *table == Some(LOCAL_TABLE) {
             return refuse(".table", LOCAL_TABLE.into(), "another table than `local`, which is the kernel's own");
         }
-        // The kernel would believe it, and lose what is larger than the interface carries.
+        // The kernel would accept it, and drop packets that are larger than the interface's MTU.
         if let (Some(bytes), Mtu::Fixed(most)) = (*mtu, &self.mtu)
             && bytes > *most
         {
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn what_no_pod_could_have_is_refused_with_key_value_and_expectation() {
-        for (key, value, says) in [
+        for (key, value, expected) in [
             ("routes", json!([{ "dst": "127.0.0.0/8" }]), ["routes[0].dst", "127.0.0.0/8", "outside the pod"]),
             ("routes", json!([{ "dst": "10.0.0.0/8", "gw": "0.0.0.0" }]), ["routes[0].gw", "0.0.0.0", "a host"]),
             ("routes", json!([{ "dst": "10.0.0.0/8", "gw": "224.0.0.1" }]), ["routes[0].gw", "224.0.0.1", "a host"]),
@@ -105,8 +105,8 @@ mod tests {
             ("dns", json!({ "search": ["a\nnameserver 192.0.2.1"] }), ["dns.search", "192.0.2.1", "domain name"]),
             ("dns", json!({ "options": ["ndots:5 debug"] }), ["dns.options", "ndots:5 debug", "one word"]),
         ] {
-            let error = refused(key, value.clone()).expect_err(says[0]);
-            assert!(says.iter().all(|says| error.to_string().contains(says)), "{value}: {error}");
+            let error = refused(key, value.clone()).expect_err(expected[0]);
+            assert!(expected.iter().all(|expected| error.to_string().contains(expected)), "{value}: {error}");
         }
     }
 

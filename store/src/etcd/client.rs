@@ -131,7 +131,7 @@ impl Etcd {
         cases: usize,
         otherwise: Vec<Query>,
     ) -> Result<Chosen, StoreError> {
-        // It may have happened: an answer that cannot be read says as little as none.
+        // The transaction may have committed: an answer that cannot be read is no better than no answer.
         let unclear =
             |reason: &str| StoreError::Unknown { endpoint: self.preferred().to_owned(), reason: reason.to_owned() };
         let revision = revision(response.header()).map_err(|_| unclear("an answer without a header"))?;

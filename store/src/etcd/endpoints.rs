@@ -44,7 +44,7 @@ pub(super) struct Endpoints {
     limits: Limits,
     /// File with the URL of the preferred one, for the next process. It may be lost or wrong: it only changes the order.
     memory: RefCell<Option<PathBuf>>,
-    /// Our certificate, where there is one: what it says of itself when a server hangs up.
+    /// The client certificate, if there is one: examined when a server closes the connection.
     certificate: Option<PathBuf>,
 }
 
@@ -179,7 +179,8 @@ impl Endpoints {
         Err(Stopped::Error(StoreError::Unavailable { endpoints, reason }))
     }
 
-    /// A refusal of our certificate, with what it says of itself: a server's alert often only says that it is bad.
+    /// A refusal of the client certificate, with the certificate's own faults: a server's alert often states only that it is
+    /// bad.
     fn dated(&self, stopped: Stopped) -> Stopped {
         match stopped {
             Stopped::Error(StoreError::Denied(reason)) if certificate::refusal(&reason).is_some() => {
@@ -255,7 +256,7 @@ impl Known {
             Ok(Err(error)) => return Err(NoConnection::Failed(chain(&error))),
             Err(_) => return Err(NoConnection::Late),
         };
-        // An etcd member without a leader says so at once instead of letting us wait.
+        // An etcd member without a leader answers so at once instead of delaying the request.
         let options = wire::ConnectOptions::new().with_require_leader(true);
         let client = wire::Client::from_channel(channel, Some(options)).await;
         let client = client.map_err(|error| NoConnection::Failed(chain(&error)))?;

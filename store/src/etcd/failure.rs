@@ -15,7 +15,7 @@ pub(super) enum Stopped {
     NoLease,
     /// A lease of that id is there.
     LeaseExists,
-    /// Anything else.
+    /// Any other error.
     Error(StoreError),
 }
 
@@ -34,11 +34,11 @@ pub(super) type RequestResult<T> = Result<T, Stopped>;
 /// Why a request brought nothing.
 #[derive(Debug)]
 pub(super) enum EtcdFailure {
-    /// It did not leave, or was turned away before it did anything.
+    /// It was not sent, or was rejected before it had an effect.
     NotSent(String),
     /// It left, and what became of it is not known.
     NoAnswer(String),
-    /// etcd answered, and another endpoint would say the same.
+    /// etcd answered, and another endpoint would give the same answer.
     Answer(Stopped),
 }
 
@@ -60,28 +60,30 @@ impl EtcdFailure {
         if causes.iter().any(|cause| certificate::refusal(&cause.to_string()).is_some()) {
             return Self::denied(&format!("this node's certificate (`etcd.cert`): {}", text(status, &causes)));
         }
-        let said = status.message();
+        let message = status.message();
         match status.code() {
             // Without a user's name etcd calls the request invalid, not denied.
-            Code::InvalidArgument if said.contains("user name is empty") => Self::denied(said),
-            Code::PermissionDenied | Code::Unauthenticated => Self::denied(said),
-            Code::NotFound if said.contains("requested lease not found") => Self::Answer(Stopped::NoLease),
-            Code::FailedPrecondition if said.contains("lease already exists") => Self::Answer(Stopped::LeaseExists),
-            // These are said before a request is proposed to the cluster. "Space exceeded" is not among them: it is also
+            Code::InvalidArgument if message.contains("user name is empty") => Self::denied(message),
+            Code::PermissionDenied | Code::Unauthenticated => Self::denied(message),
+            Code::NotFound if message.contains("requested lease not found") => Self::Answer(Stopped::NoLease),
+            Code::FailedPrecondition if message.contains("lease already exists") => Self::Answer(Stopped::LeaseExists),
+            // etcd gives these before it proposes a request to the cluster. "Space exceeded" is not among them: it is also
             // the answer to a transaction that was applied while others filled the quota.
-            Code::Unavailable if said.contains("no leader") => Self::NotSent(said.to_owned()),
-            Code::ResourceExhausted if said.contains("too many requests") => Self::NotSent(said.to_owned()),
-            // Turned away for its size, by the server's gRPC or by etcd, before anything was done with it. An answer that is
-            // larger than we take is another thing: the library says so with another code.
-            Code::ResourceExhausted if said.contains("received message larger than max") => Self::too_large(said),
-            Code::InvalidArgument if said.contains("request is too large") || said.contains("too many operations") => {
-                Self::too_large(said)
+            Code::Unavailable if message.contains("no leader") => Self::NotSent(message.to_owned()),
+            Code::ResourceExhausted if message.contains("too many requests") => Self::NotSent(message.to_owned()),
+            // Rejected for its size, by the server's gRPC or by etcd, before it had an effect. An answer that exceeds our
+            // limit is another case: the library reports it with another code.
+            Code::ResourceExhausted if message.contains("received message larger than max") => Self::too_large(message),
+            Code::InvalidArgument
+                if message.contains("request is too large") || message.contains("too many operations") =>
+            {
+                Self::too_large(message)
             }
             // A learner serves no requests yet; its error code differs between versions.
-            Code::Unavailable | Code::FailedPrecondition if said.contains("not supported for learner") => {
-                Self::NotSent(said.to_owned())
+            Code::Unavailable | Code::FailedPrecondition if message.contains("not supported for learner") => {
+                Self::NotSent(message.to_owned())
             }
-            Code::InvalidArgument | Code::FailedPrecondition | Code::Unimplemented => Self::refused(said),
+            Code::InvalidArgument | Code::FailedPrecondition | Code::Unimplemented => Self::refused(message),
             _ => Self::NoAnswer(text(status, &causes)),
         }
     }
@@ -103,12 +105,12 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)
     std::iter::successors(error.source(), |&error| error.source()).collect()
 }
 
-/// A status and its causes on one line, each said once.
+/// A status and its causes on one line, each once.
 fn text(status: &Status, causes: &[&(dyn Error + 'static)]) -> String {
     join(status.message().to_owned(), causes)
 }
 
-/// An error and its causes on one line, each said once.
+/// An error and its causes on one line, each once.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     join(error.to_string(), &causes(error))
 }
@@ -127,8 +129,8 @@ mod tests {
     use super::*;
 
     /// What a refusal of etcd is, and whether a commit that met it may be sent elsewhere.
-    fn kind(code: Code, said: &str) -> &'static str {
-        match EtcdFailure::of_status(&Status::new(code, said)) {
+    fn kind(code: Code, message: &str) -> &'static str {
+        match EtcdFailure::of_status(&Status::new(code, message)) {
             EtcdFailure::NotSent(_) => "not sent",
             EtcdFailure::NoAnswer(_) => "no answer",
             EtcdFailure::Answer(Stopped::Error(StoreError::Denied(_))) => "denied",
@@ -143,12 +145,12 @@ mod tests {
         let refused = Status::from_error(Box::new(tonic::ConnectError("connection refused".into())));
         let EtcdFailure::NotSent(reason) = EtcdFailure::of_status(&refused) else { panic!("{refused:?}") };
         assert!(reason.contains("connection refused"), "{reason}");
-        assert_eq!(reason.matches("refused").count(), 1, "each cause is said once: {reason}");
+        assert_eq!(reason.matches("refused").count(), 1, "each cause is there once: {reason}");
     }
 
     #[test]
     fn only_what_etcd_says_before_it_does_anything_counts_as_not_sent() {
-        for (code, said, expected) in [
+        for (code, message, expected) in [
             (Code::Unavailable, "etcdserver: no leader", "not sent"),
             (Code::Unavailable, "etcdserver: leader changed", "no answer"),
             (Code::Unavailable, "etcdserver: request timed out", "no answer"),
@@ -175,7 +177,7 @@ mod tests {
             (Code::NotFound, "etcdserver: requested lease not found", "answer"),
             (Code::FailedPrecondition, "etcdserver: lease already exists", "answer"),
         ] {
-            assert_eq!(kind(code, said), expected, "{code:?} {said}");
+            assert_eq!(kind(code, message), expected, "{code:?} {message}");
         }
     }
 }

@@ -7,7 +7,7 @@
 //! | `failure` | what an error of the library means: not sent, no answer, or an answer |
 //! | `limits` | how long a call may take |
 //! | `settings` | URLs and certificate files |
-//! | `status` | what a member says about itself |
+//! | `status` | the status that a member reports of itself |
 //! | `watch` | watching, across broken connections and compactions |
 //!
 //! # Guarantees

@@ -1,4 +1,4 @@
-//! URLs and certificate files. Whatever is wrong with them is told before anything is sent, and names the key of the
+//! URLs and certificate files. An error in them is reported before a request is sent, and names the key of the
 //! configuration.
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,7 +16,7 @@ use crate::StoreError;
 
 /// How often an idle connection with an open watch is asked whether it still lives; etcd allows every 5 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// How long it may take to say yes.
+/// Time limit for the answer to a keep-alive.
 const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(3);
 
 /// One prepared endpoint for each URL; at least one.
@@ -47,7 +47,7 @@ fn endpoint(url: &str, tls: Option<&TlsOptions>, limits: &Limits) -> Result<Endp
         _ => return Err(wrong("it must begin with http:// or https://")),
     };
     Ok(endpoint
-        // For connections that are made again behind our back; our own limit comes first and says more.
+        // For reconnects inside the library; our own limit ends first and has the better message.
         .connect_timeout(limits.connect + Duration::from_millis(100))
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_ANSWER)

@@ -1,4 +1,4 @@
-//! What a member of etcd says about itself: for people who look at a cluster, never for the path of a pod.
+//! The status that a member of etcd reports of itself: for commands of an operator, never for the path of a pod.
 
 use super::client::Etcd;
 use super::endpoints::Repeat;
@@ -13,13 +13,13 @@ pub struct MemberStatus {
     pub has_leader: bool,
     /// It is the leader.
     pub is_leader: bool,
-    /// It only learns: it answers no reads.
+    /// It is a learner: it answers no reads.
     pub is_learner: bool,
     /// Alarms and other trouble, in its own words (`NOSPACE`, `CORRUPT`).
     pub troubles: Vec<String>,
     /// Size of its data on disk, bytes.
     pub size: u64,
-    /// How much of that is in use, bytes; 0 where it does not say.
+    /// How much of that is in use, bytes; 0 if it is not reported.
     pub used: u64,
 }
 

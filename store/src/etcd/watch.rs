@@ -1,5 +1,5 @@
-//! Watching a prefix, across broken connections and compactions: no event is missed, and when etcd has forgotten some,
-//! the caller is told what is there now.
+//! Watching a prefix, across broken connections and compactions: no event is missed, and if etcd has compacted some, the
+//! caller gets the current state.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -75,7 +75,7 @@ impl EtcdWatch {
     }
 }
 
-/// Whether a watch ended because we may not have it. Since 3.5 a member also says when there is no user's name.
+/// Whether a watch ended for lack of permission. Since 3.5 a member also answers so when the user's name is missing.
 fn denies(reason: &str) -> bool {
     reason.contains("permission denied") || reason.contains("user name is empty")
 }

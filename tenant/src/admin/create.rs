@@ -9,7 +9,7 @@ use crate::binding::Who;
 use crate::controller::Controller;
 use crate::error::TenantError;
 
-/// See the module. One that is there already is an error.
+/// Creates a tenant. One that exists is an error.
 pub async fn create<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     name: &TenantName,

@@ -3,7 +3,7 @@
 //! 1. its phase becomes `deleting`: every claim compares the record, so none commits from now on;
 //! 2. its addresses are listed: with a pod among them the phase is put back and the pods are named;
 //! 3. its objects are deleted in the controller, and its reservations are lifted;
-//! 4. the quiet period passes, in which a request of a dead builder may still be carried out;
+//! 4. the maximum request lifetime passes, in which a request of a process that died may still take effect;
 //! 5. what such a request made is deleted;
 //! 6. only then are transit link and subnets free, and the record goes.
 //!
@@ -35,13 +35,13 @@ const BATCH: usize = 100;
 /// How to delete.
 #[derive(Clone, Copy, Debug)]
 pub struct Deletion {
-    /// How long a request of a dead builder may still be carried out.
+    /// How long a request of a process that died may still take effect.
     pub request_lifetime: Duration,
     /// Pods that are there lose their network and their addresses.
     pub force: bool,
 }
 
-/// See the module. `progress` receives each step.
+/// Deletes a tenant as the module's head describes. `progress` receives each step.
 pub async fn delete<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     name: &TenantName,

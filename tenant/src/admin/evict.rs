@@ -1,21 +1,21 @@
 //! Takes a dead node's pods out of the network, so that their addresses are free for others:
 //!
-//! 1. the node's record gets a new epoch and is marked: whatever the node still tries compares the old record and loses,
-//!    and a call that reads the new one is told to wait;
-//! 2. its pods' ports are deleted: nobody speaks with their addresses any more;
+//! 1. the node's record gets a new epoch and is marked: a later write of the node compares the old record and loses, and a
+//!    call that reads the new one has to wait;
+//! 2. its pods' ports are deleted: no interface sends with their addresses any more;
 //! 3. the longest time passes in which a call that began before could still make a port: the deadline of a call and the
-//!    quiet period;
+//!    maximum request lifetime;
 //! 4. ports that came back are deleted, claims released, and the pending cleanup of the node is finished, each guarded by the revision that was read;
 //! 5. the mark goes. The node may come back: its next call reads its new record and goes on as a new node does.
 //!
-//! Two evictions of one node do the same work. Whichever is behind finds the node's record changed once the other has
-//! finished, and deletes nothing more. What it has on its way by then names the ports that it listed: a node that was
-//! evicted once makes no port of an id that it had before (`ClaimRequest::was_evicted`; where it was forgotten, the marks
-//! of the releases say so for as long as a call and a late request can take).
+//! Two evictions of one node do the same work. The slower one finds the node's record changed once the other has finished,
+//! and deletes nothing more. Requests that it has in flight by then name the ports that it listed: a node that was evicted
+//! once makes no port of an id that it had before (`ClaimRequest::was_evicted`; if it was forgotten, the marks of the
+//! releases have this for as long as a call and a late request can take).
 //!
-//! A record of the node that cannot be read names neither the owner of an address nor the pending cleanup. Its port is deleted like
-//! the others where it has the derived id, which its key tells; its address stays taken, and the eviction ends with an error that names the record: the
-//! mark stays until it is gone.
+//! A record of the node that cannot be read names neither the owner of an address nor the pending cleanup. Its port is
+//! deleted like the others if it has the derived id, which follows from the key; its address stays taken, and the eviction
+//! ends with an error that names the record: the mark stays until the record is gone.
 //!
 //! Interrupted anywhere it goes on where it stopped: the mark stays, the rest is found done or is done again. Until the
 //! last step an address belongs to the pod that had it.
@@ -55,7 +55,7 @@ pub struct Eviction {
     pub forget: bool,
     /// How long a call that began before may still be at work, and its last request on its way.
     pub wait: Duration,
-    /// How long the addresses cool.
+    /// How long the addresses are in cool-down.
     pub cooldown: Duration,
 }
 
@@ -81,7 +81,7 @@ impl Candidate {
     }
 }
 
-/// Looks at a node and changes nothing.
+/// Reads a node and changes nothing.
 pub async fn candidate<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     node: &NodeName,
@@ -97,7 +97,7 @@ pub async fn candidate<S: Store, C: Controller>(
     })
 }
 
-/// See the module. Gives the claims that were released; `progress` receives each step.
+/// Evicts a node as the module's head describes. Returns the claims that were released; `progress` receives each step.
 pub async fn evict<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     node: &NodeName,
@@ -155,7 +155,7 @@ async fn known<S: Store, C: Controller>(
     both.ok_or_else(|| TenantError::NoNode { node: node.clone() })
 }
 
-/// What the controller says of the node's host.
+/// Whether the controller reports the node's host as alive.
 async fn alive<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     node: &NodeName,
@@ -313,7 +313,7 @@ async fn close_ports<S: Store, C: Controller>(
         .map_err(TenantError::controller(format!("delete the ports of node {node}")))
 }
 
-/// Releases the claim as it was listed, with whatever tombstone stands for it now. Gives it, if it was there.
+/// Releases the claim as it was listed, with its present tombstone, if any. Returns it if it existed.
 async fn finish<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     cleanup: &Cleanup,

@@ -52,7 +52,7 @@ impl Held {
     }
 }
 
-/// Who has the addresses below a prefix. One that only cools down belongs to no pod.
+/// The holders of the addresses below a prefix. An address in cool-down belongs to no pod.
 pub(super) async fn held<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     addresses: Prefix<AddressRecord>,

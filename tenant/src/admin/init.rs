@@ -1,5 +1,5 @@
-//! Writes the cluster's record before the first pod does, or gives it a new epoch. Adopts a provider router that is
-//! there, or makes one with its ways outside.
+//! Writes the cluster's record before the first pod does, or gives it a new epoch. Adopts an existing provider router, or
+//! makes one with its uplinks.
 //!
 //! A router that Atoll creates is recorded first: a second `init` creates what is missing, and ids derive from the
 //! cluster, so it is the same router. A later `init` with other options does not change the choice.
@@ -25,14 +25,14 @@ use crate::registry::{Registry, agree, cluster_record, possible};
 pub struct InitRequest {
     /// Give a record that is there a new epoch.
     pub new_epoch: bool,
-    /// The way outside.
-    pub outside: ProviderChoice,
+    /// The provider router.
+    pub provider: ProviderChoice,
 }
 
 /// The provider router.
 #[derive(Clone, Debug, Default)]
 pub enum ProviderChoice {
-    /// As the configuration says, or as the cluster has it.
+    /// As in the configuration, or as the cluster has it.
     #[default]
     Configured,
     /// One that is there, by its id or its name.
@@ -61,7 +61,7 @@ impl Initialised {
     }
 }
 
-/// See the module. Also says what was done about a provider router of our own.
+/// Writes the record, and makes or repairs our own provider router; returns both outcomes.
 pub async fn init<S: Store, C: Controller>(
     store: &S,
     controller: &C,
@@ -72,8 +72,8 @@ pub async fn init<S: Store, C: Controller>(
     let read = store.read(vec![Query::key(ClusterRecord::at())]).await;
     let seen = read.map_err(TenantError::store("read the cluster's record"))?.get(&ClusterRecord::at())?;
     let new = seen.is_none();
-    let adopted = choose(controller, config, &wanted.outside, seen.as_ref().map(|seen| &seen.record)).await?;
-    let cluster = match (seen, &wanted.outside) {
+    let adopted = choose(controller, config, &wanted.provider, seen.as_ref().map(|seen| &seen.record)).await?;
+    let cluster = match (seen, &wanted.provider) {
         (Some(cluster), _) => cluster,
         (None, ProviderChoice::Made(provider)) => {
             possible(config)?;
@@ -92,7 +92,7 @@ pub async fn init<S: Store, C: Controller>(
     };
     agree(config, &cluster.record)?;
     // Another call may have recorded another choice.
-    choose(controller, config, &wanted.outside, Some(&cluster.record)).await?;
+    choose(controller, config, &wanted.provider, Some(&cluster.record)).await?;
     let applied = match provider_graph(&cluster.record) {
         Some(graph) => {
             let what = "make the provider router";
@@ -115,14 +115,14 @@ pub async fn init<S: Store, C: Controller>(
 pub async fn choose<C: Controller>(
     controller: &C,
     config: &ClusterConfig,
-    outside: &ProviderChoice,
+    provider: &ProviderChoice,
     there: Option<&ClusterRecord>,
 ) -> Result<Option<Uuid>, TenantError> {
     let other = |record: &ClusterRecord| TenantError::OtherProvider {
         router: record.provider_router,
         made: record.provider.is_some(),
     };
-    let named = match (outside, config.provider_router) {
+    let named = match (provider, config.provider_router) {
         (ProviderChoice::Adopted(name), _) => name.clone(),
         // The configuration names it: a new cluster must not begin with a router that is not there.
         (ProviderChoice::Configured, Some(id)) if there.is_none() => id.to_string(),
@@ -141,7 +141,7 @@ pub async fn choose<C: Controller>(
             };
         }
     };
-    let routers = controller.routers().await.map_err(TenantError::controller("look for the provider router"))?;
+    let routers = controller.routers().await.map_err(TenantError::controller("find the provider router"))?;
     let by_id = routers.iter().find(|router| router.id.to_string() == named.to_lowercase()).map(|router| router.id);
     let by_name: Vec<Uuid> = routers.iter().filter(|router| router.name == named).map(|router| router.id).collect();
     let router = match (by_id, by_name.as_slice()) {

@@ -103,7 +103,7 @@ async fn write<S: Store, C: Controller>(
     {
         return Err(failed(&what, attempt));
     }
-    // Pods that claimed between the first look and the change are among these.
+    // Pods that claimed between the first read and the change are among these.
     let left_behind = self::pods(admin, namespace).await?;
     Ok(Moved { changed: true, before, left_behind })
 }

@@ -41,7 +41,7 @@ pub struct Admin<'a, S, C> {
     pub store: &'a S,
     /// The network.
     pub controller: &'a C,
-    /// What this machine's file says about the cluster.
+    /// This machine's configuration of the cluster.
     pub config: &'a ClusterConfig,
 }
 

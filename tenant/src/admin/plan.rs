@@ -41,7 +41,7 @@ impl PlannedChange {
     }
 }
 
-/// Looks at everything of a tenant and changes nothing.
+/// Reads all objects of a tenant and changes nothing.
 pub async fn plan<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     name: &TenantName,
@@ -49,11 +49,11 @@ pub async fn plan<S: Store, C: Controller>(
     let (cluster, tenant) = admin.known(name).await?;
     let graph = graph(&cluster.record, &tenant.record);
     let findings =
-        admin.controller.inspect(&graph).await.map_err(TenantError::controller(format!("look at tenant {name}")))?;
+        admin.controller.inspect(&graph).await.map_err(TenantError::controller(format!("inspect tenant {name}")))?;
     Ok(findings.into_iter().map(|drift| PlannedChange::of(&graph, drift)).collect())
 }
 
-/// Applies a tenant's graph, whatever its record says, and finishes what is half built.
+/// Applies a tenant's graph in any phase of its record, and finishes what is half built.
 pub async fn repair<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     name: &TenantName,

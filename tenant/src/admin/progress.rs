@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The quiet period is shown in steps of this.
+/// Interval between two reports of the wait.
 const TICK: Duration = Duration::from_millis(250);
 
 /// Progress of a deletion, for display.
@@ -12,13 +12,13 @@ pub enum Deleted {
     Closed,
     /// Its objects are gone.
     Objects(usize),
-    /// So much of the quiet period has passed.
+    /// This part of the maximum request lifetime has passed.
     Waited(Duration),
     /// Record, transit link and subnets are gone.
     All,
 }
 
-/// Lets the quiet period pass.
+/// Waits until no late request can take effect.
 pub(super) async fn wait_for_late_requests(whole: Duration, progress: &mut impl FnMut(Deleted)) {
     let began = tokio::time::Instant::now();
     while let Some(rest) = whole.checked_sub(began.elapsed()).filter(|rest| !rest.is_zero()) {

@@ -29,7 +29,7 @@ use crate::error::TenantError;
 /// Time to live of a provisional mark whose writer died.
 const PROVISIONAL: Duration = Duration::from_mins(1);
 
-/// Tenants that are deleted at once: each waits the quiet period.
+/// Tenants that are deleted at once: each waits the maximum request lifetime.
 const AT_ONCE: usize = 16;
 
 /// A tenant without claims.
@@ -124,7 +124,7 @@ async fn mark<S: Store, C: Controller>(
     let mut provisional = Vec::new();
     for tenant in tenants {
         let txn = Txn { then: vec![put(tenant, false)], ..Txn::default() };
-        // Unconditional, so it is never lost; an unknown outcome ends the look, and the mark ends with its lease.
+        // Unconditional, so it never loses a race; an unknown outcome ends the pruning, and the mark ends with its lease.
         if let Committed::Yes(revision) = admin.store.commit(txn).await.map_err(TenantError::store(what))? {
             provisional.push((tenant, revision));
         }

@@ -1,4 +1,4 @@
-//! What an operator sets of a tenant: its quota, the static routes of its router, what its pods are told of DNS.
+//! An operator's settings of a tenant: its quota, the static routes of its router, DNS of its pods.
 //!
 //! # Guarantees
 //! - A setting that cannot work is refused before any change.
@@ -61,11 +61,11 @@ pub struct Edit {
     pub dns: Update<DnsConfig>,
 }
 
-/// See the module. Gives the tenant before and after.
+/// Changes the settings of a tenant. Returns the tenant before and after.
 ///
-/// A builder that died may still make a route that was taken away. So routes are deleted at once, and once more after
-/// `wait`, the longest time that such a request may take; until then the record keeps them as `retired`, so that a call that
-/// was interrupted is completed by the next one. `progress` receives each step.
+/// A process that died may still make a route that was removed. So routes are deleted at once, and once more after `wait`,
+/// the longest time that such a request may take; until then the record keeps them as `retired`, so that an interrupted call
+/// is completed by the next one. `progress` receives each step.
 pub async fn set<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     name: &TenantName,
@@ -142,8 +142,8 @@ pub fn refuse_shared(cluster: &ClusterRecord, tenant: &TenantRecord, edit: &Edit
     Ok(())
 }
 
-/// Where clouds have services of each machine (169.254.169.254). The node side gives none of these addresses to a pod,
-/// whatever its pool, so that a route may keep a tenant's pods from them.
+/// Clouds have services of each machine here (169.254.169.254). Host-to-pod addressing gives none of these addresses to a
+/// pod, whatever its pool, so that a route can block a tenant's pods from them.
 fn clouds() -> Ipv4Network {
     Ipv4Network::new(Ipv4Addr::new(169, 254, 168, 0), 22).expect("22 is a prefix length")
 }
@@ -190,7 +190,7 @@ fn possible(tenant: &TenantRecord, route: &StaticRoute) -> Result<(), TenantErro
         return refuse(format!("it has host bits; {}/{} is meant", destination.network(), destination.prefix()));
     }
     if destination.prefix() == 0 {
-        return refuse("the default route is the tenant's way outside".to_owned());
+        return refuse("the default route leads to the tenant's uplink".to_owned());
     }
     if destination.network().is_loopback() || destination.network().is_multicast() {
         return refuse("it is no network of hosts".to_owned());
@@ -213,7 +213,7 @@ fn possible(tenant: &TenantRecord, route: &StaticRoute) -> Result<(), TenantErro
     }
     let same = |other: &&StaticRoute| number(other) == number(route) && *other != route;
     match tenant.routes.iter().chain(&tenant.retired).find(same) {
-        Some(other) => refuse(format!("it cannot be told from the route to {}", other.destination)),
+        Some(other) => refuse(format!("it cannot be distinguished from the route to {}", other.destination)),
         None => Ok(()),
     }
 }
@@ -239,7 +239,7 @@ mod tests {
     fn a_route_that_cannot_be_is_refused_with_the_reason() {
         for (destination, via, why) in [
             ("10.9.0.1/16", Via::Reject, "10.9.0.0/16 is meant"),
-            ("0.0.0.0/0", Via::Reject, "the tenant's way outside"),
+            ("0.0.0.0/0", Via::Reject, "the tenant's uplink"),
             ("127.0.0.0/8", Via::Reject, "no network of hosts"),
             ("224.0.0.0/4", Via::Reject, "no network of hosts"),
             ("10.128.1.64/26", Via::Reject, "inside subnet 1, 10.128.1.0/24"),

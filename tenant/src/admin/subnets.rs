@@ -1,7 +1,7 @@
 //! Adds a subnet to a tenant, or takes an empty one away.
 //!
-//! Taking away goes as deleting a tenant goes: closed for claims, looked through, deleted in the controller, a quiet
-//! period, deleted again, freed. Interrupted it goes on where it stopped.
+//! A subnet is removed like a tenant: closed for claims, checked, deleted in the controller, deleted again after the maximum
+//! request lifetime, freed. An interrupted call is resumed by the next one.
 
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ pub async fn delete_subnet<S: Store, C: Controller>(
     progress(Deleted::Closed);
     let held = held(admin, AddressRecord::of_subnet(name, ordinal)).await?;
     if !held.is_empty() {
-        // The next call checks whether an earlier attempt deleted something.
+        // The next call checks whether an earlier attempt has deleted objects.
         change(admin, tenant, |record| set(record, ordinal, Phase::Building)).await?;
         return Err(TenantError::InUse { tenant: name.clone(), pods: held.shown() });
     }

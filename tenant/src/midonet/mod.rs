@@ -1,4 +1,4 @@
-//! The engine for controllers that speak MidoNet's REST API, 1.9 and 5.x.
+//! The engine for controllers with MidoNet's REST API, 1.9 and 5.x.
 //!
 //! | module | what |
 //! |---|---|
@@ -41,7 +41,7 @@ use crate::graph::Graph;
 /// The text in the name of the provider router, in upper or lower case.
 const PROVIDER: &str = "provider router";
 
-/// See the module.
+/// The engine for MidoNet's REST API.
 pub struct MidoNet<T> {
     client: Client<T>,
 }

@@ -1,7 +1,7 @@
 //! Further addresses of a port: static entries of its bridge's MAC and ARP tables. MidoNet REST API, sections "Bridge",
 //! `mac_table` and `arp_table`.
 //!
-//! Its content identifies an entry, so that creating one is idempotent and deleting one needs no look-up.
+//! Its content identifies an entry, so that creating one is idempotent and deleting one needs no lookup.
 
 use atoll_sdn_client::api::{Ip4Mac, MacPort};
 

@@ -11,7 +11,7 @@ use atoll_records::{NamespaceRecord, Origin, Phase, Query, ReadError, Snapshot, 
 /// What is known of a caller's access to a tenant, all at one revision.
 #[derive(Clone, Debug)]
 pub(crate) struct TenantAccess {
-    /// The tenant that was looked at.
+    /// The tenant that was read.
     pub(crate) name: TenantName,
     /// The record of the caller's namespace.
     pub(crate) namespace: Option<Versioned<NamespaceRecord>>,
@@ -54,7 +54,7 @@ impl TenantAccess {
         queries
     }
 
-    /// Reads the answers to [`TenantAccess::queries`], whatever else was asked.
+    /// Reads the answers to [`TenantAccess::queries`]; the snapshot may have others.
     pub(super) fn read(who: &Who, name: TenantName, snapshot: &Snapshot) -> Result<Self, ReadError> {
         let tenant = snapshot.get(&TenantRecord::at(&name))?;
         let namespace = who.namespace.as_ref().map(|namespace| snapshot.get(&NamespaceRecord::at(namespace)));

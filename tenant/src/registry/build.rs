@@ -1,4 +1,4 @@
-//! From `building` to `active`: applies the tenant's graph, then says so in its record.
+//! From `building` to `active`: applies the tenant's graph, then writes the phase.
 //!
 //! # Guarantees
 //! - `active` is written only after every object exists.
@@ -16,8 +16,8 @@ use crate::error::TenantError;
 use crate::graph::{graph, retired_graph};
 
 impl<S: Store, C: Controller> Registry<'_, S, C> {
-    /// The tenant with everything it needs in the controller. `by`: who asks, for people. `again`: look at every
-    /// object even if the tenant is active.
+    /// The tenant with all its objects in the controller. `by`: the caller, for log lines. `again`: compare every object
+    /// even if the tenant is active.
     pub(crate) async fn finish(
         &self,
         by: &str,
@@ -28,7 +28,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         let name = tenant.record.name.clone();
         let incarnation = tenant.record.incarnation;
         if again && built(&tenant.record).is_none() {
-            // Mending what is in use has no phase to wait for, and doing it twice does no harm.
+            // A repair of a tenant in use has no phase to wait for, and doing it twice has no effect.
             self.apply(cluster, &tenant.record).await?;
         }
         let needs_building = |tenant: &TenantRecord| match (tenant.phase, built(tenant)) {
@@ -112,14 +112,14 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
 
 /// How building ended.
 enum Built {
-    /// Everything is there, and the record says so.
+    /// All objects exist, and the record is `active`.
     Active(Versioned<TenantRecord>),
-    /// Something came between: the tenant as it is now; none when it is gone.
+    /// The record has changed meanwhile: the tenant as it is now; `None` if it is gone.
     Overtaken(Option<Versioned<TenantRecord>>),
 }
 
-/// The record once everything of it is there; none when it says so already. Routes that were taken away stay in it until
-/// the one who took them has looked twice (`admin::set`).
+/// The record once all objects exist; `None` if it has that already. Removed routes stay in it until the call that removed
+/// them has deleted them twice (`admin::set`).
 fn built(tenant: &TenantRecord) -> Option<TenantRecord> {
     let mut built = tenant.clone();
     let phases = std::iter::once(&mut built.phase).chain(built.subnets.iter_mut().map(|subnet| &mut subnet.phase));

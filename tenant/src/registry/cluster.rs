@@ -31,16 +31,13 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         Ok(cluster)
     }
 
-    /// The router that leads outside: as configured, else the only one it can be.
+    /// The provider router: as configured, else the only candidate.
     async fn provider_router(&self) -> Result<Uuid, TenantError> {
         if let Some(router) = self.config.provider_router {
             return Ok(router);
         }
-        let candidates = self
-            .controller
-            .provider_candidates()
-            .await
-            .map_err(TenantError::controller("look for the provider router"))?;
+        let candidates =
+            self.controller.provider_candidates().await.map_err(TenantError::controller("find the provider router"))?;
         match candidates.as_slice() {
             [only] => Ok(only.id),
             _ => Err(TenantError::Provider { candidates }),
@@ -94,7 +91,7 @@ pub fn possible(config: &ClusterConfig) -> Result<(), TenantError> {
     Ok(())
 }
 
-/// Does this node's file say what the cluster says?
+/// Whether this node's configuration agrees with the cluster's record.
 pub fn agree(config: &ClusterConfig, cluster: &ClusterRecord) -> Result<(), TenantError> {
     let settings = [
         ("addressing", addressing(config.addressing).to_owned(), addressing(cluster.addressing).to_owned()),

@@ -7,7 +7,7 @@
 //! | `bind` | the binding of a caller to its tenant |
 //! | `access` | which tenant a caller may enter. Pure |
 //! | `tenant` | entering: joining a namespace to its tenant, creating a tenant |
-//! | `subnet`, `grow` | another subnet for a tenant: when told, and when it is full |
+//! | `subnet`, `grow` | another subnet for a tenant: by command, and when it is full |
 //! | `build`, `build_lease` | from `building` to `active`, one holder of the build lease at a time |
 //!
 //! # Guarantees

@@ -33,7 +33,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
 
     /// A name that is new must not be the second one of a machine.
     async fn refuse_second_name(&self, node: &Node) -> Result<(), TenantError> {
-        let what = "look for other names of this machine";
+        let what = "find other names of this machine";
         let nodes = Query::all(NodeRecord::all());
         let snapshot = match self.store.read(vec![nodes.clone()]).await {
             // The role of this node's certificate names the node: with it no other name can be registered.
@@ -61,7 +61,7 @@ fn record(node: &Node) -> NodeRecord {
     }
 }
 
-/// Is the registered machine this one? A machine without an id is told by its host id alone.
+/// Whether the registered machine is this one. A machine without an id is identified by its host id alone.
 pub fn same(node: &Node, registered: &NodeRecord) -> Result<(), TenantError> {
     let taken = |what, registered: &str, ours: &str| TenantError::NodeTaken {
         node: node.name.clone(),

@@ -181,7 +181,7 @@ fn next_ordinal(tenant: &TenantRecord) -> u32 {
     remembered.max(present).unwrap_or(FIRST_SUBNET)
 }
 
-/// The parts of the cluster's pool that a network takes: all that it touches, so that keys alone tell what is free.
+/// The parts of the cluster's pool that a network takes: all that it touches, so that the free parts follow from keys alone.
 /// None where tenants may overlap.
 pub(crate) fn parts(cluster: &ClusterRecord, cidr: Ipv4Network) -> Vec<Ipv4Network> {
     if cluster.addressing == Addressing::Overlapping {

@@ -42,7 +42,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         self.enter_as(who, cluster, access, None).await
     }
 
-    /// The same; a tenant that is created is said to be made for `origin`, if given.
+    /// The same; a tenant that is created gets `origin`, if given.
     pub(crate) async fn enter_as(
         &self,
         who: &Who,
@@ -181,13 +181,13 @@ fn entered(
 enum Created {
     /// The tenant is ours to enter.
     Yes(Box<TenantAccess>),
-    /// Something was there: the cluster, windows of transit links and subnets, and the caller's access, as they are.
+    /// A key existed already: the cluster, windows of transit links and subnets, and the caller's access, as they are.
     Lost(Snapshot),
 }
 
-/// The parts of the cluster's pools that a new tenant tries to get. The first choice derives from the tenant's name, so
-/// that tenants created at once seldom want the same; after a lost race the next free part of the window is tried, and
-/// after another the whole pool is looked at: then the pool is known to be full, or the choice is the best there is.
+/// The parts of the cluster's pools that a new tenant tries to get. The first choice derives from the tenant's name, so that
+/// tenants created at once seldom choose the same; after a lost race the next free part of the window is tried, and after
+/// another the whole pool is read: then the pool is known to be full, or the choice is the best there is.
 struct Parts {
     transit: Ipv4Network,
     subnet: Ipv4Network,

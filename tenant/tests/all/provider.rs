@@ -22,18 +22,18 @@ use crate::world::{DIALECTS, World, engine, namespace, provider};
 
 type Outcome = Result<(Initialised, Option<Applied>), TenantError>;
 
-async fn init(world: &World, outside: ProviderChoice) -> Outcome {
+async fn init(world: &World, provider: ProviderChoice) -> Outcome {
     let engine = world.engine();
-    init_with(&world.store, &engine, world, outside).await
+    init_with(&world.store, &engine, world, provider).await
 }
 
 async fn init_with(
     store: &impl Store,
     controller: &impl Controller,
     world: &World,
-    outside: ProviderChoice,
+    provider: ProviderChoice,
 ) -> Outcome {
-    admin::init(store, controller, &world.config, &InitRequest { new_epoch: false, outside }).await
+    admin::init(store, controller, &world.config, &InitRequest { new_epoch: false, provider }).await
 }
 
 fn client(world: &World) -> Client<InProcess> {

@@ -57,7 +57,7 @@ fn a_pod_keeps_its_address_from_life_to_life() -> Result<()> {
     // A record is lost: the command reports it and ends with code 7 until it is repaired.
     node.lose("reserved-for/red/db-0")?;
     let check = ["address", "check", "--offline", "--pause", "1"];
-    refused(&node, &check, 7, "but v2/reserved-for/red/db-0 does not say so");
+    refused(&node, &check, 7, "but v2/reserved-for/red/db-0 does not name it");
     node.atollctl(&["address", "release", "10.128.0.77"])?;
     node.atollctl(&reserve)?;
     node.atollctl(&check)?;

@@ -18,7 +18,7 @@ const PREFIX: Check = Check::new(
 fn prefixes(names: &Names) -> Vec<DoctorFinding> {
     let Names { prefix, earlier_prefixes, file, .. } = names;
     let judge = |(earlier, claims): &(String, Option<usize>)| {
-        let remembered = format!("{} remembers it, and the configuration says {prefix}", file.display());
+        let remembered = format!("{} remembers it, and the configuration has {prefix}", file.display());
         match claims {
             Some(0) => PREFIX.ok(earlier, format!("{remembered}; no claim of this machine is left there")),
             Some(claims) => PREFIX.warn(
@@ -50,7 +50,7 @@ pub(super) fn judge(names: &Names) -> Vec<DoctorFinding> {
     if let Some(earlier) = remembered.as_ref().filter(|remembered| remembered.name != *present) {
         findings.push(NAME.warn(
             &earlier.name,
-            format!("{} remembers this name, and the configuration says {present}", file.display()),
+            format!("{} remembers this name, and the configuration has {present}", file.display()),
             format!("set `nodeName` to {}, or rename the node as docs/operations.md describes", earlier.name),
         ));
     }

@@ -254,8 +254,8 @@ proptest! {
         drop(Config::parse(&value));
     }
 
-    /// One key of the full example replaced by anything: never a panic, and an error names that key or one of
-    /// its kin, never another section.
+    /// One key of the full example is replaced by an arbitrary value: there is no panic, and an error names that key or a
+    /// related one, never another section.
     #[test]
     fn one_wrong_value_never_panics_and_is_blamed(value in anything(), which in any::<prop::sample::Index>()) {
         let mut config = full();
