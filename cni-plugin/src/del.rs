@@ -1,11 +1,12 @@
 //! DEL: after it the interface is gone, and the rest is done or durably written down.
 //!
-//! DEL succeeds if the attachment was never added, if it is repeated, if the namespace is gone or not named, if the controller or
-//! etcd is down. It fails when another call holds the lock, when the kernel refuses, or when not even a local file can
-//! be written: in these cases something could be lost, and the runtime calls again.
+//! DEL succeeds if the attachment was never added, if it is repeated, if the namespace is gone or not named, if the
+//! controller or etcd is down. It fails if another call holds the lock, if the kernel refuses, or if not even a local file
+//! can be written: in these cases cleanup could be lost, and the runtime calls again.
 //!
-//! What the configuration names may have changed since the ADD. The attachment state says under which prefix of etcd the claim
-//! is; without one, the other names of this machine and its earlier prefixes are searched before "not found" means "done".
+//! The names in the configuration may have changed since the ADD. The attachment state has the prefix of etcd below which
+//! the claim is; without one, the other names of this machine and its earlier prefixes are searched before "not found" means
+//! "done".
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,11 +31,11 @@ const RECORDS: Duration = Duration::from_millis(1600);
 /// How long tombstones of earlier calls may be worked on, counted from the same moment.
 const RETRY: Duration = Duration::from_millis(1500);
 
-/// Whether anything was known of what was taken apart.
+/// Whether the removed attachment was known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Taken {
     KnownAttachment,
-    /// Nothing was found, or nothing says that what was found is all: it may be recorded elsewhere.
+    /// Nothing was found, or it is unknown whether all was found: there may be records elsewhere.
     Unknown,
 }
 
@@ -93,7 +94,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         let outcome = plugin.detach(attachment, DeletionNote::InState(&lock), &known, limits).await;
         outcome.link?;
         outcome.rest?;
-        // A file that cannot be read does not say under which prefix, either.
+        // A file that cannot be read does not name the prefix, either.
         let is_unknown = outcome.was_unknown || before.is_some_and(|before| before.prefix.is_none());
         lock.remove().map_err(CallError::file("remove the attachment state"))?;
         Ok(if is_unknown { Taken::Unknown } else { Taken::KnownAttachment })
@@ -121,7 +122,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         Ok(())
     }
 
-    /// What this node knows of an attachment whose lock is held.
+    /// This node's knowledge of an attachment whose lock is held.
     pub(crate) fn known(&self, attachment: &Attachment, before: Option<&AttachmentState>) -> KnownAttachment {
         let tombstone = self.local_tombstones.get(attachment);
         let died = before.is_some_and(|state| state.phase == AddPhase::Adding);

@@ -36,10 +36,10 @@ use crate::static_entries::static_entries;
 /// Between reading and writing only an eviction can come: once more is plenty.
 const ATTEMPTS: u32 = 4;
 
-/// What this node knows of an attachment before it sends a request.
+/// This node's knowledge of an attachment before it sends a request.
 #[derive(Clone, Debug, Default)]
 pub struct KnownAttachment {
-    /// What the attachment state says.
+    /// The attachment state.
     pub state: Option<AttachmentState>,
     /// The pod's namespace, where the runtime names one.
     pub pod_netns: Option<PathBuf>,
@@ -93,7 +93,7 @@ pub enum Detached {
     Pending,
 }
 
-/// What etcd says about an attachment.
+/// The records of an attachment in etcd.
 #[derive(Debug)]
 enum Records {
     /// The claim as the attachment state has it; guarded by its revision when it is released.
@@ -244,7 +244,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         Ok(())
     }
 
-    /// Learns what etcd says and deletes the port. Ok: no port is left, as far as we know.
+    /// Reads the records in etcd and deletes the port. `Ok`: no port is left, as far as this node knows.
     async fn close_port(
         &self,
         attachment: &Attachment,
@@ -405,6 +405,10 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         }
     }
 
+    /// Releases the claim, or records what is pending in a tombstone.
+    ///
+    /// This is not `atoll_store::retry`: a step is a whole release or removal, which retries its own transactions, and the
+    /// last step records the pending cleanup instead of returning an error.
     async fn release_in_etcd(&self, pending: &mut PendingCleanup, mut found: Found) -> Result<Detached, IpamError> {
         for _ in 0..ATTEMPTS {
             pending.learn(
@@ -509,7 +513,7 @@ impl PendingCleanup {
         self.has_no_port || found.claim.as_ref().is_none_or(|claim| self.port == Some(claim.record.port))
     }
 
-    /// `late_requests_until`: what the tombstone that was found says of late requests.
+    /// `late_requests_until`: from the tombstone that was found.
     fn learn(&mut self, found: &Found, late_requests_until: u64) {
         self.port = self.port.or_else(|| found.claim.as_ref().map(|claim| claim.record.port));
         if let Some(tombstone) = found.tombstone.as_ref().map(|tombstone| &tombstone.record) {

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::kernel::KernelError;
 use atoll_tenant::machine::NodeError;
 
-/// See the module.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// The request is malformed.
@@ -66,7 +66,7 @@ pub enum CallError {
     /// Nothing is at the path of the namespace.
     #[error("network namespace {}: nothing is there", .0.display())]
     NetnsGone(PathBuf),
-    /// Something else is at the path of the namespace.
+    /// The path of the namespace is not a namespace.
     #[error("network namespace {}: the file is not a network namespace", .0.display())]
     NotANetns(PathBuf),
     /// It is the namespace of the runtime.
@@ -105,7 +105,7 @@ pub enum CallError {
         attachment: Box<Attachment>,
         /// Under which prefix it was made.
         made: String,
-        /// What the configuration says.
+        /// The prefix in the configuration.
         ours: String,
     },
     /// Another call works on the same attachment.
@@ -159,7 +159,7 @@ pub enum CallError {
         /// Why not.
         problem: String,
     },
-    /// A request was refused, perhaps only because something deleted is not cleaned up yet.
+    /// A request was refused, perhaps only because the cleanup of a deleted attachment is pending.
     #[error("{refused}; cleanup is pending: {}", .pending.join("; "))]
     Pending {
         /// The refusal with its causes.
@@ -203,7 +203,7 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// Says what was to be done with which file.
+    /// Adds the operation and the file to an error.
     pub(crate) fn file(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::File { what, source }
     }

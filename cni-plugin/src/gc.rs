@@ -2,17 +2,17 @@
 //!
 //! | what | how it is known | left alone |
 //! |---|---|---|
-//! | attachments | claims in etcd, and files of this node that say whose they are | in the list; younger than the deadline; locked |
+//! | attachments | claims in etcd, and files of this node with their attachments | in the list; younger than the deadline; locked |
 //! | attachments of another network | the same, and their host end is nowhere on this machine: their network was renamed, or is gone | while they have a host end |
 //! | host ends without claim and file | links of our group with the routers of the local data plane | in the node's own namespace, where another installation may have its own |
 //! | attachments made under an earlier `etcd.prefix` | the same, below that prefix | the same |
 //! | tombstones | as every call does, but all of them | not before their time |
 //! | temporary files of local tombstones | a killed call left them | younger than the deadline |
 //!
-//! What is there is read before it is compared with the list, and links before claims: a claim comes before its link and
-//! goes after it, so that a link without a claim is orphaned. Claims are those of every name under which this machine is
-//! registered. One failure does not keep the rest from being collected; all are reported together. Where etcd does not
-//! answer, what the files of this node name loses its interface, the rest is written down, and GC says what it could not do.
+//! Objects are read before they are compared with the list, and links before claims: a claim is made before its link and
+//! deleted after it, so that a link without a claim is orphaned. Claims are those of every name under which this machine is
+//! registered. One failure does not keep the rest from being collected; all are reported together. If etcd does not answer,
+//! attachments in this node's files lose their interface, the rest is recorded, and GC reports what it could not do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -59,7 +59,7 @@ struct Inventory {
     claims: BTreeMap<Attachment, Option<Versioned<ClaimRecord>>>,
     /// etcd did not answer, or the files cannot be listed: nothing may be concluded from the absence of a claim or a file.
     is_blind: bool,
-    /// Some namespace could not be looked at: there may be any host end.
+    /// Some namespace could not be read: it may have any host end.
     is_partial: bool,
     /// Attachments of every network that have a file here, with the time at which it was written.
     files: BTreeMap<Attachment, u64>,
@@ -133,7 +133,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         for batch in stale.chunks(BATCH) {
             let mut doomed = Vec::new();
             for attachment in batch {
-                // The local data plane may have moved its host end while the places were looked at.
+                // The local data plane may have moved its host end while the locations were read.
                 if attachment.network != call.network && self.has_host_end(attachment).await {
                     continue;
                 }
@@ -159,7 +159,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         (self.clock)().saturating_sub(self.config.timeout.as_secs())
     }
 
-    /// Links first, then claims: see the module.
+    /// Links first, then claims: the module's head has the reason.
     async fn inventory(&self, until: Instant, problems: &mut Vec<Problem>) -> Inventory {
         let mut links = Vec::new();
         for place in self.host_places() {

@@ -1,9 +1,9 @@
 //! In-flight requests: which of our requests may still take effect.
 //!
-//! A request that changes something and was not answered may take effect later: after the cleanup, after this process ended. An
-//! ADD that fails must know whether there is one, because only then must its address wait for the maximum request lifetime. So
-//! both seams to the network are wrapped. A request counts from its start until a definite answer. A timeout is not an answer, and
-//! neither is that of a gateway; an error that the request could not be sent is one.
+//! A request that changes an object and was not answered may take effect later: after the cleanup, after this process ended.
+//! An ADD that fails must know whether there is one, because only then must its address wait for the maximum request
+//! lifetime. So both seams to the network are wrapped. A request counts from its start until a definite answer. A timeout is
+//! not an answer, and neither is that of a gateway; an error that the request could not be sent is one.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -54,7 +54,7 @@ impl InFlightRequests {
         self.0.unanswered.get() == mark.unanswered
     }
 
-    /// No request since `mark` changed anything in the controller, or still may.
+    /// Since `mark` no request has changed the controller, and none still can.
     pub fn is_unchanged_since(&self, mark: Checkpoint) -> bool {
         self.checkpoint() == mark
     }
@@ -188,7 +188,7 @@ mod tests {
         for (answer, is_definite, unchanged) in [
             (Ok(201), true, false),
             (Ok(204), true, false),
-            // Nobody knows what a gateway did with the request that it answers by itself.
+            // If a gateway answers a request itself, the outcome of the request is unknown.
             (Ok(302), false, false),
             (Ok(404), false, false),
             (Ok(410), false, false),

@@ -1,8 +1,8 @@
 //! The process: reads the request, runs one verb, prints exactly one JSON document or nothing.
 //!
-//! The only place that prints and ends. A result that did not arrive is a failure: the exit code says so, the attachment
-//! stays as an ADD leaves it, and the runtime, which has seen the ADD fail, calls DEL. VERSION and malformed requests are
-//! answered before a runtime, a client or a logger exists. A panic prints an error object, too.
+//! The only place that prints and ends. Lost output is a failure: the exit code reports it, the attachment stays as an ADD
+//! leaves it, and the runtime, for which the ADD failed, calls DEL. VERSION and malformed requests are answered before a
+//! runtime, a client or a logger exists. A panic prints an error object, too.
 
 use std::io::{self, IsTerminal, Read};
 use std::mem::ManuallyDrop;
@@ -132,7 +132,7 @@ fn serve(request: &Request) -> Result<String, CallError> {
         CniCommand::Check => check(request, config, trace, &runtime).map(|()| String::new()),
         CniCommand::Gc => gc(request, config, trace, &runtime).map(|()| String::new()),
         CniCommand::Status => ready(config, trace, &runtime).map(|()| String::new()),
-        // It is answered before anything is read.
+        // It is answered before the configuration is read.
         CniCommand::Version => Ok(Version::supported()),
     };
     let milliseconds = begun.elapsed().as_secs_f64() * 1000.0;
@@ -146,7 +146,7 @@ fn serve(request: &Request) -> Result<String, CallError> {
     answer
 }
 
-/// What every line of the log says about this call.
+/// The fields of this call in every line of the log.
 fn context(request: &Request) -> Context {
     let environment = &request.environment;
     let pod = request.pod().unwrap_or_default();

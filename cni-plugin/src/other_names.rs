@@ -1,9 +1,9 @@
 //! What this machine made for a container's interface under another name: of the node (its host name changed, its
 //! configuration names it anew) or of the network (the configuration list was renamed).
 //!
-//! An interface of a container is one thing, whatever node and network were called when it was made. So container and
-//! interface find it; the claims that are searched are those of names under which this machine is registered, so that
-//! another machine's container of the same id is never meant.
+//! An interface of a container is one object, under any name of node and network. So container and interface identify it;
+//! the claims that are searched are those of names under which this machine is registered, so that a container with the same
+//! id on another machine is never meant.
 
 use std::collections::BTreeSet;
 

@@ -23,7 +23,7 @@ pub fn install() {
         let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
         tracing::error!(message, place, "panic");
         let version = VERSION.get().copied().unwrap_or(Version::NEWEST);
-        // The exit code says the same when this does not arrive.
+        // The exit code reports the same if this output is lost.
         let _ = print(&CniFailure::of_panic(message, &place, version).to_json());
         #[expect(clippy::disallowed_methods, reason = "aborting would leave a core and no exit code")]
         #[expect(clippy::exit, reason = "the document is printed")]

@@ -36,7 +36,7 @@ pub struct MachineIds {
 /// Makes the same plugin under another prefix of etcd.
 pub type WithPrefix<S, C, K> = Box<dyn Fn(&str) -> Result<Plugin<S, C, K>, CallError>>;
 
-/// See the module.
+/// A plugin: its configuration, servers, kernel and files.
 pub struct Plugin<S, C, K> {
     /// etcd.
     pub store: S,
@@ -78,12 +78,12 @@ impl<S, C, K: Kernel> Plugin<S, C, K> {
         (self.clock)() + period + u64::from(period > 0)
     }
 
-    /// The longest time for which anything waits for late requests, seconds.
+    /// The longest wait for late requests, seconds.
     pub(crate) fn max_request_lifetime(&self) -> u64 {
         self.request_lifetime_end() - (self.clock)()
     }
 
-    /// Until when a tombstone says that late requests may arrive; 0: none can.
+    /// Until when late requests may arrive, according to a tombstone; 0: none can.
     pub(crate) fn late_requests_until(&self, tombstone: &TombstoneRecord) -> u64 {
         let until = tombstone_times::late_requests_until(tombstone, (self.clock)(), self.max_request_lifetime());
         if until != 0 && until < tombstone.not_before {
@@ -98,7 +98,7 @@ impl<S, C, K: Kernel> Plugin<S, C, K> {
         std::iter::once(&self.node).chain(&self.other_names)
     }
 
-    /// Writes down the name and the prefix under which this machine works, if that is news.
+    /// Records the name and the prefix under which this machine works, if they are new.
     pub(crate) fn remember_name(&self, node: &Node) {
         if let Err(error) =
             identity::remember(&self.config.state_dir, &node.name, node.host_id, &self.config.etcd.prefix)
@@ -121,13 +121,13 @@ impl<S, C, K: Kernel> Plugin<S, C, K> {
         got(attachment, self.attachment_states.lock_even_read_only(attachment, until).await)
     }
 
-    /// The prefix of etcd under which an attachment was made, if its attachment state says that it is another than ours.
+    /// The prefix of etcd under which an attachment was made, if its attachment state has another prefix than ours.
     pub(crate) fn made_under<'a>(&self, before: Option<&'a AttachmentState>) -> Option<&'a str> {
         let prefix = before.and_then(|before| before.prefix.as_deref());
         prefix.filter(|prefix| *prefix != self.config.etcd.prefix)
     }
 
-    /// What was made under another prefix of etcd is nothing that this configuration can add to or look at.
+    /// An attachment that was made under another prefix of etcd can be neither added to nor checked with this configuration.
     pub(crate) fn refuse_made_elsewhere(
         &self,
         attachment: &Attachment,
@@ -173,7 +173,7 @@ impl<S, C, K: Kernel> Plugin<S, C, K> {
         }
     }
 
-    /// Exists while this node may have cleanup to do. It may be lost: DEL looks without it.
+    /// Exists while this node may have pending cleanup. It may be lost: DEL searches without it.
     fn pending_cleanup_file(&self) -> PathBuf {
         paths::pending_cleanup(&self.config.run_dir)
     }

@@ -1,10 +1,10 @@
 //! Policy routing of a further interface of a pod (`eth1`, `net2`): what is sent from its addresses leaves through it, also if
 //! another interface of the pod is in the same subnet or has the default route. Pure.
 //!
-//! The name of the interface gives everything: the metric of its routes in `main`, behind those of the interfaces before it, and
-//! the table in which its addresses' packets are looked up. So it does not matter in which order a runtime attaches interfaces.
-//! Two names get different metrics and tables, also `eth1` and `net1`. There are more names than numbers: two names that get the
-//! same number are rare, [`conflicting_interface`] finds them, and the second interface is refused.
+//! The name of the interface determines the metric of its routes in `main`, after those of the interfaces before it, and the
+//! table for packets from its addresses. So the order in which a runtime attaches interfaces does not matter. Two names get
+//! different metrics and tables, also `eth1` and `net1`. There are more names than numbers: two names that get the same
+//! number are rare, [`conflicting_interface`] finds them, and the second interface is refused.
 
 use std::collections::BTreeSet;
 
@@ -66,7 +66,7 @@ pub(crate) fn conflicting_interface<'a>(
     others.find(|other| self::table(other) == Some(table) || self::metric(other) == metric)
 }
 
-/// Which packets are looked up there.
+/// The rules that select that table.
 pub(crate) fn rules(claim: &ClaimRecord) -> Vec<PolicyRule> {
     let table = table(&claim.attachment.interface);
     let rule = |table| claim.addresses.iter().map(move |a| PolicyRule { source: a.address.ip(), table });

@@ -37,7 +37,7 @@ pub enum Servers {
     MayBeAway,
 }
 
-/// Makes the plugin as the configuration says.
+/// Makes the plugin as configured.
 ///
 /// # Errors
 /// A setting is wrong: a URL, a certificate file.

@@ -12,7 +12,7 @@ use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportE
 use atoll_store::etcd::EtcdWatch;
 use atoll_store::{Choice, Chosen, Etcd, Store, StoreError};
 
-/// See the module.
+/// A server whose settings may be unusable.
 #[derive(Clone)]
 pub enum ConfiguredServer<X, E> {
     /// The settings are right. The server itself may be unreachable.

@@ -44,7 +44,7 @@ pub async fn local(config: &Config, kernel: &impl Kernel) -> Result<Uuid, CallEr
     Ok(node.host_id)
 }
 
-/// Whatever is wrong with this node, in the code that STATUS has for it.
+/// A fault of this node, with STATUS's code for it.
 pub fn not_ready(error: &impl Classify) -> CallError {
     let words: Vec<_> = std::iter::once(error.to_string()).chain(causes(error)).collect();
     CallError::NotReady { problem: words.join(": "), advice: error.hint(), limited: false }
@@ -95,7 +95,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
             Err(_) => return outage("etcd does not answer in time".to_owned()),
         }
         match controller {
-            // A host that the controller does not know yet: the first ADD tells what is wrong with it.
+            // A host that the controller does not know yet: the first ADD reports the fault.
             Ok(Ok(Some(HostState { alive: true, .. }) | None)) => Ok(()),
             // The agent is what makes packets flow.
             Ok(Ok(Some(HostState { alive: false, .. }))) => {

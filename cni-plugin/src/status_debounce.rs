@@ -20,7 +20,7 @@ const LASTING: u64 = 15;
 const SUCCESSES: u32 = 2;
 /// A probe is reused for less than this, seconds.
 const REUSED: u64 = 4;
-/// A probe older than this says nothing, seconds.
+/// A probe older than this is discarded, seconds.
 const FORGOTTEN: u64 = 120;
 
 /// What is wrong.
@@ -32,7 +32,7 @@ pub struct Outage {
     pub limited: bool,
 }
 
-/// See the module.
+/// The debounce of `"status": "strict"`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct StatusDebounce {

@@ -14,7 +14,7 @@ pub(crate) fn retry_at(tombstone: &TombstoneRecord, now: u64, longest: u64) -> u
     if since > now { now + not_before.saturating_sub(since).min(longest) } else { not_before.min(now + longest) }
 }
 
-/// Until when a tombstone says that late requests may arrive, seconds since 1970; 0: none can.
+/// Until when late requests may arrive, according to a tombstone, in seconds since 1970; 0: none can.
 pub(crate) fn late_requests_until(tombstone: &TombstoneRecord, now: u64, longest: u64) -> u64 {
     match tombstone.kind {
         TombstoneKind::Fence => retry_at(tombstone, now, longest),

@@ -56,7 +56,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
                     continue;
                 }
                 Admitted::Blocked(tombstone) => {
-                    // Before it is superseded: afterwards only our file knows of it.
+                    // Before it is superseded: afterwards only this node's file has that time.
                     let until = self.plugin.late_requests_until(&tombstone.record);
                     self.state.late_requests_until = self.state.late_requests_until.max(until);
                     self.state.deletion_sent |= tombstone.record.may_have_deletion();
@@ -91,8 +91,8 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
     ) -> Result<Option<Versioned<ClaimRecord>>, CallError> {
         let Plugin { store, controller, .. } = self.plugin;
         let (node, request_lifetime_end) = (binding.guards().node, self.plugin.request_lifetime_end());
-        // Whatever happens from here on, there is a claim to undo. The file does not say which: it is about to change. If
-        // it changes otherwise, undoing finds that out.
+        // From here on there is a claim to roll back. The file does not have its final content: the claim is about to
+        // change. If it is not changed, the rollback detects that.
         self.state.claim = Some(claim.clone());
         // A deletion of what further addresses need names no port.
         let is_waited_out = claim.record.addresses.len() > 1;

@@ -1,4 +1,4 @@
-//! The interface of an ADD: a veth pair, its addresses, routes and policy rules, as the claim says.
+//! The interface of an ADD: a veth pair, its addresses, routes and policy rules, as in the claim.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use crate::policy_routing;
 const HEAD_START: u32 = 4;
 
 impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
-    /// Makes the interface as the claim says.
+    /// Makes the interface as in the claim.
     pub(super) async fn plug_in(&self, claim: &ClaimRecord, host_netns: Netns, stale: bool) -> Result<(), CallError> {
         let Attachment { interface, .. } = &self.call.attachment;
         let pod_netns = PathBuf::from(&self.call.sandbox);
@@ -93,7 +93,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
         changes
     }
 
-    /// Deletes what is left of an earlier interface of this attachment. True: there was something.
+    /// Deletes the rest of an earlier interface of this attachment. True: there was one.
     async fn clear(&self, veth: &Veth) -> Result<bool, KernelError> {
         let kernel = &self.plugin.kernel;
         if self.plugin.unplug_host_end(&veth.host_netns, &self.call.attachment).await? {

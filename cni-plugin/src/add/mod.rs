@@ -113,7 +113,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
         let mut admission = trace.stage("tenant", Admission::begin(self.resolver(), self.who.clone())).await?;
         trace.set_tenant(&admission.binding().tenant.record.name);
         self.refuse_routes_anywhere(admission.binding())?;
-        // The cluster has accepted the name: what is made under it must be found, whatever the host is called later.
+        // The cluster has accepted the name: objects that are made under it must be found even if the host is renamed.
         self.plugin.remember_name(&self.call.node);
         self.began = Some(self.plugin.in_flight.checkpoint());
         let claim = trace.stage("claim", self.claim(&mut admission, until)).await?;

@@ -1,4 +1,4 @@
-//! The port of an ADD: it exists, is bound as the claim says, and its packets flow.
+//! The port of an ADD: it exists, is bound as in the claim, and its packets flow.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::error::CallError;
 use crate::kernel::Kernel;
 use crate::static_entries::static_entries;
 
-/// The first pause between two looks; each is twice as long as the one before.
+/// The first pause between two polls; each is twice as long as the one before.
 const FIRST: Duration = Duration::from_micros(500);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_millis(50);
@@ -52,8 +52,8 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
         Ok((wanted, state))
     }
 
-    /// No ADD of this claim was finished: a port of its id that is another one is of a claim that was lost, unless it is no
-    /// pod's; then it stays, and the second attempt says whose it is.
+    /// No ADD of this claim was finished: another port with its id belongs to a claim that was lost, unless it is not a
+    /// pod's port; such a port stays, and the second attempt reports its owner.
     pub(super) async fn replace_port(
         &mut self,
         binding: &TenantBinding,
@@ -68,7 +68,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
         self.open_port(binding, claim).await
     }
 
-    /// Lets the pod speak with its further addresses, if it has any.
+    /// Lets the pod send from its further addresses, if it has any.
     async fn open_port_for_others(&self, port: &PortSpec, claim: &ClaimRecord) -> Result<(), CallError> {
         match static_entries(port.bridge, claim) {
             Some(seeds) => Ok(self.plugin.controller.ensure_static_entries(&seeds).await?),
@@ -96,7 +96,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
             if Instant::now() + pause >= until {
                 return Err(CallError::Inactive { port, waited: begun.elapsed() });
             }
-            // The first look is at once: the interface was made meanwhile.
+            // The first poll is immediate: the interface was made meanwhile.
             if !pause.is_zero() {
                 sleep(pause).await;
             }

@@ -18,7 +18,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
         impossible(&self.routes(claim), &own, self.mtu).map_or(Ok(()), Err)
     }
 
-    /// The same before anything is claimed: refused when they fit no subnet that the pod could get.
+    /// The same before the claim: refused if the routes fit no subnet that the pod could get.
     pub(super) fn refuse_routes_anywhere(&self, binding: &TenantBinding) -> Result<(), CallError> {
         let AddressRequest { addresses, subnet, .. } = &self.call.requested;
         let is_meant = |entry: &&SubnetEntry| {

@@ -53,7 +53,7 @@ pub(super) fn impossible(routes: &[PodRoute], own: &[Ipv4Network], mtu: u32) -> 
             return Some(format!("its MTU {path} is larger than the interface's, {mtu}"));
         }
         let gateway = (*gateway)?;
-        // The kernel looks for the next hop among what is there already.
+        // The kernel resolves the next hop with the routes that exist already.
         let by_route = |other: &PodRoute| other.gateway.is_none() && other.destination.contains(gateway);
         if !subnet.contains(gateway) && !routes[..n].iter().any(by_route) {
             return Some(format!("its next hop {gateway} is not in the pod's subnet {here}"));

@@ -68,7 +68,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
                     tracing::error!(%attachment, %error, "could not remove the attachment state");
                 }
             }
-            // The file stays at `adding`: a DEL knows by it that there is something to do.
+            // The file stays at `adding`, so that a DEL does its work.
             Err(error) => tracing::error!(%attachment, error = &error as &dyn std::error::Error, "could not undo"),
         }
     }

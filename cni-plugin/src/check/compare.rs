@@ -157,7 +157,7 @@ pub(super) fn policy_routing(claim: &ClaimRecord, own: &[PodRoute], seen: &Kerne
     rules.chain(routes).collect()
 }
 
-/// The host end: there, ours, up, the other end of the pod's, and attached where there is something to attach it to.
+/// The host end: it exists, is ours, is up, is the peer of the pod's end, and is attached if there is a bridge for it.
 pub(super) fn host_end(claim: &ClaimRecord, seen: &KernelView) -> Vec<String> {
     let name = &claim.host_interface;
     let Some((netns, link)) = &seen.host_end else { return vec![format!("host end {name} is missing")] };
@@ -173,8 +173,8 @@ pub(super) fn host_end(claim: &ClaimRecord, seen: &KernelView) -> Vec<String> {
     if !link.up {
         differences.push(format!("host end {name} in {netns} is down, expected up"));
     }
-    // A router's namespace is made by the local data plane, which attaches host ends to bridges. Elsewhere it is up to
-    // the controller's agent, and the port tells.
+    // A router's namespace is made by the local data plane, which attaches host ends to bridges. Otherwise the controller's
+    // agent attaches them, and the port shows whether it did.
     if link.master.is_none() && matches!(netns, Netns::At(_)) {
         differences.push(format!("host end {name} in {netns} is detached, expected on a bridge"));
     }

@@ -44,9 +44,9 @@ pub(super) struct KernelView {
     /// What the pod's end is called, when it is not called as it should be.
     pub(super) renamed: Option<String>,
     pub(super) routes: Vec<FoundRoute>,
-    /// Rules by source; looked for only where the interface has some.
+    /// Rules by source; read only if the interface has some.
     pub(super) rules: Vec<PolicyRule>,
     pub(super) host_end: Option<(Netns, Link)>,
-    /// `prevResult` names the same namespace as the call, in whatever words.
+    /// `prevResult` names the same namespace as the call, perhaps by another path.
     pub(super) is_sandbox: bool,
 }

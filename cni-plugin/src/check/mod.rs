@@ -1,7 +1,7 @@
 //! CHECK: is the attachment as its ADD left it? CNI SPEC 1.1.0, section "CHECK".
 //!
-//! It looks at the claim, the interface, its addresses and routes, the host end and the port, side by side, and compares
-//! them with each other and with `prevResult`. It changes nothing, and what others added to the pod is no affair of ours.
+//! It reads the claim, the interface, its addresses and routes, the host end and the port concurrently, and compares them
+//! with each other and with `prevResult`. It changes nothing and ignores what others added to the pod.
 
 mod compare;
 mod evidence;
@@ -79,7 +79,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         asked.map(drop)
     }
 
-    /// What etcd and the controller say, side by side as far as possible.
+    /// The records of etcd and the controller, read concurrently as far as possible.
     async fn ask(
         &self,
         attachment: &Attachment,
@@ -170,7 +170,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
     }
 }
 
-/// What differs on this machine, by what its files say of the claim, and else by `prevResult` alone.
+/// The differences on this machine, compared with the claim in its files, otherwise with `prevResult` alone.
 fn differences_here(
     call: &CheckCall,
     configured: &[atoll_model::route::PodRoute],

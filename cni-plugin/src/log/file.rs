@@ -25,7 +25,7 @@ pub(super) fn open(path: &Path, config: &LogConfig) -> io::Result<File> {
     if !ours.is_file() || ours.len() < config.max_bytes || is_stream(&file, &io::stderr()) {
         return Ok(file);
     }
-    // Whoever does not get the lock writes into the old one once more.
+    // A call that does not get the lock writes into the old file once more.
     if file.try_lock().is_err() {
         return Ok(file);
     }
@@ -36,7 +36,7 @@ pub(super) fn open(path: &Path, config: &LogConfig) -> io::Result<File> {
     append(path)
 }
 
-/// Standard error leads to where standard output does: nothing may be said there.
+/// Standard error and standard output are the same file: a message must not be written there.
 pub(super) fn is_error_the_output() -> bool {
     let error = io::stderr().as_fd().try_clone_to_owned().map(File::from);
     error.is_ok_and(|error| is_stream(&error, &io::stdout()))

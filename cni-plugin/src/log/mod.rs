@@ -32,7 +32,7 @@ use crate::call_trace::CallTrace;
 pub struct Context(Map<String, Value>);
 
 impl Context {
-    /// Adds a field, if there is anything to say.
+    /// Adds a field, if it has a value.
     #[must_use]
     pub fn with(mut self, key: &str, value: Option<impl ToString>) -> Self {
         if let Some(value) = value {
@@ -42,7 +42,8 @@ impl Context {
     }
 }
 
-/// Begins to log as configured. Why there is no log is said on standard error: a call without a log is better than none.
+/// Begins to log as configured. If there is no log, the reason goes to standard error: a call without a log is better than
+/// none.
 pub fn begin(config: &LogConfig, context: Context, trace: &CallTrace) {
     let Some(path) = &config.file else { return };
     match Log::open(path, config, context, trace) {

@@ -52,7 +52,7 @@ async fn addresses_and_mac_are_given_as_asked() {
 async fn what_cannot_be_met_is_refused_and_leaves_nothing() {
     let lab = requesting(2).await;
     let first = lab.add().await.expect("works");
-    // Somebody else asks for one of the two, and for a free one.
+    // Another pod requests one of the two, and a free one.
     lab.kernel.add_netns("/netns/second");
     let subnet = lab.first_subnet();
     let second = AddCall {

@@ -289,7 +289,7 @@ fn code(output: &Output) -> Option<u64> {
     serde_json::from_slice::<Value>(&output.stdout).ok()?["code"].as_u64()
 }
 
-/// DEL of something that was never added, with nobody to ask: it is written down, and success.
+/// DEL of an unknown attachment while all servers are down: it is recorded, and succeeds.
 #[test]
 fn del_succeeds_although_etcd_is_down() {
     let ground = Ground::new();

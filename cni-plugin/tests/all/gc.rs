@@ -199,7 +199,7 @@ async fn it_goes_on_after_a_failure_and_tells_them_all() {
         add(&lab, attachment(name, "eth0")).await;
     }
     lab.pass(OLD).await;
-    // Two host ends were taken over by somebody else: the kernel must not be asked to delete them.
+    // Two host interfaces have another owner now: no deletion is requested for them.
     for name in ["a", "b"] {
         let host = attachment(name, "eth0").host_interface();
         lab.kernel.refuse(&Netns::Own, host.as_str());

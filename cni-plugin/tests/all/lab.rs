@@ -361,7 +361,7 @@ impl Lab {
         Self { subnet_prefix: 28, ..Self::cold() }.warmed().await
     }
 
-    /// The same, and the tenant's only subnet is full: every address of it is kept for somebody.
+    /// The same with a full subnet: each of its addresses is reserved.
     pub(crate) async fn full() -> Self {
         let lab = Self::small().await;
         let [tenant] = lab.records::<TenantRecord>("v2/tenants/").try_into().expect("one tenant");
@@ -447,7 +447,7 @@ impl Lab {
         Box::pin(self.plugin().retry_pending_cleanup(Instant::now() + Duration::from_mins(1))).await;
     }
 
-    /// Time goes by, for the node's clock and for everybody else's.
+    /// Advances the node's clock and all others.
     pub(crate) async fn pass(&self, seconds: u64) {
         NOW.set(NOW.get() + seconds);
         tokio::time::advance(Duration::from_secs(seconds)).await;
@@ -578,7 +578,7 @@ impl Lab {
         assert_eq!(self.leftovers(), Vec::<String>::new(), "{when}");
     }
 
-    /// One request of somebody else to the controller. Its status.
+    /// Sends a request of another client to the controller; returns its status.
     pub(crate) fn ask(&self, method: Method, path: &str, body: &serde_json::Value) -> u16 {
         let mut headers = http::HeaderMap::new();
         let binding = "application/vnd.org.midonet.HostInterfacePort-v1+json".parse().expect("a value");
@@ -636,7 +636,7 @@ impl Lab {
         self.forget();
     }
 
-    /// Somebody leaves a tombstone for the pod.
+    /// Another call writes a tombstone for the pod.
     pub(crate) async fn put_tombstone(&self) {
         let tombstone = TombstoneRecord {
             v: atoll_records::SCHEMA,

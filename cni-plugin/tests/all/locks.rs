@@ -1,5 +1,5 @@
-//! A call is alone with its attachment from its first effect to its last answer, however long that takes: whoever else comes
-//! meanwhile finds the lock held.
+//! A call has exclusive access to its attachment from its first effect to its last answer, however long that takes: any
+//! other call finds the lock held.
 
 use std::future::Future;
 use std::time::Duration;

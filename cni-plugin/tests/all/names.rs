@@ -72,7 +72,8 @@ async fn a_del_under_another_name_finds_what_was_made() {
     }
 }
 
-/// Nobody can be asked: what the files of this node tell is taken apart, and the rest is written down under its own name.
+/// All servers are down: the attachments in this node's files are removed, and the rest is recorded under their own
+/// name.
 #[tokio::test(start_paused = true)]
 async fn a_del_under_another_name_needs_no_server() {
     let lab = Lab::warm().await;

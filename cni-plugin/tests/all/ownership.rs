@@ -1,4 +1,4 @@
-//! Whose is what: nothing of anybody else is touched, and calls for one attachment join.
+//! Ownership: foreign objects are not changed, and concurrent calls for one attachment are serialised.
 
 use std::path::Path;
 

@@ -60,7 +60,7 @@ enum Verb {
     DelWithRequest,
     /// Of a further interface.
     FurtherAdd,
-    /// Of a tenant that nobody has heard of.
+    /// Of an unknown tenant.
     ColdAdd,
     /// Of a tenant whose subnet is full: it gets another.
     GrowingAdd,
@@ -258,7 +258,7 @@ async fn point(verb: Verb, dialect: Dialect, harm: Harm, then: Then, late: Late,
         | Verb::LostAdd
         | Verb::GrowingAdd
         | Verb::UndoneAdd => succeeded || answer.is_none(),
-        // After a GC that failed the attachment may still be there: whoever collects calls again.
+        // After a failed GC the attachment may still exist: the runtime calls GC again.
         Verb::Del | Verb::DelWithRequest | Verb::Gc => !succeeded,
         Verb::Drain | Verb::Fence => false,
     };
