@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_a_definite_answer_settles_a_request() {
+    async fn only_a_definite_answer_ends_a_request() {
         let in_flight = InFlightRequests::new();
         let ask = |answer: Result<(), bool>| in_flight.count(async move { answer }, |answer| *answer != Err(false));
         let start = in_flight.checkpoint();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_controller_says_settles_only_what_it_did_itself() {
+    async fn a_controllers_answer_resolves_only_its_own_requests() {
         let unusable = TransportError::Unusable { endpoint: String::new(), reason: String::new() };
         let not_sent = TransportError::NotSent { endpoint: String::new(), reason: String::new() };
         for (answer, is_definite, unchanged) in [

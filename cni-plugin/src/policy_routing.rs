@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn two_names_that_would_share_a_table_or_a_metric_are_told() {
+    fn two_names_that_would_share_a_table_or_a_metric_are_refused() {
         // Numbers are counted up to 65535.
         let (one, same) = (name("eth1"), name("eth65537"));
         assert_eq!(

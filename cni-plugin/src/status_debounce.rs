@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_or_of_the_future_says_nothing() {
+    fn what_is_old_or_of_the_future_is_discarded() {
         assert_eq!(reports(&[(100, false), (108, false), (300, false), (301, false)]), [false; 4]);
         assert_eq!(reports(&[(100, false), (108, false), (116, false), (50, false)]), [false, false, true, false]);
         let health = StatusDebounce::default().after(down(), 100);

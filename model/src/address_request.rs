@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_request_says_what_it_is() {
+    fn an_address_request_is_described() {
         assert_eq!(AddressRequest::default().to_string(), "anything");
         assert!(AddressRequest::default().is_empty());
         let requested = AddressRequest {

@@ -58,7 +58,7 @@ mod tests {
         -----END CERTIFICATE-----\n";
 
     #[test]
-    fn a_certificate_tells_its_time() {
+    fn a_certificate_has_its_dates() {
         const FIRST: u64 = 1_577_836_800;
         let fault = |seconds| out_of_time(DAY.as_bytes(), seconds);
         assert_eq!(fault(FIRST + 3600), None);
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_alert_of_the_handshake_says_that_nothing_was_read() {
+    fn only_an_alert_of_the_handshake_means_that_nothing_was_read() {
         for alert in ["BadCertificate", "CertificateRequired", "CertificateExpired", "UnknownCA", "HandshakeFailure"] {
             assert_eq!(refusal(&format!("x: received fatal alert: {alert}")), Some(alert));
         }

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_machine_is_no_defect_wherever_the_kernel_said_so() {
+    fn a_full_machine_is_no_defect_at_any_kernel_error() {
         let classes = |text, class, number| {
             let error = Outer(text, class, std::io::Error::from_raw_os_error(number));
             (class_of(&error), hint_of(&error).expect("there is something to do"))

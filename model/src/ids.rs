@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_name_says_what_it_was_meant_to_be() {
+    fn a_refused_name_is_reported_with_its_kind() {
         let error = IfName::new("a/b").expect_err("a slash is not allowed");
         assert!(error.to_string().starts_with("interface name \"a/b\" is not valid: "), "{error}");
     }

@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_schema_and_a_damaged_record_are_told_apart() {
+    fn a_newer_schema_and_a_damaged_record_are_distinguished() {
         assert!(matches!(decode::<NamespaceRecord>(br#"{"v":2}"#), Err(RecordError::Newer { found: 2 })));
         assert!(matches!(decode::<NamespaceRecord>(br#"{"v":1}"#), Err(RecordError::Damaged(_))));
         assert!(matches!(decode::<NamespaceRecord>(b"\xff"), Err(RecordError::Damaged(_))));

@@ -361,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_never_lives_shorter_than_asked_for() {
+    fn a_lease_is_never_shorter_than_requested() {
         let seconds = [(0, 0, 1), (0, 1, 1), (1, 0, 1), (1, 500_000_000, 2), (3, 0, 3)];
         for (whole, nanos, expected) in seconds {
             assert_eq!(whole_seconds(Duration::new(whole, nanos)), expected, "{whole} s and {nanos} ns");

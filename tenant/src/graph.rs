@@ -398,7 +398,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn another_life_or_generation_shares_no_object_that_cannot_be_updated() {
+    fn another_incarnation_or_generation_shares_no_object_that_cannot_be_updated() {
         let ids = |tenant: &TenantRecord| -> BTreeSet<Uuid> {
             let objects = graph(&cluster(), tenant).objects;
             let rules = objects.chains.values().flat_map(|chain| chain.rules.iter().map(|rule| rule.id));

@@ -120,7 +120,7 @@ mod tests {
 
     /// The configuration comes first, then what is remembered, then the host name; every name that it had is still its own.
     #[test]
-    fn a_remembered_name_outlives_the_host_name_and_gives_way_to_the_configuration() {
+    fn a_recorded_name_outlives_the_host_name_and_yields_to_the_configuration() {
         let directory = tempfile::tempdir().expect("a directory");
         let config = |name: Option<&str>| {
             let mut config = serde_json::json!({

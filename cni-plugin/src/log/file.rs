@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_that_nobody_reads_keeps_no_call_waiting() {
+    fn a_pipe_without_a_reader_keeps_no_call_waiting() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("pipe");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("works");

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_line_tells_its_call_and_its_course() {
+    async fn a_line_has_its_call_and_its_trace() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("cni.log");
         let context = Context::default().with("command", Some("ADD")).with("trace", None::<&str>);

@@ -118,7 +118,7 @@ fn started_by_hand_it_introduces_itself() {
 }
 
 #[test]
-fn whatever_is_wrong_with_a_request_is_told_once_and_leaves_nothing() {
+fn a_fault_of_a_request_is_reported_once_and_leaves_nothing() {
     let ground = Ground::new();
     let file = ground.path("file");
     std::fs::write(&file, "").expect("works");
@@ -199,7 +199,7 @@ fn the_version_of_the_request_is_the_version_of_the_error() {
 
 /// Also when the variables are wrong, which are looked at first, and when standard input breaks off.
 #[test]
-fn the_version_is_told_wherever_it_can_be_read() {
+fn the_version_is_used_wherever_it_can_be_read() {
     let ground = Ground::new();
     for version in VERSIONS {
         let mut input: Value = serde_json::from_slice(&ground.plain()).expect("JSON");
@@ -233,7 +233,7 @@ fn wrong_variables_do_not_wait_for_input() {
 
 /// Whatever new pods would be told, a pod that is there must go.
 #[test]
-fn del_asks_nothing_of_what_new_pods_would_be_told() {
+fn del_does_not_validate_what_is_for_new_pods() {
     let ground = Ground::new();
     let mut variables = variables("DEL", "");
     variables.push(("CNI_IFNAME", "eth%d"));
@@ -244,7 +244,7 @@ fn del_asks_nothing_of_what_new_pods_would_be_told() {
 /// Without descriptors, memory or room for a thread a call says so, in the caller's version: never that the plugin has a
 /// defect, and never less than one document. A limit that is no hindrance changes nothing.
 #[test]
-fn a_full_machine_is_told_as_one() {
+fn a_full_machine_is_reported_as_one() {
     let ground = Ground::new();
     let list = json!([]);
     let mut told = std::collections::BTreeSet::new();
@@ -375,7 +375,7 @@ fn gc_without_a_list_does_nothing() {
 }
 
 #[test]
-fn status_looks_at_this_node_alone() {
+fn status_checks_this_node_alone() {
     let ground = Ground::new();
     let ready = run(&variables("STATUS", ""), &ground.plain());
     assert!(ready.status.success() && ready.stdout.is_empty(), "{ready:?}");

@@ -256,7 +256,7 @@ async fn it_finds_what_is_wrong_with_the_port() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_finds_what_prev_result_says_otherwise() {
+async fn it_finds_differences_from_prev_result() {
     let lab = Lab::warm().await;
     let attached = lab.add().await.expect("works");
     let with = |change: fn(&mut Previous)| {
@@ -303,7 +303,7 @@ async fn it_leaves_alone_what_others_added() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_looked_at_is_no_difference() {
+async fn what_cannot_be_read_is_no_difference() {
     let lab = Lab::warm().await;
     let attached = lab.add().await.expect("works");
     for (etcd, controller, code) in [

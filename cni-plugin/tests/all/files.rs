@@ -84,7 +84,7 @@ async fn a_lock_file_that_is_none_is_an_error_that_names_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_tombstone_keeps_no_other_from_being_settled() {
+async fn what_is_no_tombstone_keeps_no_other_from_being_resolved() {
     let lab = Lab::warm().await;
     lab.add().await.expect("works");
     lab.etcd_mood.set(Mood::Refusing);

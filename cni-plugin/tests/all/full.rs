@@ -101,7 +101,7 @@ fn a_del_does_what_there_is_to_do_and_succeeds() {
 }
 
 #[test]
-fn status_says_that_no_add_can_work_and_none_does_anything() {
+fn status_reports_that_no_add_can_work_and_none_has_an_effect() {
     for wrong in ALL {
         on_a_small_file_system(async |lab, path| {
             let mut plugin = lab.plugin();
@@ -120,7 +120,7 @@ fn status_says_that_no_add_can_work_and_none_does_anything() {
 }
 
 #[test]
-fn a_check_looks_at_what_there_is() {
+fn a_check_compares_what_exists() {
     for wrong in ALL {
         on_a_small_file_system(async |lab, path| {
             let attached = lab.add().await.expect("works");
@@ -157,7 +157,7 @@ fn there_is_a_lock_where_no_file_can_be_made() {
 
 /// A read-only mount keeps the file of a pod that is gone: it holds nothing up once it can be written again.
 #[test]
-fn what_a_read_only_run_dir_kept_is_harmless() {
+fn what_a_read_only_run_dir_kept_has_no_effect() {
     on_a_small_file_system(async |lab, path| {
         let first = lab.add().await.expect("works");
         spoil(path, Wrong::ReadOnly);

@@ -154,7 +154,7 @@ async fn leftover_host_ends_go_where_they_can_only_be_ours() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_tombstone_is_settled() {
+async fn every_tombstone_is_resolved() {
     let lab = Lab::warm().await;
     let pods: Vec<_> = (0..10).map(|n| attachment(&format!("pod{n}"), "eth0")).collect();
     for pod in &pods {
@@ -193,7 +193,7 @@ async fn temporary_files_of_killed_calls_are_removed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_goes_on_after_a_failure_and_tells_them_all() {
+async fn it_goes_on_after_a_failure_and_reports_all() {
     let lab = Lab::warm().await;
     for name in ["a", "b", "c"] {
         add(&lab, attachment(name, "eth0")).await;
@@ -264,7 +264,7 @@ async fn a_damaged_claim_is_left_alone() {
 
 /// A namespace that cannot be listed may hold any host end: of another network nothing is taken, and GC says why.
 #[tokio::test(start_paused = true)]
-async fn a_place_that_cannot_be_listed_or_looked_at_keeps_what_may_be_in_it() {
+async fn a_place_that_cannot_be_listed_or_read_keeps_what_may_be_in_it() {
     let renamed = GcCall { network: NetworkName::new("renamed").expect("valid"), valid: BTreeSet::new() };
     let orphan = async || {
         let lab = Lab::warm().await;
@@ -292,7 +292,7 @@ async fn a_place_that_cannot_be_listed_or_looked_at_keeps_what_may_be_in_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_cannot_be_locked_is_told_and_keeps_no_other() {
+async fn one_that_cannot_be_locked_is_reported_and_keeps_no_other() {
     let lab = Lab::warm().await;
     let pods = [add(&lab, attachment("a", "eth0")).await, add(&lab, attachment("b", "eth0")).await];
     lab.pass(OLD).await;
@@ -318,7 +318,7 @@ async fn without_etcd_no_host_end_is_taken_for_left_over() {
 
 /// With a router, too, a host end that only a file names is no leftover, and one that the kernel keeps is told.
 #[tokio::test(start_paused = true)]
-async fn a_host_end_that_a_file_names_is_not_left_over_and_one_that_stays_is_told() {
+async fn a_host_end_that_a_file_names_is_not_orphaned_and_one_that_stays_is_reported() {
     let lab = Lab::warm().await;
     lab.make_routers();
     let pod = add(&lab, attachment("pod", "eth0")).await;

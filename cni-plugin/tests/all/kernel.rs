@@ -498,7 +498,7 @@ fn a_route_with_several_next_hops_names_their_interfaces() {
 
 /// Where no thread can be started, which a call needs to enter a namespace, it says so. Root has no such limit.
 #[test]
-fn a_call_that_may_start_no_thread_says_so() {
+fn a_call_that_may_start_no_thread_reports_it() {
     use std::io::Write as _;
     use std::os::unix::fs::PermissionsExt as _;
 

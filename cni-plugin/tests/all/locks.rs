@@ -91,7 +91,7 @@ async fn a_gc_is_alone_with_what_it_takes_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn settling_is_alone_with_what_it_settles() {
+async fn resolving_holds_the_lock_of_what_it_resolves() {
     let (lab, attachment) = silent().await;
     lab.del().await.expect("it is written down");
     let looks = looks_while(&lab, &attachment, lab.retry_pending_cleanup()).await;

@@ -329,7 +329,7 @@ async fn a_del_under_another_name_touches_no_other_pod() {
 
 /// A tombstone names what was made as a claim does: a local one where no server answers, one in etcd where the claim is lost.
 #[tokio::test(start_paused = true)]
-async fn a_tombstone_tells_of_another_name_too() {
+async fn a_tombstone_of_another_name_is_found_too() {
     let lab = Lab::warm().await;
     lab.add().await.expect("works");
     let host = lab.call().attachment.host_interface();

@@ -75,7 +75,7 @@ async fn add_fails_cleanly_when_something_is_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_later_add_settles_what_an_outage_left() {
+async fn a_later_add_resolves_what_an_outage_left() {
     let lab = Lab::warm().await;
     lab.add().await.expect("works");
     lab.controller_mood.set(Mood::Refusing);

@@ -165,7 +165,7 @@ async fn a_foreign_link_with_the_name_of_a_host_end_is_left_alone() {
 
 /// Nothing tells where the host end is: the pod's end, in the namespace that the runtime names, is enough.
 #[tokio::test(start_paused = true)]
-async fn the_pods_end_is_enough_where_nothing_tells_of_the_host_end() {
+async fn the_pods_end_is_enough_where_no_record_names_the_host_end() {
     let lab = Lab::warm().await;
     lab.make_routers();
     lab.add().await.expect("works");
@@ -193,7 +193,7 @@ async fn without_etcd_and_files_interface_and_port_go_all_the_same() {
 
 /// A claim may be missing in etcd (a backup was restored): a tombstone, wherever it is, still tells of its port.
 #[tokio::test(start_paused = true)]
-async fn a_tombstone_without_a_claim_still_tells_of_its_port() {
+async fn a_tombstone_without_a_claim_still_names_its_port() {
     for local in [false, true] {
         let lab = Lab::warm().await;
         lab.add().await.expect("works");
@@ -236,7 +236,7 @@ async fn rules_of_other_interfaces_stay() {
 
 /// A claim is of one pod: of its namespace, of its tenant, of this life of the tenant. Each tells by itself.
 #[tokio::test(start_paused = true)]
-async fn a_claim_of_another_namespace_tenant_or_life_is_not_this_pods() {
+async fn a_claim_of_another_namespace_tenant_or_incarnation_is_not_this_pods() {
     let damages: [fn(&mut ClaimRecord); 3] = [
         |claim| claim.namespace = Some(Namespace::new("blue").expect("valid")),
         |claim| claim.tenant = "blue".parse().expect("valid"),

@@ -190,11 +190,11 @@ async fn operate(admin: &Admin<'_, MemoryStore, LabController>, part: &mut impl 
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_requests_of_a_tenants_life_on_5() {
+async fn the_requests_of_a_tenants_lifecycle_on_5() {
     insta::assert_snapshot!(Box::pin(life(Dialect::V5)).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_requests_of_a_tenants_life_on_1_9() {
+async fn the_requests_of_a_tenants_lifecycle_on_1_9() {
     insta::assert_snapshot!(Box::pin(life(Dialect::V1)).await);
 }

@@ -201,7 +201,7 @@ async fn a_refusal_names_the_file_and_what_the_nodes_role_lets_it_see() {
 
 /// Cleaning up before a refusal takes three seconds at most, however much time the call has.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_does_not_wait_for_a_controller_that_says_nothing() {
+async fn a_refusal_does_not_wait_for_a_controller_that_does_not_answer() {
     let lab = deleted(controller, seventh).await;
     lab.controller_mood.set(Mood::Silent);
     let begun = tokio::time::Instant::now();
@@ -242,7 +242,7 @@ async fn another_request_of_the_same_attachment_waits_for_no_other_call() {
 
 /// A local tombstone leaves a mark: the next ADD, of whatever pod, moves it to etcd and resolves it.
 #[tokio::test(start_paused = true)]
-async fn a_local_tombstone_is_settled_by_the_next_add() {
+async fn a_local_tombstone_is_resolved_by_the_next_add() {
     let lab = deleted(etcd, |_| AddressRequest::default()).await;
     assert_eq!((lab.local_tombstones().len(), lab.tombstones().len()), (1, 0));
     add(&lab, "next").await.expect("works");
@@ -251,7 +251,7 @@ async fn a_local_tombstone_is_settled_by_the_next_add() {
 
 /// An attachment on which a call works, or whose pod runs, is skipped by calls that resolve tombstones.
 #[tokio::test(start_paused = true)]
-async fn settling_leaves_alone_what_is_being_worked_on() {
+async fn resolving_skips_what_is_being_worked_on() {
     for is_held in [false, true] {
         let lab = Lab::warm().await;
         lab.add().await.expect("works");
@@ -273,7 +273,7 @@ async fn settling_leaves_alone_what_is_being_worked_on() {
 
 /// One that fails every time does not keep the others waiting.
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_settled_hides_nothing() {
+async fn what_cannot_be_resolved_hides_nothing() {
     let lab = Lab::warm().await;
     for container in ["a", "b", "c"] {
         add(&lab, container).await.expect("works");

@@ -43,7 +43,7 @@ async fn deleted(containers: &[&str], etcd: bool) -> Lab {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_settles_four_and_the_mark_stays_until_nothing_is_left() {
+async fn a_call_resolves_four_and_the_mark_stays_until_nothing_is_left() {
     for etcd in [false, true] {
         let lab = deleted(&["a", "b", "c", "d", "e", "f"], etcd).await;
         let left = || lab.tombstones().len() + lab.local_tombstones().len();

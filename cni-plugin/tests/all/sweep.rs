@@ -388,7 +388,7 @@ async fn an_add_that_is_undone_leaks_nothing_wherever_that_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn settling_tombstones_leaks_nothing_wherever_it_fails() {
+async fn resolving_tombstones_leaks_nothing_wherever_it_fails() {
     sweep(Verb::Drain, &ALL).await;
 }
 
@@ -400,7 +400,7 @@ async fn an_add_whose_claim_was_lost_leaks_nothing_wherever_it_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn settling_a_fence_leaks_nothing_wherever_it_fails() {
+async fn resolving_a_fence_leaks_nothing_wherever_it_fails() {
     for dialect in [Dialect::V5, Dialect::V1] {
         sweep_with(Verb::Fence, dialect, &ALL).await;
     }

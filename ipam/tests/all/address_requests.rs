@@ -28,7 +28,7 @@ suite![
     what_no_pod_can_have_is_refused,
     a_taken_address_names_its_holder,
     a_claim_that_is_there_must_be_what_is_asked_for,
-    a_cooling_address_is_for_its_own_namespace,
+    an_address_in_cool_down_is_for_its_own_namespace,
     a_chosen_subnet_and_no_other,
     a_chosen_mac_is_its_owners_alone,
     a_refusal_rests_on_what_is_true_now,
@@ -240,7 +240,7 @@ async fn a_claim_that_is_there_must_be_what_is_asked_for(store: impl Store) {
     assert!(matches!(claim(&store, &request).await, Ok(Claimed::Already(there)) if there == claimed));
 }
 
-async fn a_cooling_address_is_for_its_own_namespace(store: impl Store) {
+async fn an_address_in_cool_down_is_for_its_own_namespace(store: impl Store) {
     let mut fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
     let claimed = get(&store, &fixture, "a", &requested(&[ip(9)])).await;
     release(&store, &claimed, None, COOL_DOWN).await.expect("released");

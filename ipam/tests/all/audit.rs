@@ -382,7 +382,7 @@ fn raw(key: Key, value: &[u8]) -> StoreChange {
 }
 
 #[tokio::test(start_paused = true)]
-async fn subnets_that_overlap_are_told_where_they_must_not() {
+async fn subnets_that_must_not_overlap_are_reported() {
     let store = MemoryStore::new();
     let (mut fixture, claims) = sound(&store).await;
     fixture.tenant.subnets.push(subnet(1, "10.128.0.0/24", Phase::Active));
@@ -441,7 +441,7 @@ async fn ports_are_compared_when_they_are_known() {
 
 /// Whatever happens between two looks, or after the second, is left alone.
 #[tokio::test(start_paused = true)]
-async fn only_what_two_looks_agree_on_is_mended_and_only_as_it_was_seen() {
+async fn only_findings_of_two_observations_are_repaired_and_only_as_read() {
     let store = MemoryStore::new();
     let (fixture, claims) = sound(&store).await;
     let key = Key::from(ClaimRecord::at(&claims[0].record.attachment));
@@ -477,7 +477,7 @@ async fn only_what_two_looks_agree_on_is_mended_and_only_as_it_was_seen() {
 
 /// In a real etcd: what is freed cools on a lease, then it is free.
 #[tokio::test]
-async fn a_freed_address_cools_and_then_it_is_free() {
+async fn a_freed_address_is_free_after_its_cool_down() {
     let server = atoll_testkit::etcd::EtcdServer::start().await;
     let store = server.store();
     let (_, claims) = sound(&store).await;

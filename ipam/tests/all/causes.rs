@@ -61,7 +61,7 @@ fn says<T: std::fmt::Debug>(result: Result<T, IpamError>, cause: &str, commits: 
 }
 
 #[tokio::test]
-async fn the_cause_is_told_and_ends_what_cannot_succeed() {
+async fn the_cause_is_reported_and_ends_attempts_that_cannot_succeed() {
     // A cause that passes is tried again, and told when it does not pass.
     for (cause, attempts) in [(FULL, Some(1)), (PASSING, None)] {
         let memory = MemoryStore::new();

@@ -210,7 +210,7 @@ async fn only_another_interface_of_the_same_container_gets_another_address_than_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_taken_mac_is_told_also_with_an_address_that_is_free() {
+async fn a_taken_mac_is_reported_also_with_an_address_that_is_free() {
     let (store, fixture) = scene().await;
     get(&store, &fixture, &attachment("a"), &with_mac()).await;
     let requested = AddressRequest { addresses: vec![ip(9)], ..with_mac() };
@@ -349,7 +349,7 @@ fn both(record: &ReservationRecord) -> Vec<StoreChange> {
 /// What may come between the look of a reservation and its transaction. Each is refused or told, and nothing of ours is
 /// written over it.
 #[tokio::test(start_paused = true)]
-async fn a_reservation_rests_on_everything_that_it_has_looked_at() {
+async fn a_reservation_compares_everything_that_it_has_read() {
     type Come = fn(&Fixture, &ReservationRecord) -> Vec<StoreChange>;
     let cases: [(&str, Come); 5] = [
         ("the tenant goes", |fixture, _| {
@@ -391,7 +391,7 @@ async fn a_reservation_rests_on_everything_that_it_has_looked_at() {
 
 /// The same for lifting one.
 #[tokio::test(start_paused = true)]
-async fn lifting_rests_on_everything_that_it_has_looked_at() {
+async fn deleting_a_reservation_compares_everything_that_it_has_read() {
     let kept = async || {
         let (store, fixture) = scene().await;
         let Ok(Reserved::New(ours)) = reserve(&store, &keep(&fixture, 9, "web-0", Some(MAC)), false).await else {

@@ -8,7 +8,7 @@ mod audit;
 mod causes;
 mod checker;
 mod cluster;
-mod crowd;
+mod concurrency;
 mod guards;
 mod interleave;
 mod late;

@@ -24,7 +24,7 @@ use atoll_testkit::fixture::{Fixture, attachment, keys, put, subnet, tenant_name
 const COOL_DOWN: Duration = Duration::from_mins(1);
 
 suite![
-    a_pod_gets_its_address_and_nobody_else_does,
+    only_the_pod_gets_its_reserved_address,
     a_pod_that_still_runs_elsewhere_is_named,
     reserving_is_refused_where_it_cannot_be_kept,
     reserving_and_lifting_twice_is_doing_it_once,
@@ -32,7 +32,7 @@ suite![
     an_address_request_must_agree_with_the_reservation,
     another_interface_of_the_pod_gets_another_address,
     a_reservation_elsewhere_is_no_address_here,
-    half_a_reservation_is_told_and_can_be_lifted,
+    half_a_reservation_is_reported_and_can_be_deleted,
 ];
 
 fn ip(last: u8) -> Ipv4Addr {
@@ -85,7 +85,7 @@ fn address(claim: &Versioned<ClaimRecord>) -> Ipv4Addr {
     claim.record.addresses[0].address.ip()
 }
 
-async fn a_pod_gets_its_address_and_nobody_else_does(store: impl Store) {
+async fn only_the_pod_gets_its_reserved_address(store: impl Store) {
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/29", Phase::Active)]).await;
     kept(&store, &keep(4, "web-0")).await;
     // Four of the five addresses are for any pod; the fifth only for its pod, however often that restarts.
@@ -313,7 +313,7 @@ async fn a_reservation_elsewhere_is_no_address_here(store: impl Store) {
     assert!(error.to_string().ends_with("but in an earlier incarnation of tenant red"), "{error}");
 }
 
-async fn half_a_reservation_is_told_and_can_be_lifted(store: impl Store) {
+async fn half_a_reservation_is_reported_and_can_be_deleted(store: impl Store) {
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
     let nothing = AddressRequest::default();
     for half in 0..2 {

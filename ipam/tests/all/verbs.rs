@@ -23,13 +23,13 @@ const COOL_DOWN: Duration = Duration::from_mins(1);
 
 suite![
     the_same_attachment_gets_the_same_answer,
-    what_the_caller_believes_is_compared,
-    a_full_subnet_is_told_with_its_figures,
+    what_the_caller_has_cached_is_compared,
+    a_full_subnet_is_reported_with_its_figures,
     every_address_is_given_once,
     reservations_are_respected,
     subnets_are_used_when_they_are_ready,
     a_quota_bounds_the_range,
-    an_address_cools_and_is_reused_oldest_first,
+    an_address_in_cool_down_is_reused_oldest_first,
     a_tenant_grows_when_pods_fill_it_and_reuses_early_when_they_only_pass_through,
     a_node_whose_record_changed_learns_that_before_its_claims,
     a_release_frees_what_it_read_and_nothing_else,
@@ -69,7 +69,7 @@ async fn the_same_attachment_gets_the_same_answer(store: impl Store) {
     assert_eq!(find(&store, &attachment("c")).await.expect("found"), Found::default());
 }
 
-async fn what_the_caller_believes_is_compared(store: impl Store) {
+async fn what_the_caller_has_cached_is_compared(store: impl Store) {
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
     for spoil in [
         |fixture: &mut Fixture| fixture.guards.cluster -= 1,
@@ -113,7 +113,7 @@ async fn every_address_is_given_once(store: impl Store) {
     assert_eq!(given, expected);
 }
 
-async fn a_full_subnet_is_told_with_its_figures(store: impl Store) {
+async fn a_full_subnet_is_reported_with_its_figures(store: impl Store) {
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/29", Phase::Active)]).await;
     for n in 0..5 {
         fixture.claim(&store, &format!("c{n}")).await;
@@ -227,7 +227,7 @@ async fn a_node_whose_record_changed_learns_that_before_its_claims(store: impl S
     assert_eq!((found.claim.as_ref(), found.tombstone.map(|t| t.mod_revision)), (Some(&first), Some(fence)));
 }
 
-async fn an_address_cools_and_is_reused_oldest_first(store: impl Store) {
+async fn an_address_in_cool_down_is_reused_oldest_first(store: impl Store) {
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/29", Phase::Active)]).await;
     let mut claims = Vec::new();
     for n in 0..4 {
@@ -468,7 +468,7 @@ async fn every_prefix_from_30_to_8_costs_the_same() {
 
 /// The address is free again when its lease has ended, and not before.
 #[tokio::test(start_paused = true)]
-async fn an_address_has_cooled_when_its_time_is_over() {
+async fn an_address_is_free_when_its_cool_down_is_over() {
     let store = MemoryStore::new();
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/29", Phase::Active)]).await;
     let a = fixture.claim(&store, "a").await;

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_asks_for_nothing_gets_anything() {
+    fn a_caller_without_a_request_gets_any_address() {
         let nothing = json!({ "args": null, "runtimeConfig": { "ips": [], "mac": "", "IPs": null, ANNOTATIONS: null,
             "portMappings": [{ "HostPort": 1 }], "cgroupPath": "/x", "aliases": { "a": ["b"] }, "ipRanges": [] } });
         for input in [json!({}), nothing, json!({ "args": { "cni": { "ips": null, "labels": [] } } })] {
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_refused_with_place_and_value_even_where_nobody_would_listen() {
+    fn what_is_malformed_is_refused_with_place_and_value_even_if_it_would_be_ignored() {
         let ips = |ips: Value| json!({ "args": { "cni": { "ips": ips } } });
         let runtime = |key: &str, value: Value| json!({ "runtimeConfig": { key: value } });
         let note = |key: &str, value: &str| annotated(&json!({ key: value }));

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_would_serve_is_refused_with_key_value_and_remedy() {
+    fn a_capability_without_a_plugin_is_refused_with_key_value_and_remedy() {
         for (runtime, key, remedy) in [
             (
                 json!({ "portMappings": [{ "HostPort": 8080, "ContainerPort": 80 }] }),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_declared_and_not_served_is_told_without_a_request() {
+    fn what_is_declared_and_not_served_is_reported_without_a_request() {
         let entry = json!({ "capabilities": { "ips": true, "portMappings": true, "bandwidth": false, "x": true,
             "aliases": true, "cgroupPath": true } });
         let unserved: Vec<_> = unserved(&entry).into_iter().map(|(key, _)| key).collect();

@@ -115,14 +115,14 @@ mod tests {
     }
 
     #[test]
-    fn an_error_tells_its_causes_and_its_hint_in_one_line_each() {
+    fn an_error_has_its_causes_and_its_hint_in_one_line_each() {
         let failure = CniFailure::of(&error("/x\n", "No such file or directory (os error 2)"), Version::V0_4_0);
         let expected = r#"{"cniVersion":"0.4.0","code":103,"msg":"open /x","details":"No such file or directory (os error 2); look"}"#;
         assert_eq!(failure.to_json(), expected);
     }
 
     #[test]
-    fn a_delete_never_says_what_a_runtime_takes_for_success() {
+    fn a_delete_never_has_words_that_a_runtime_takes_for_success() {
         for text in [
             "port not found",
             "Not Found: NOT FOUND",

@@ -81,7 +81,7 @@ fn a_delete_takes_a_name_that_no_add_gets() {
 }
 
 #[test]
-fn a_variable_that_is_not_needed_is_not_looked_at() {
+fn a_variable_that_is_not_needed_is_not_validated() {
     // As libcni asks for VERSION.
     let version = [("CNI_COMMAND", "VERSION"), ("CNI_NETNS", "dummy"), ("CNI_IFNAME", "a/b"), ("CNI_CONTAINERID", "")];
     assert_eq!(environment(&version).expect("valid").map(|e| e.command), Some(CniCommand::Version));

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_etcd_says_before_it_does_anything_counts_as_not_sent() {
+    fn only_a_refusal_before_any_effect_counts_as_not_sent() {
         for (code, message, expected) in [
             (Code::Unavailable, "etcdserver: no leader", "not sent"),
             (Code::Unavailable, "etcdserver: leader changed", "no answer"),

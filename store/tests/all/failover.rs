@@ -140,7 +140,7 @@ async fn a_black_hole_costs_one_connect_limit_once() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_unavailable_and_names_all() {
+async fn no_server_there_is_unavailable_and_names_all() {
     let (hole, _listener, _held) = black_hole().await;
     let dead = dead();
     let store = store(&[&dead, &hole]);
@@ -284,7 +284,7 @@ async fn a_watch_that_broke_goes_on_elsewhere_for_a_while() {
 }
 
 #[tokio::test]
-async fn a_watch_that_is_not_allowed_says_so() {
+async fn a_watch_that_is_not_permitted_is_reported() {
     let server = EtcdServer::start().await;
     for line in ["user add root:secret", "user grant-role root root", "auth enable"] {
         // Of all versions only some make the role of root by themselves.
@@ -356,7 +356,7 @@ async fn answers_may_be_larger_than_a_message_usually_is() {
 }
 
 #[tokio::test]
-async fn a_member_says_how_it_is() {
+async fn a_member_reports_its_status() {
     let servers = EtcdServer::cluster(3).await;
     let mut leaders = 0;
     for server in &servers {

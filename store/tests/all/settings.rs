@@ -21,7 +21,7 @@ fn refused(config: &EtcdConfig) -> String {
 }
 
 #[tokio::test]
-async fn wrong_urls_are_told_by_name() {
+async fn wrong_urls_are_reported_by_name() {
     for (url, expected) in [
         ("", "etcd.endpoints"),
         ("127.0.0.1:2379", "http://"),

@@ -69,7 +69,7 @@ suite![
     a_key_is_changed_at_most_once,
     ranges_are_ordered_and_bounded,
     values_are_any_bytes,
-    one_of_many_wins,
+    one_of_many_succeeds,
     a_read_has_one_revision,
     keys_go_with_their_lease,
     leases_expire,
@@ -304,7 +304,7 @@ async fn values_are_any_bytes(backend: &impl Backend) {
     assert_eq!(get(&store, "empty").await.map(|entry| entry.value), Some(Vec::new()));
 }
 
-async fn one_of_many_wins(backend: &impl Backend) {
+async fn one_of_many_succeeds(backend: &impl Backend) {
     let store = backend.store();
     let tenant = TenantName::new("red").expect("valid");
     let key = Key::from(AddressRecord::at(&tenant, 0, [10, 0, 0, 2].into()));

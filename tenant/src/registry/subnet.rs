@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_request_that_cannot_be_met_says_why() {
+    fn an_address_request_that_cannot_be_met_is_reported_with_the_reason() {
         let (cluster, tenant) = (cluster(), tenant(1));
         for (requested, why) in [
             ("10.128.1.0/24", "overlaps 10.128.1.0/24"),

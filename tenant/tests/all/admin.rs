@@ -93,7 +93,7 @@ async fn an_inventory_shows_everything_and_a_damaged_record_hides_nothing() {
 }
 
 #[tokio::test]
-async fn a_plan_says_what_repairing_does() {
+async fn a_plan_lists_what_a_repair_does() {
     for dialect in DIALECTS {
         let world = World::new(dialect);
         let (engine, red) = (world.engine(), tenant("red"));
@@ -144,7 +144,7 @@ async fn an_operators_tenant_lets_in_whom_he_names() {
 }
 
 #[tokio::test]
-async fn a_namespace_with_pods_moves_only_when_told_and_the_pods_are_named() {
+async fn a_namespace_with_pods_moves_only_on_request_and_the_pods_are_named() {
     let world = World::new(Dialect::V5);
     let engine = world.engine();
     let admin = admin(&world, &engine);
@@ -274,7 +274,7 @@ async fn a_subnet_with_a_reservation_stays_and_a_tenant_goes_with_all_of_them() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_dead_builder_still_does_is_deleted_after_the_request_lifetime() {
+async fn late_requests_of_a_dead_build_are_deleted_after_the_request_lifetime() {
     for dialect in DIALECTS {
         let world = World::new(dialect);
         let engine = world.engine();
@@ -294,7 +294,7 @@ async fn what_a_dead_builder_still_does_is_deleted_after_the_request_lifetime() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_dead_builder_still_does_to_a_subnet_is_deleted_after_the_request_lifetime() {
+async fn late_requests_of_a_dead_build_for_a_subnet_are_deleted_after_the_request_lifetime() {
     for dialect in DIALECTS {
         let world = World::new(dialect);
         let (engine, red) = (world.engine(), tenant("red"));

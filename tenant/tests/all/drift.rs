@@ -169,7 +169,7 @@ async fn change(client: &Client<InProcess>, drift: &Drift) {
 }
 
 #[tokio::test]
-async fn every_field_that_is_changed_behind_our_back_is_shown_and_mended() {
+async fn every_field_that_is_changed_from_outside_is_shown_and_repaired() {
     let red = TenantName::new("red").expect("valid");
     let mut points = 0;
     for dialect in DIALECTS {

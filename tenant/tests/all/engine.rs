@@ -53,7 +53,7 @@ async fn a_new_tenant_takes_at_most_six_dependent_rounds() {
 }
 
 #[tokio::test]
-async fn two_builders_at_once_do_no_harm() {
+async fn two_builds_at_once_have_the_effect_of_one() {
     for dialect in DIALECTS {
         for seed in 0..40 {
             println!("dialect {dialect:?}, seed {seed}");
@@ -92,7 +92,7 @@ async fn removing_leaves_nothing_and_removing_twice_is_fine() {
 }
 
 #[tokio::test]
-async fn every_object_that_is_deleted_behind_our_back_comes_back() {
+async fn every_object_that_is_deleted_from_outside_is_created_again() {
     for dialect in DIALECTS {
         let (_, sample) = built(dialect).await;
         let o = &sample.objects;
@@ -137,7 +137,7 @@ fn built_topology(graph: &Graph) -> atoll_model::topology::Topology {
 }
 
 #[tokio::test]
-async fn what_was_changed_behind_our_back_is_mended_in_place() {
+async fn what_was_changed_from_outside_is_repaired_in_place() {
     for dialect in DIALECTS {
         let (world, graph) = built(dialect).await;
         let client = client(&world);
@@ -227,7 +227,7 @@ async fn rules_that_changed_places_are_put_back_in_order() {
 }
 
 #[tokio::test]
-async fn an_object_of_our_id_that_is_somebody_elses_is_reported_and_untouched() {
+async fn a_foreign_object_with_our_id_is_reported_and_not_changed() {
     for dialect in DIALECTS {
         let (world, graph) = built(dialect).await;
         let client = client(&world);
@@ -301,7 +301,7 @@ fn spec(world: &World, graph: &Graph, id: u128, interface: &str) -> PortSpec {
 }
 
 #[tokio::test]
-async fn a_pods_port_is_ensured_looked_at_and_deleted() {
+async fn a_pods_port_is_ensured_read_and_deleted() {
     for dialect in DIALECTS {
         let (world, graph) = built(dialect).await;
         let (engine, spec) = (world.engine(), spec(&world, &graph, 99, "at0123456789ab"));
@@ -334,7 +334,7 @@ async fn a_pods_port_is_ensured_looked_at_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_port_whose_bridge_is_gone_says_so() {
+async fn a_port_whose_bridge_is_gone_is_reported() {
     for dialect in DIALECTS {
         let (world, graph) = built(dialect).await;
         let spec = spec(&world, &graph, 99, "at0123456789ab");

@@ -125,7 +125,7 @@ async fn evict_here(world: &World, how: Eviction) -> Result<Vec<ClaimRecord>, Te
 
 /// "Deleted" and "no such host" are the controller's words, not those of a gateway before it.
 #[tokio::test(start_paused = true)]
-async fn nobody_is_evicted_by_a_gateways_word() {
+async fn no_node_is_evicted_because_of_a_gateways_answer() {
     for dialect in DIALECTS {
         for body in ["", r#"{"message":"no route matched"}"#, r#"{"message":"Not Found","code":404}"#] {
             let (world, _) = two_nodes(dialect).await;
@@ -446,7 +446,7 @@ async fn a_remembered_place_of_an_evicted_node_is_renewed() {
 
 /// What cannot be read is no reason to call the rest done, nor to leave the rest undone.
 #[tokio::test(start_paused = true)]
-async fn a_record_that_cannot_be_read_is_told_and_the_eviction_does_not_end_with_it() {
+async fn a_record_that_cannot_be_read_is_reported_and_the_eviction_does_not_complete() {
     for is_tombstone in [false, true] {
         let (world, _) = two_nodes(Dialect::V5).await;
         set_alive(&world, false);

@@ -204,7 +204,7 @@ fn there(world: &World) -> Topology {
 }
 
 #[tokio::test]
-async fn what_has_our_id_and_is_somebody_elses_is_told_and_left_alone() {
+async fn a_foreign_object_with_our_id_is_reported_and_left_alone() {
     for dialect in DIALECTS {
         for (what, chosen_ids_only, usurp) in cases() {
             if chosen_ids_only && dialect == Dialect::V1 {
@@ -268,7 +268,7 @@ fn only(topology: &Topology, id: Uuid) -> String {
 }
 
 #[tokio::test]
-async fn a_static_route_that_is_another_routers_is_told_and_left_alone() {
+async fn a_static_route_of_another_router_is_reported_and_not_changed() {
     let (world, mut graph) = built(Dialect::V5).await;
     let client = client(&world);
     let stranger = Stranger::new(&client).await;

@@ -194,7 +194,7 @@ async fn disturbed(world: &World, plan: &FaultPlan) -> Option<bool> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_builder_that_dies_while_the_tenant_grows_is_followed_by_one_that_waited() {
+async fn a_waiting_call_completes_the_growth_of_one_that_died() {
     let world = full(Dialect::V5).await;
     let plan = FaultPlan::none();
     // It dies at its first request to the controller: the subnet is in the record, the turn is taken.
@@ -217,7 +217,7 @@ async fn a_builder_that_dies_while_the_tenant_grows_is_followed_by_one_that_wait
 }
 
 #[tokio::test]
-async fn a_tenant_that_may_not_or_cannot_grow_says_so_with_its_figures() {
+async fn a_tenant_that_may_not_or_cannot_grow_is_reported_with_its_figures() {
     let world = full(Dialect::V5).await;
     edit(&world, |record| record.quota.subnets = Some(1)).await;
     let error = attach_here(&world, "x").await.expect_err("it may not");
@@ -260,7 +260,7 @@ fn world_of_two_subnets() -> World {
 }
 
 #[tokio::test]
-async fn a_tenant_that_cannot_grow_reuses_what_cools_and_one_that_need_not_does_too() {
+async fn a_tenant_that_cannot_or_need_not_grow_reuses_addresses_in_cool_down() {
     // It may not grow: what cools goes to the next pod.
     let world = full(Dialect::V5).await;
     edit(&world, |record| record.quota.subnets = Some(1)).await;

@@ -176,7 +176,7 @@ async fn a_request_that_never_arrived_counts_as_done_nowhere() {
 const FULL: &str = "etcdserver: mvcc: database space exceeded";
 
 #[tokio::test(start_paused = true)]
-async fn a_cause_of_the_store_is_told_and_ends_what_cannot_succeed() {
+async fn a_cause_of_the_store_is_reported_and_ends_attempts_that_cannot_succeed() {
     for verb in VERBS {
         for (cause, most) in [(FULL, 1), ("etcdserver: leader changed", 16)] {
             let world = prepared().await;

@@ -1,13 +1,14 @@
 //! The registry and the engine against a store and a controller in memory.
 
 mod admin;
-mod builders;
+mod build_lease;
 mod drift;
 mod engine;
 mod evict;
 mod foreign;
+mod gateways;
 mod grow;
-mod lives;
+mod incarnations;
 mod lost;
 mod over_http;
 mod ports;
@@ -15,6 +16,5 @@ mod provider;
 mod prune;
 mod resolve;
 mod set;
-mod strangers;
 mod sweep;
 mod world;

@@ -35,7 +35,7 @@ async fn mock(http: &Http, method: Method, path: &str, body: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_tenants_life_over_http() {
+async fn a_tenants_lifecycle_over_http() {
     for dialect in DIALECTS {
         // The graph is made from records: a world without a network has some.
         let world = World::new(dialect);

@@ -120,7 +120,7 @@ async fn a_configured_router_that_is_not_there_is_not_the_beginning_of_a_cluster
 }
 
 #[tokio::test]
-async fn a_router_of_our_own_is_made_once_mended_and_leads_outside() {
+async fn a_router_of_our_own_is_made_once_repaired_and_leads_to_its_uplinks() {
     for dialect in DIALECTS {
         let world = World::new(dialect);
         let wanted = || uplinks(&world, &["eth1", "eth2"]);

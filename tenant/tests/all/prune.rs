@@ -50,7 +50,7 @@ fn known(names: [(&str, bool); 2]) -> Vec<(String, bool)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tenant_is_idle_since_the_first_look_after_its_last_pod() {
+async fn a_tenant_is_idle_since_the_first_observation_after_its_last_pod() {
     let world = World::new(Dialect::V5);
     world.resolve(&namespace("blue")).await.expect("resolved");
     let red = world.resolve(&namespace("red")).await.expect("resolved");
@@ -72,7 +72,7 @@ async fn a_tenant_is_idle_since_the_first_look_after_its_last_pod() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mark_is_of_one_life_of_a_tenant_and_goes_with_it() {
+async fn a_mark_belongs_to_one_incarnation_of_a_tenant_and_goes_with_it() {
     let world = World::new(Dialect::V5);
     world.resolve(&namespace("red")).await.expect("resolved");
     look(&world).await;
@@ -111,7 +111,7 @@ async fn a_tenant_that_is_used_again_is_not_pruned_and_an_operators_is_only_list
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_failure_of_a_look_makes_a_tenant_that_is_used_look_idle() {
+async fn no_failed_observation_makes_a_used_tenant_idle() {
     let effects = {
         let (world, plan) = (World::new(Dialect::V5), FaultPlan::none());
         world.resolve(&namespace("red")).await.expect("resolved");

@@ -42,7 +42,7 @@ async fn the_first_pod_of_a_namespace_brings_its_tenant_up() {
 }
 
 #[tokio::test]
-async fn tenants_share_no_address_unless_told_to() {
+async fn tenants_share_no_address_unless_configured() {
     let world = World::new(Dialect::V5);
     let mut subnets = std::collections::BTreeSet::new();
     let mut transits = std::collections::BTreeSet::new();
@@ -64,7 +64,7 @@ async fn tenants_share_no_address_unless_told_to() {
 }
 
 #[tokio::test]
-async fn a_pool_is_used_to_its_last_part_and_then_says_so() {
+async fn a_pool_is_used_to_its_last_part_and_then_reported_as_full() {
     let mut world = World::new(Dialect::V5);
     world.config.transit_cidr = "100.64.0.0/28".parse().expect("valid");
     for n in 0..4 {
@@ -94,7 +94,7 @@ async fn a_name_alone_opens_no_door() {
 }
 
 #[tokio::test]
-async fn a_namespace_goes_where_its_record_says() {
+async fn a_namespace_belongs_to_the_tenant_of_its_record() {
     let world = World::new(Dialect::V5);
     let red = world.resolve(&namespace("red")).await.expect("resolved");
     let record = serde_json::json!({"v": 1, "tenant": "red", "incarnation": red.tenant.record.incarnation});
@@ -110,7 +110,7 @@ async fn a_namespace_goes_where_its_record_says() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_is_being_deleted_lets_nobody_in() {
+async fn a_tenant_that_is_being_deleted_admits_no_pod() {
     let world = World::new(Dialect::V5);
     let mut record = world.resolve(&namespace("red")).await.expect("resolved").tenant.record;
     record.phase = Phase::Deleting;
@@ -153,7 +153,7 @@ async fn eight_first_pods_at_once_make_one_tenant() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_builder_that_dies_is_followed_by_one_that_waited() {
+async fn a_waiting_call_takes_the_build_lease_of_one_that_died() {
     let world = World::new(Dialect::V5);
     let plan = FaultPlan::none();
     // The holder of the build lease dies at its third request; no other process is notified.

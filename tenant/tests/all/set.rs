@@ -101,7 +101,7 @@ async fn setting_what_is_set_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn wherever_setting_fails_whoever_comes_next_completes_it() {
+async fn wherever_setting_fails_the_next_call_completes_it() {
     let mut points = 0;
     for dialect in DIALECTS {
         let effects = {
@@ -167,7 +167,7 @@ async fn set_red<S: Store, C: Controller>(admin: &Admin<'_, S, C>) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_dead_builder_still_makes_of_a_route_is_deleted_after_the_request_lifetime() {
+async fn a_late_route_of_a_dead_build_is_deleted_after_the_request_lifetime() {
     for dialect in DIALECTS {
         let world = prepared(dialect).await;
         let engine = world.engine();

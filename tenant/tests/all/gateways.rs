@@ -31,7 +31,7 @@ fn stranger<T: std::fmt::Debug>(result: Result<T, ControllerError>, what: &str) 
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_missing_deleted_or_empty_because_a_gateway_says_so() {
+async fn nothing_is_missing_deleted_or_empty_because_of_a_gateways_answer() {
     for dialect in DIALECTS {
         let world = World::new(dialect);
         world.resolve(&namespace("red")).await.expect("resolved");

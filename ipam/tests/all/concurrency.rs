@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 
 #[tokio::test]
-async fn a_crowd_fills_a_subnet_and_leaves_it_again() {
+async fn many_claims_at_once_fill_a_subnet_and_release_it() {
     let server = atoll_testkit::etcd::EtcdServer::start().await;
     // Every claimer its own connections, as processes have.
     let stores: Vec<Etcd> = (0..16).map(|_| server.store()).collect();

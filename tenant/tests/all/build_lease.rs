@@ -108,7 +108,7 @@ async fn a_record_that_changes_while_its_tenant_is_built_is_kept_and_built_again
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_builder_whose_lease_has_ended_asks_for_a_turn_again() {
+async fn a_holder_whose_build_lease_expired_acquires_it_again() {
     let world = World::new(Dialect::V5);
     // The controller does not answer for a minute.
     let transport = Before {
@@ -155,7 +155,7 @@ async fn a_turn_that_failed_is_given_back_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_builder_leaves_a_later_life_of_its_tenant_alone() {
+async fn a_build_does_not_change_a_later_incarnation_of_its_tenant() {
     let world = World::new(Dialect::V5);
     let recreated = async {
         let mut record = world.records("red").1;
@@ -179,7 +179,7 @@ async fn a_builder_leaves_a_later_life_of_its_tenant_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_port_that_is_made_again_is_told_when_somebody_elses_is_there_first() {
+async fn a_port_is_reported_if_a_foreign_one_is_created_before_it_is_created_again() {
     for dialect in DIALECTS {
         let world = World::new(dialect);
         world.resolve(&namespace("red")).await.expect("resolved");

@@ -39,7 +39,7 @@ fn records(world: &World) -> Vec<(String, Vec<u8>)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_earlier_life_still_does_is_no_harm_to_a_recreated_tenant() {
+async fn late_requests_of_an_earlier_incarnation_do_not_affect_a_recreated_tenant() {
     for dialect in DIALECTS {
         let world = World::new(dialect);
         let (engine, red) = (world.engine(), TenantName::new("red").expect("valid"));
