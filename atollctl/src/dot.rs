@@ -6,7 +6,7 @@ use atoll_tenant::inventory::Inventory;
 
 use crate::inventory::name;
 
-/// See the module.
+/// Draws the topology as Graphviz DOT.
 pub(crate) fn draw(inventory: &Inventory) -> String {
     let mut text = "graph atoll {\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n".to_owned();
     let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "  {line}").expect("a String takes all");

@@ -11,7 +11,7 @@ use atoll_sdn_client::transport::TransportError;
 use atoll_store::StoreError;
 use atoll_tenant::TenantError;
 
-/// See the module.
+/// An error of a command, with its class and advice.
 #[derive(Debug)]
 pub(crate) struct Failure {
     message: String,

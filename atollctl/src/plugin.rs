@@ -66,7 +66,7 @@ pub(crate) async fn version(path: &Path) -> Result<String, String> {
     };
     let text = String::from_utf8_lossy(&out.stderr).into_owned();
     let version = text.lines().next().and_then(|line| line.strip_prefix("Atoll CNI plugin "));
-    version.map(str::to_owned).ok_or_else(|| "it does not say that it is Atoll's plugin".to_owned())
+    version.map(str::to_owned).ok_or_else(|| "it does not identify itself as Atoll's plugin".to_owned())
 }
 
 /// Runs `CNI_COMMAND=DEL` for an attachment: the only way in which an attachment is removed. `config` is what a runtime

@@ -39,7 +39,7 @@ enum Taken {
     Unknown,
 }
 
-/// What a DEL is asked.
+/// The arguments of a DEL.
 #[derive(Clone, Debug)]
 pub struct DelCall {
     /// Who.

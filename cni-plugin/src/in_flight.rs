@@ -26,7 +26,7 @@ struct Counters {
     changes: Cell<u64>,
 }
 
-/// The state of a [`InFlightRequests`] at some moment.
+/// The state of an [`InFlightRequests`] at some moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
     unanswered: u64,

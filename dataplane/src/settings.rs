@@ -1,4 +1,4 @@
-//! What a data plane is started with.
+//! The settings of a data plane.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::error::IpamError;
 use crate::find::{Found, find};
 
-/// While its lock is held only a late request or an eviction writes a claim: this is plenty.
+/// The most attempts. While the attachment lock is held, only a late request or an eviction can change the claim in between.
 const ATTEMPTS: u32 = 4;
 
 /// Gives a claim, as it was read, a port of another id, or keeps its port and changes only its revision: requests that were

@@ -268,7 +268,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         server.persist_to(file);
     }
     let plane = if options.dataplane { Some(server.realise(&options.run_dir).await?) } else { None };
-    say(&format!("mock-controller: listening on http://{address}{BASE_PATH} (dialect {})", options.dialect));
+    print_line(&format!("mock-controller: listening on http://{address}{BASE_PATH} (dialect {})", options.dialect));
     let mut lost = false;
     let end = async {
         let ended = async {
@@ -304,7 +304,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
 }
 
 /// Prints a line to standard error, if it can be written.
-fn say(line: &str) {
+fn print_line(line: &str) {
     print::say(&format!("{line}\n"));
 }
 
@@ -362,13 +362,13 @@ fn main() -> ExitCode {
     match started {
         Ok(code) => code,
         Err(error) => {
-            say(&format!("mock-controller: {error}"));
+            print_line(&format!("mock-controller: {error}"));
             for cause in atoll_model::error::causes(error.as_ref()) {
-                say(&format!("  because: {cause}"));
+                print_line(&format!("  because: {cause}"));
             }
             let lacking = || ExhaustedResource::lacking(error.as_ref()).map(ExhaustedResource::advice);
             if let Some(advice) = trouble::advice_in(error.as_ref()).or_else(lacking) {
-                say(&format!("  try: {advice}"));
+                print_line(&format!("  try: {advice}"));
             }
             ExitCode::FAILURE
         }

@@ -38,7 +38,7 @@ pub enum Class {
     Rejected,
     /// The kernel refused an operation.
     Kernel,
-    /// What is there differs from what should be there.
+    /// An existing object differs from the wanted one.
     Drift,
     /// A defect of ours, or a damaged record.
     Bug,

@@ -25,7 +25,7 @@ pub const OF_THREAD: &str = "/proc/thread-self/ns/net";
 pub enum Netns {
     /// The one this process runs in.
     Own,
-    /// The one pinned at, or named by, this path.
+    /// The namespace at this path: pinned there, or `/proc/<pid>/ns/net`.
     At(PathBuf),
 }
 
@@ -45,7 +45,7 @@ pub type Identity = (u64, u64);
 /// check takes for a namespace.
 ///
 /// # Errors
-/// What the file system says.
+/// The error of the file system.
 pub fn open(path: &Path) -> io::Result<Option<File>> {
     let is_absent = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
     match fs::metadata(path) {
@@ -76,7 +76,7 @@ pub fn is_pinned(path: &Path) -> bool {
 /// The identity of an open namespace.
 ///
 /// # Errors
-/// What the file system says.
+/// The error of the file system.
 pub fn identity(file: &File) -> io::Result<Identity> {
     file.metadata().map(|it| (it.dev(), it.ino()))
 }
@@ -84,7 +84,7 @@ pub fn identity(file: &File) -> io::Result<Identity> {
 /// True if an open namespace is that of the calling thread.
 ///
 /// # Errors
-/// What the file system says.
+/// The error of the file system.
 pub fn is_own(file: &File) -> io::Result<bool> {
     let own = fs::metadata(OF_THREAD)?;
     Ok(identity(file)? == (own.dev(), own.ino()))

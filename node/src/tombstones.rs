@@ -61,7 +61,7 @@ impl LocalTombstones {
     /// Writes a tombstone durably, merged with the one that is there.
     ///
     /// # Errors
-    /// What the file system says; the old tombstone stays.
+    /// The error of the file system; the old tombstone stays.
     pub fn put(&self, tombstone: &TombstoneRecord) -> io::Result<()> {
         self.make_directory().map_err(named(&self.directory))?;
         let path = self.path(&tombstone.attachment);

@@ -30,8 +30,8 @@ pub(crate) struct Operation {
 pub(crate) struct FailedTry {
     pub(crate) reason: RetryReason,
     pub(crate) is_repeatable: bool,
-    /// How long the server asked to wait.
-    pub(crate) asked: Option<Duration>,
+    /// How long the server asks to wait.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 /// Where a renewed token came from.
@@ -113,7 +113,7 @@ impl<T: Transport> Client<T> {
                     }
                 }
             };
-            let failed = FailedTry { reason, is_repeatable: operation.is_repeatable, asked: failure.retry_after };
+            let failed = FailedTry { reason, is_repeatable: operation.is_repeatable, retry_after: failure.retry_after };
             if !self.wait_to_retry(&mut tries, failed, self.shared.transport.endpoints()).await {
                 return Err(failure);
             }
@@ -141,10 +141,12 @@ impl<T: Transport> Client<T> {
 
     /// Waits before the next attempt; false when there is none.
     pub(crate) async fn wait_to_retry(&self, tries: &mut Tries, failed: FailedTry, endpoints: usize) -> bool {
-        let FailedTry { reason, is_repeatable, asked } = failed;
+        let FailedTry { reason, is_repeatable, retry_after } = failed;
         // One endpoint's `Retry-After` says nothing about the next endpoint.
-        let asked = asked.filter(|_| usize::try_from(tries.done).unwrap_or(usize::MAX) >= endpoints);
-        let Some(pause) = tries.pause(reason, is_repeatable, asked, self.deadline.is_some()) else { return false };
+        let retry_after = retry_after.filter(|_| usize::try_from(tries.done).unwrap_or(usize::MAX) >= endpoints);
+        let Some(pause) = tries.pause(reason, is_repeatable, retry_after, self.deadline.is_some()) else {
+            return false;
+        };
         // A time that no clock can hold is after every deadline.
         let Some(again) = Instant::now().checked_add(pause) else { return false };
         let is_in_time = self.deadline.is_none_or(|deadline| again < deadline);

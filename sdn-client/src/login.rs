@@ -77,7 +77,7 @@ impl<T: Transport> Client<T> {
                 ErrorClass::NotApi => RetryReason::NotApi,
                 _ => return Err(failure),
             };
-            let failed = FailedTry { reason, is_repeatable: true, asked: failure.retry_after };
+            let failed = FailedTry { reason, is_repeatable: true, retry_after: failure.retry_after };
             if !self.wait_to_retry(&mut tries, failed, transport.endpoints()).await {
                 return Err(failure);
             }

@@ -42,23 +42,23 @@ pub struct Tries {
 
 impl Tries {
     /// The pause before the next attempt; `None` when a repetition is pointless or unsafe. `is_repeatable`: the request is
-    /// idempotent, as for every object whose id we choose. `asked`: how long the server asks to wait. Such waits are limited
+    /// idempotent, as for every object whose id we choose. `retry_after`: how long the server asks to wait. Such waits are limited
     /// by the deadline and do not count as attempts.
     pub fn pause(
         &mut self,
         reason: RetryReason,
         is_repeatable: bool,
-        asked: Option<Duration>,
+        retry_after: Option<Duration>,
         has_deadline: bool,
     ) -> Option<Duration> {
         if !is_repeatable && matches!(reason, RetryReason::Unknown | RetryReason::NotApi) {
             return None;
         }
-        if let Some(asked) = asked {
-            (self.waits, self.waited) = (self.waits + 1, self.waited.saturating_add(asked));
+        if let Some(retry_after) = retry_after {
+            (self.waits, self.waited) = (self.waits + 1, self.waited.saturating_add(retry_after));
             let is_enough = !has_deadline && (self.waits > WAITS || self.waited > LONGEST_WAIT);
             // Not before that time, and not all nodes at the same moment.
-            return (!is_enough).then(|| asked.saturating_add(jitter(FIRST_PAUSE)));
+            return (!is_enough).then(|| retry_after.saturating_add(jitter(FIRST_PAUSE)));
         }
         self.failed += 1;
         let attempts = if reason == RetryReason::NotApi { ATTEMPTS_WITHOUT_API } else { ATTEMPTS };

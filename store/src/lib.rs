@@ -163,7 +163,7 @@ impl StoreChange {
         Self::Put { key: key.into(), value: Vec::new(), lease: Some(lease) }
     }
 
-    /// Deletes a key; absent is fine.
+    /// Deletes a key. An absent key is no error.
     pub fn delete(key: impl Into<Key>) -> Self {
         Self::Delete(key.into())
     }

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 /// The longest that etcd may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// The names of this machine, and its prefixes of etcd.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     /// The name under which this machine works.

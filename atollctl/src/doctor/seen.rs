@@ -38,7 +38,7 @@ impl Problem {
 
 pub(crate) type Probed<T> = Result<T, Problem>;
 
-/// See the module.
+/// The state of a node.
 pub(crate) struct DoctorEvidence {
     /// Seconds since 1970.
     pub(crate) now: u64,

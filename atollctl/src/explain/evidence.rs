@@ -189,7 +189,7 @@ pub(super) struct NamespaceIs {
     pub(super) room: u128,
 }
 
-/// See the module.
+/// The facts about the subject of a question.
 pub(super) struct Evidence {
     pub(super) asked: Subject,
     pub(super) node: Option<NodeName>,

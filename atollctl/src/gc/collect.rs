@@ -84,7 +84,7 @@ pub(super) fn planned(unwanted: &Unwanted) -> Vec<CleanupItem> {
     attachments.chain(links).chain(files).collect()
 }
 
-/// See the module.
+/// Removes what a GC has decided to remove.
 pub(super) struct Collector<'a, S> {
     /// Below every prefix of etcd that this node has had.
     pub(super) stores: &'a [(String, S)],

@@ -44,7 +44,7 @@ async fn records(
     Ok(())
 }
 
-/// See the module.
+/// One observation of this node.
 pub(crate) struct NodeObservation {
     pub(crate) node: NodeName,
     /// Seconds since 1970.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::runtime::{Places, Runtime};
 use crate::settings::distinct;
 
-/// See the module. Paths of the node.
+/// The directories of an installation, as paths of the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Destination {
     /// Every runtime searches one of them.
@@ -34,7 +34,7 @@ pub(super) fn destination(
         notes.extend(runtimes.iter().map(|Runtime { name, places, .. }| {
             let bins: Vec<_> = places.bin.iter().map(|path| path.display().to_string()).collect();
             let (bins, conf) = (bins.join(", "), places.conf.display());
-            format!("{name} takes plugins from {bins} and configurations from {conf}, as {} says", places.source)
+            format!("{name} takes plugins from {bins} and configurations from {conf}, according to {}", places.source)
         }));
         if runtimes.is_empty() {
             notes.push(

@@ -75,7 +75,7 @@ pub(super) enum FileStep {
     Stage { temporary: PathBuf, path: PathBuf, content: Arc<[u8]>, mode: u32 },
     /// Renames the temporary file to the file, and syncs the directory.
     Swap { temporary: PathBuf, path: PathBuf },
-    /// Removes the file and syncs the directory. A missing file is fine.
+    /// Removes the file and syncs the directory. A missing file is no error.
     Remove(PathBuf),
 }
 

@@ -145,7 +145,7 @@ pub(super) async fn status(socket: &Path) -> Result<CriStatus, NoAnswer> {
             Some(Condition { is_met: true, .. }) => Ok(()),
             Some(Condition { reason, message, .. }) => {
                 let words = [reason, message].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>();
-                Err(if words.is_empty() { "it does not say why".to_owned() } else { words.join(": ") })
+                Err(if words.is_empty() { "no reason is given".to_owned() } else { words.join(": ") })
             }
             None => Err(format!("its status has no condition {NETWORK_READY}")),
         };
@@ -168,7 +168,7 @@ async fn connect(socket: &Path) -> Result<(Channel, String), NoAnswer> {
     // Shows whether the socket serves a CRI at all.
     let version: VersionAnswer = call(&channel, "Version", VersionRequest { version: "v1".to_owned() }).await?;
     if version.runtime_name.is_empty() {
-        return Err(NoAnswer::Failed("it does not say what it is; this is no container runtime".to_owned()));
+        return Err(NoAnswer::Failed("it reports no name: this is no container runtime".to_owned()));
     }
     Ok((channel, format!("{} {}", version.runtime_name, version.runtime_version)))
 }

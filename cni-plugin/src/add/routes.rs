@@ -16,11 +16,11 @@ pub(crate) fn routes(claim: &ClaimRecord, configured: &[PodRoute]) -> Vec<PodRou
     gateway.map_or_else(Vec::new, |gateway| routes_by(gateway, &claim.attachment.interface, configured))
 }
 
-/// The same for a gateway. A configured default route is the interface's default route: it goes instead of ours.
+/// The same for a gateway. A configured default route replaces the subnet's.
 pub(super) fn routes_by(gateway: Ipv4Addr, interface: &IfName, configured: &[PodRoute]) -> Vec<PodRoute> {
     let everything = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a prefix length");
-    // `eth0` is the way out, `eth1` and those after it stand back. Runtimes attach a pod to its networks side by side, so it
-    // must not matter which of them comes first.
+    // The default route of `eth0` is used; those of `eth1` and further interfaces have higher metrics. Runtimes attach a pod to
+    // its networks concurrently, so the order of the ADDs must not matter.
     let priority = policy_routing::metric(interface);
     let whole = |route: &PodRoute| PodRoute {
         gateway: route.gateway.or_else(|| (!route.is_local()).then_some(gateway)),

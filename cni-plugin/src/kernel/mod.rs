@@ -143,7 +143,7 @@ pub struct FoundRoute {
     pub interfaces: Vec<u32>,
 }
 
-/// See the module.
+/// The kernel seam.
 pub trait Kernel {
     /// What is at `path`.
     fn kind(&self, path: &Path) -> impl Future<Output = Result<NetnsKind, KernelError>>;

@@ -88,7 +88,7 @@ fn unexpressed(object: Uuid, fields: &[String], closes: &str) -> Audited {
     left
 }
 
-/// Ports of a router or bridge whose link or binding is not what it seems.
+/// Ports of a router or bridge whose link or binding cannot carry packets.
 pub(super) fn links(view: &View<'_>, device: Uuid) -> BTreeSet<Unsupported> {
     let mut unsupported = BTreeSet::new();
     for (id, port) in view.ports_of(device) {

@@ -178,7 +178,7 @@ fn behind(first: Match, rest: Vec<Match>) -> Vec<Match> {
     [first].into_iter().chain(rest).collect()
 }
 
-/// A range of ports, types or codes, where one is asked for.
+/// A range of ports, ICMP types or codes; none: the rule does not restrict it.
 type PortTest = Option<Test<(u16, u16)>>;
 
 /// Tests of fields whose highest value is `most`; none when they cannot all hold.

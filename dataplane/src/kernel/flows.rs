@@ -128,7 +128,7 @@ impl Flow {
         (self.status & SOURCE_TRANSLATED != 0).then_some(self.reply.destination)
     }
 
-    /// The address that it is sent to behind the translation, where there is one.
+    /// The destination address after translation, if there is a translation.
     pub(crate) fn translated_destination(&self) -> Option<Ipv4Addr> {
         (self.status & DESTINATION_TRANSLATED != 0).then_some(self.reply.source)
     }

@@ -1,4 +1,4 @@
-//! Which port has which interface of a router namespace. The first that is bound to one keeps it; others wait for it.
+//! The port that has each interface of a router namespace. The first port that is bound to it keeps it; others wait.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use uuid::Uuid;
 /// Name and namespace of an interface.
 type Interface = (String, Uuid);
 
-/// See the module.
+/// The holder of each bound interface, and the ports that wait for it.
 #[derive(Default)]
 pub(super) struct Bound {
     holders: BTreeMap<Interface, Uuid>,

@@ -1,4 +1,4 @@
-//! What cannot be expressed, by the namespace or port that it was found in: each is compiled again by itself.
+//! Unsupported parts of the topology, by the namespace or port that reported them, because each is compiled separately.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::compile::Unsupported;
 
-/// See the module.
+/// The unsupported parts, with those that were logged.
 #[derive(Default)]
 pub(super) struct UnsupportedParts {
     by_finder: BTreeMap<Uuid, BTreeSet<Unsupported>>,

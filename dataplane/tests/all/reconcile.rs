@@ -23,7 +23,7 @@ fn topology(tenants: u128, pods: u8) -> Topology {
     topology
 }
 
-/// The filter of a namespace; what was counted is no state.
+/// The filter of a namespace, without the values of its counters.
 fn filter(netns: &Path) -> Vec<String> {
     let text = at_first_step(&inside(netns, "nft", &["-s", "-y", "list", "ruleset"]));
     let mut lines: Vec<_> = text.lines().filter(|line| !line.contains("\" counter")).map(str::to_owned).collect();

@@ -34,7 +34,7 @@ pub struct AttachmentFile {
 /// The files of all attachments of this node.
 ///
 /// # Errors
-/// What the file system says.
+/// The error of the file system.
 pub fn all(run_dir: &Path) -> io::Result<Vec<AttachmentFile>> {
     let directory = paths::attachments(run_dir);
     let mut files = Vec::new();
@@ -47,7 +47,7 @@ pub fn all(run_dir: &Path) -> io::Result<Vec<AttachmentFile>> {
 /// The file of one attachment.
 ///
 /// # Errors
-/// What the file system says.
+/// The error of the file system.
 pub fn of(run_dir: &Path, attachment: &Attachment) -> io::Result<Option<AttachmentFile>> {
     read(&paths::attachments(run_dir).join(attachment.hash()))
 }
@@ -85,7 +85,7 @@ fn read(path: &Path) -> io::Result<Option<AttachmentFile>> {
 /// The remover of a lock file holds its lock.
 ///
 /// # Errors
-/// What the file system says.
+/// The error of the file system.
 pub fn remove(path: &Path, written: u64) -> io::Result<bool> {
     let file = match open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),

@@ -153,7 +153,7 @@ impl AttachmentStates {
     /// Sets the time at which the state of an attachment was written.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The error of the file system.
     pub fn touch(&self, attachment: &Attachment, now: u64) -> io::Result<()> {
         let path = self.directory.join(attachment.hash());
         let time = std::time::UNIX_EPOCH + Duration::from_secs(now);
@@ -165,7 +165,7 @@ impl AttachmentStates {
     /// Every attachment whose state names it. No lock is taken.
     ///
     /// # Errors
-    /// What the file system says. The absence of a file means nothing then.
+    /// The error of the file system. The absence of a file then proves nothing.
     pub fn known(&self) -> io::Result<Vec<RecordedAttachment>> {
         let mut known = Vec::new();
         for name in read::names(&self.directory, |name| !name.starts_with('.')).map_err(named(&self.directory))? {
@@ -220,7 +220,7 @@ impl AttachmentLock {
     /// be read, which counts as an ADD that died.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The error of the file system.
     pub fn write(&self, state: &AttachmentState) -> io::Result<()> {
         if let Some(error) = &self.unwritable {
             return Err(io::Error::new(error.kind(), error.to_string()));
@@ -241,7 +241,7 @@ impl AttachmentLock {
     /// Writes the state that was there when the lock was taken.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The error of the file system.
     pub fn restore(mut self) -> io::Result<()> {
         match self.before.take() {
             Some(before) => self.write(&before),

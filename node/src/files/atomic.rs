@@ -32,7 +32,7 @@ pub enum Durability {
 /// Replaces the file at `path` with `content`, mode [`PRIVATE`].
 ///
 /// # Errors
-/// What the file system says; the old file is unchanged.
+/// The error of the file system; the old file is unchanged.
 pub fn replace(path: &Path, content: &[u8], durability: Durability) -> io::Result<()> {
     let mut new = Replacement::create(path, PRIVATE, durability)?;
     new.file().write_all(content)?;
@@ -53,7 +53,7 @@ impl Replacement {
     /// Creates an empty temporary file beside `path`, with `mode` whatever the umask.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The error of the file system.
     pub fn create(path: &Path, mode: u32, durability: Durability) -> io::Result<Self> {
         Self::create_at(&temporary(path), path, mode, durability)
     }
@@ -61,7 +61,7 @@ impl Replacement {
     /// The same with a name of [`temporary`], for a caller that plans its steps before it takes them.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The error of the file system.
     pub fn create_at(temporary: &Path, path: &Path, mode: u32, durability: Durability) -> io::Result<Self> {
         let temporary = temporary.to_owned();
         let file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&temporary)?;
@@ -80,7 +80,7 @@ impl Replacement {
     /// Puts the file in its place.
     ///
     /// # Errors
-    /// What the file system says. If it says so while it syncs the directory, the new file is in its place already.
+    /// The error of the file system. If the sync of the directory fails, the new file is already in its place.
     pub fn commit(self) -> io::Result<()> {
         let (temporary, path, durability) = (self.temporary.clone(), self.path.clone(), self.durability);
         let staged = self.stage().and_then(|()| fs::rename(&temporary, &path));
@@ -94,7 +94,7 @@ impl Replacement {
     /// Leaves the finished file under its temporary name, for [`swap`].
     ///
     /// # Errors
-    /// What the file system says; the temporary file is removed.
+    /// The error of the file system; the temporary file is removed.
     pub fn stage(mut self) -> io::Result<()> {
         if self.durability == Durability::Durable {
             self.file.sync_all()?;
@@ -116,7 +116,7 @@ impl Drop for Replacement {
 /// Puts a staged file in its place and syncs the directory.
 ///
 /// # Errors
-/// What the file system says.
+/// The error of the file system.
 pub fn swap(temporary: &Path, path: &Path) -> io::Result<()> {
     fs::rename(temporary, path)?;
     sync_directory(path)
@@ -125,7 +125,7 @@ pub fn swap(temporary: &Path, path: &Path) -> io::Result<()> {
 /// Makes the directory entry of a file, or of a directory, durable.
 ///
 /// # Errors
-/// What the file system says.
+/// The error of the file system.
 pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(directory(path))?.sync_all()
 }
@@ -134,7 +134,7 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
 /// writer: a temporary file in use looks the same.
 ///
 /// # Errors
-/// What the file system says.
+/// The error of the file system.
 pub fn remove_leftovers(path: &Path) -> io::Result<()> {
     for left in leftovers(path)? {
         match fs::remove_file(left) {

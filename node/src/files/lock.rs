@@ -40,7 +40,7 @@ fn is_taken(outcome: Result<(), TryLockError>) -> io::Result<bool> {
 /// True if the file at `path` is this one.
 ///
 /// # Errors
-/// What the file system says, unless it says that there is no file.
+/// The error of the file system, unless the file does not exist.
 pub fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let ours = file.metadata()?;
     match fs::symlink_metadata(path) {

@@ -28,7 +28,7 @@ pub fn umask() {
 /// keeps its mode.
 ///
 /// # Errors
-/// What the file system says.
+/// The error of the file system.
 pub fn directory(path: &Path, mode: u32) -> io::Result<()> {
     if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(DIRECTORY).create(above)?;
@@ -42,7 +42,7 @@ pub fn directory(path: &Path, mode: u32) -> io::Result<()> {
 /// Makes `base` and the directories of the path `below` in it, each with [`PRIVATE_DIRECTORY`], and returns the last.
 ///
 /// # Errors
-/// What the file system says.
+/// The error of the file system.
 pub fn private(base: &Path, below: impl AsRef<Path>) -> io::Result<PathBuf> {
     let mut path = base.to_owned();
     directory(&path, PRIVATE_DIRECTORY)?;

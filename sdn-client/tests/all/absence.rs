@@ -134,7 +134,7 @@ async fn a_404_of_the_api_without_an_id_is_confirmed_by_the_list() {
             assert_eq!(found.is_err(), there, "{dialect}: {found:?}");
             assert_eq!(client.delete(Resource::Port, id()).await.is_err(), there, "{dialect}");
             assert_eq!(fake.count("GET /ports/"), 2, "{dialect}: one look each");
-            assert_eq!(fake.asked().last().map(String::as_str), Some("GET /ports"));
+            assert_eq!(fake.lines().last().map(String::as_str), Some("GET /ports"));
         }
     }
 }
@@ -174,11 +174,11 @@ async fn the_apis_own_404_needs_no_second_request() {
         client.remove(&entry()).await.expect("done");
         let error = client.list::<Route>(&Scope::Of(Resource::Router, id())).await.expect_err("no parent");
         assert_eq!((error.class, error.object), (ErrorClass::Absent, format!("every route of router {}", id())));
-        assert_eq!(fake.asked().len(), 5, "{:?}", fake.asked());
+        assert_eq!(fake.lines().len(), 5, "{:?}", fake.lines());
     }
     let (fake, client) = client(Dialect::V5, |_| foreign(204, &[], ""));
     client.delete(Resource::Port, id()).await.expect("done");
-    assert_eq!(fake.asked().len(), 1, "what is done needs none either");
+    assert_eq!(fake.lines().len(), 1, "what is done needs none either");
 }
 
 /// MidoNet 1.9 answers for the rules of a deleted chain: `No such chain<id>`; only MidoNet uses its media type.
@@ -211,15 +211,15 @@ async fn a_foreign_answer_is_requested_once_more() {
             move |request| if std::mem::take(&mut first) { foreign(404, &[], "") } else { absent(&request.path) },
         );
     assert_eq!(client.get::<Router>(id()).await.expect("the API in the end"), None);
-    assert_eq!(fake.asked().len(), 2);
+    assert_eq!(fake.lines().len(), 2);
     let (fake, client) = self::client(Dialect::V5, |_| foreign(404, &[], ""));
     client.get::<Router>(id()).await.expect_err("a wrong path stays wrong");
-    assert_eq!(fake.asked().len(), 2);
+    assert_eq!(fake.lines().len(), 2);
     // A route on 1.9 would be created twice.
     let (fake, client) = self::client(Dialect::V1, |_| foreign(404, &[], ""));
     let route = Route { router_id: Some(id()), ..Route::default() };
     client.create(&route).await.expect_err("no answer");
-    assert_eq!(fake.asked().len(), 1);
+    assert_eq!(fake.lines().len(), 1);
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ fn response(status: u16, body: impl Into<Bytes>) -> ApiResponse {
 const SEVEN: &str = "00000000-0000-0000-0000-000000000007";
 
 /// A request for object 7.
-fn asked() -> ApiRequest {
+fn some_request() -> ApiRequest {
     let (method, path) = (http::Method::GET, format!("/ports/{SEVEN}"));
     ApiRequest { method, path, headers: HeaderMap::new(), body: Bytes::new() }
 }
@@ -34,7 +34,7 @@ fn attempt() -> AttemptedOperation {
 
 fn class(dialect: Dialect, resource: Resource, status: u16, message: &str) -> ErrorClass {
     let body = serde_json::json!({ "message": message, "code": status }).to_string();
-    answer::refusal(&attempt(), Some(dialect), resource, &asked(), &response(status, body)).class
+    answer::refusal(&attempt(), Some(dialect), resource, &some_request(), &response(status, body)).class
 }
 
 #[test]
@@ -76,19 +76,20 @@ fn refusals_are_classified_by_status_and_dialect() {
 #[test]
 fn an_error_names_object_and_field_and_has_the_servers_message() {
     let body = fixtures::text("error.validation.1.9.json");
-    let error = answer::refusal(&attempt(), Some(Dialect::V1), Resource::PortLink, &asked(), &response(400, body));
+    let error =
+        answer::refusal(&attempt(), Some(Dialect::V1), Resource::PortLink, &some_request(), &response(400, body));
     assert_eq!(
         error.to_string(),
         "create port 1: status 400: Validation error(s) found; link: Ports are not linkable.; the object: whole"
     );
     assert_eq!(Classify::class(&error), Class::Rejected);
     let body = fixtures::text("error.null.5.json");
-    let error = answer::refusal(&attempt(), Some(Dialect::V5), Resource::Port, &asked(), &response(401, body));
+    let error = answer::refusal(&attempt(), Some(Dialect::V5), Resource::Port, &some_request(), &response(401, body));
     assert_eq!(error.to_string(), "create port 1: status 401: the server gave no reason");
-    let html = answer::refusal(&attempt(), None, Resource::Port, &asked(), &response(500, "<html>Oops</html>"));
+    let html = answer::refusal(&attempt(), None, Resource::Port, &some_request(), &response(500, "<html>Oops</html>"));
     assert_eq!(html.to_string(), "create port 1: status 500: the server gave no reason, but an HTML page");
     let body = serde_json::json!({ "message": format!("a\nb\u{1b}[31m{}", "x".repeat(100_000)) }).to_string();
-    let error = answer::refusal(&attempt(), None, Resource::Port, &asked(), &response(500, body));
+    let error = answer::refusal(&attempt(), None, Resource::Port, &some_request(), &response(500, body));
     assert!(error.message.starts_with("a b [31mxxx") && error.message.len() <= 400, "one line of bounded length");
 }
 
@@ -103,7 +104,7 @@ fn what_is_not_from_the_api_is_neither_success_nor_absence() {
     {
         let answer = response(status, *body);
         assert!(!answer::succeeded(&answer) && answer::may_have_happened(&answer), "{status} {body:?}");
-        let error = answer::refusal(&attempt(), Some(Dialect::V5), Resource::Port, &asked(), &answer);
+        let error = answer::refusal(&attempt(), Some(Dialect::V5), Resource::Port, &some_request(), &answer);
         assert_eq!((error.class, error.status), (ErrorClass::NotApi, Some(status)), "{body:?}");
         assert_eq!(Classify::class(&error), Class::Unavailable);
     }
@@ -136,7 +137,7 @@ fn an_error_names_what_answered_instead_of_the_api() {
             answer.headers.insert(name, HeaderValue::from_static(value));
         }
         assert!(!answer::succeeded(&answer), "{status} {body}");
-        let error = answer::refusal(&attempt(), Some(Dialect::V5), Resource::Port, &asked(), &answer);
+        let error = answer::refusal(&attempt(), Some(Dialect::V5), Resource::Port, &some_request(), &answer);
         assert_eq!(error.class, ErrorClass::NotApi, "{error}");
         let message = error.to_string();
         assert!(message.contains(part) && !message.contains("t0ken") && !message.contains('\n'), "{message}");
@@ -300,6 +301,6 @@ fn deep_and_wide_bodies_are_answered() {
     everything::read(200, wide.as_bytes());
     let violations = vec![r#"{"property":"p","message":"m"}"#; 50_000].join(",");
     let body = format!(r#"{{"message":"m","violations":[{violations}]}}"#);
-    let error = answer::refusal(&attempt(), None, Resource::Port, &asked(), &response(400, body));
+    let error = answer::refusal(&attempt(), None, Resource::Port, &some_request(), &response(400, body));
     assert_eq!(error.violations.len(), 20, "enough to see what is wrong");
 }

@@ -18,7 +18,7 @@ use atoll_sdn_client::{Client, ClientSettings, ErrorClass};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::fake::{Fake, answer, answer_with, as_asked, foreign, line, no_answer, not_sent};
+use crate::fake::{Fake, answer, answer_with, foreign, line, no_answer, not_sent, with_requested_id};
 use crate::fixtures::text;
 
 const PASSWORD: &str = "pa55w0rd";
@@ -53,7 +53,7 @@ fn guarded(valid: Rc<RefCell<String>>) -> Rc<Fake> {
         }
         _ if token_of(request).as_ref() != Some(&*valid.borrow()) => answer(401, r#"{"message":"no","code":401}"#),
         "GET /" => fixture("application.5.json"),
-        _ => as_asked(request, fixture("router.5.json")),
+        _ => with_requested_id(request, fixture("router.5.json")),
     })
 }
 
@@ -71,19 +71,19 @@ async fn a_first_process_logs_in_and_the_next_does_not() {
     assert_eq!(router.name.as_deref(), Some("blue router"));
     first.get::<Router>(id(2)).await.expect("answer");
     let expected = ["POST /login", "GET /", &format!("GET /routers/{}", id(1)), &format!("GET /routers/{}", id(2))];
-    assert_eq!(fake.asked(), expected);
+    assert_eq!(fake.lines(), expected);
     let second = Client::new(Rc::clone(&fake), settings);
     second.get::<Router>(id(3)).await.expect("answer");
-    assert_eq!(fake.asked()[4..], [format!("GET /routers/{}", id(3))], "one request for the whole process");
+    assert_eq!(fake.lines()[4..], [format!("GET /routers/{}", id(3))], "one request for the whole process");
 }
 
 #[tokio::test]
 async fn a_configured_dialect_and_no_user_need_no_other_request() {
-    let fake = Fake::new(|request| as_asked(request, fixture("router.1.9.json")));
+    let fake = Fake::new(|request| with_requested_id(request, fixture("router.1.9.json")));
     let client =
         Client::new(Rc::clone(&fake), ClientSettings { dialect: Some(Dialect::V1), ..ClientSettings::default() });
     client.get::<Router>(id(1)).await.expect("answer");
-    assert_eq!(fake.asked().len(), 1);
+    assert_eq!(fake.lines().len(), 1);
     assert_eq!(token_of(&fake.requests()[0]), None);
 }
 
@@ -190,7 +190,7 @@ async fn a_wrong_password_is_denied_and_not_shown() {
     let error = Client::new(Rc::clone(&fake), settings).get::<Router>(id(1)).await.expect_err("denied");
     assert_eq!(error.class, ErrorClass::Denied);
     assert_eq!(error.operation, "log in");
-    assert_eq!(fake.asked(), ["POST /login"], "asked once");
+    assert_eq!(fake.lines(), ["POST /login"], "asked once");
     assert!(!format!("{error} {error:?}").contains(PASSWORD), "{error}");
 }
 
@@ -256,7 +256,7 @@ fn scripted(answers: Vec<Result<ApiResponse, TransportError>>) -> (Rc<Fake>, Cli
 fn scripted_as(dialect: Dialect, answers: Vec<Result<ApiResponse, TransportError>>) -> (Rc<Fake>, Client<Rc<Fake>>) {
     let mut answers = answers.into_iter();
     let fake = Fake::new(move |request| {
-        as_asked(request, answers.next().unwrap_or_else(|| panic!("one too many: {}", line(request))))
+        with_requested_id(request, answers.next().unwrap_or_else(|| panic!("one too many: {}", line(request))))
     });
     let client = Client::new(Rc::clone(&fake), ClientSettings { dialect: Some(dialect), ..ClientSettings::default() });
     (fake, client)
@@ -270,7 +270,7 @@ async fn transient_failures_are_retried() {
     let (fake, client) =
         scripted(vec![answer(503, ""), answer(409, RACE), not_sent(), no_answer(), fixture("router.5.json")]);
     client.get::<Router>(id(1)).await.expect("answer").expect("there");
-    assert_eq!(fake.asked().len(), 5);
+    assert_eq!(fake.lines().len(), 5);
 }
 
 #[tokio::test(start_paused = true)]
@@ -293,7 +293,7 @@ async fn retry_after_is_honoured_within_the_deadline() {
         let begun = Instant::now();
         let client = client.until(begun + Duration::from_secs(20));
         client.get::<Router>(id(1)).await.expect("an answer in the end").expect("there");
-        assert_eq!(fake.asked().len(), 9, "{status}");
+        assert_eq!(fake.lines().len(), 9, "{status}");
         assert!(begun.elapsed() >= Duration::from_secs(8), "{status}: not before its time: {:?}", begun.elapsed());
 
         // The time is after the deadline: the error is returned immediately.
@@ -302,16 +302,16 @@ async fn retry_after_is_honoured_within_the_deadline() {
         let error = client.until(begun + Duration::from_secs(20)).get::<Router>(id(1)).await.expect_err("busy");
         assert_eq!((error.class, Classify::class(&error)), (ErrorClass::Busy, Class::Unavailable));
         assert!(error.to_string().ends_with("slow down; it asks to wait 30 s"), "{error}");
-        assert_eq!((fake.asked().len(), begun.elapsed()), (1, Duration::ZERO));
+        assert_eq!((fake.lines().len(), begun.elapsed()), (1, Duration::ZERO));
 
         // Without a deadline these waits are limited in time and number.
         let (fake, client) = scripted(vec![busy(status, "31")]);
         assert_eq!(client.get::<Router>(id(1)).await.expect_err("too long").class, ErrorClass::Busy);
-        assert_eq!(fake.asked().len(), 1);
+        assert_eq!(fake.lines().len(), 1);
         for (wait, most) in [("10", 4), ("0", 31)] {
             let (fake, client) = scripted((0..most).map(|_| busy(status, wait)).collect());
             assert_eq!(client.get::<Router>(id(1)).await.expect_err("too often").class, ErrorClass::Busy);
-            assert_eq!(fake.asked().len(), most);
+            assert_eq!(fake.lines().len(), most);
         }
         // A time that no clock can hold causes neither a wait nor a panic.
         let (_, client) = scripted(vec![busy(status, "18446744073709551615")]);
@@ -322,17 +322,17 @@ async fn retry_after_is_honoured_within_the_deadline() {
         let answers = [not_sent(), not_sent(), busy(status, "1"), busy(status, "1"), not_sent(), not_sent()];
         let (fake, client) = scripted(answers.into_iter().chain([fixture("router.5.json")]).collect());
         client.get::<Router>(id(1)).await.expect("an answer in the end").expect("there");
-        assert_eq!(fake.asked().len(), 7);
+        assert_eq!(fake.lines().len(), 7);
     }
     // A request that was refused for its rate was not executed: a route is sent again as well. After 408 the outcome is
     // unknown.
     let route = Route { id: Some(id(1)), router_id: Some(id(2)), ..Route::default() };
     let (fake, client) = scripted_as(Dialect::V1, vec![busy(429, "0"), answer(201, "")]);
     client.create(&route).await.expect("made");
-    assert_eq!(fake.asked().len(), 2);
+    assert_eq!(fake.lines().len(), 2);
     let (fake, client) = scripted_as(Dialect::V1, vec![busy(408, "0")]);
     client.create(&route).await.expect_err("its outcome is unknown");
-    assert_eq!(fake.asked().len(), 1);
+    assert_eq!(fake.lines().len(), 1);
 }
 
 #[tokio::test]
@@ -358,12 +358,12 @@ async fn permanent_failures_are_not_retried() {
         let (fake, client) = scripted(vec![answer(status, &format!(r#"{{"message":null,"code":{status}}}"#))]);
         let router = Router { id: Some(id(1)), ..Router::default() };
         assert_eq!(client.create(&router).await.expect_err("refused").status, Some(status));
-        assert_eq!(fake.asked().len(), 1, "{status}");
+        assert_eq!(fake.lines().len(), 1, "{status}");
     }
     let unusable = TransportError::Unusable { endpoint: "e".to_owned(), reason: "endless".to_owned() };
     let (fake, client) = scripted(vec![Err(unusable)]);
     assert_eq!(client.get::<Router>(id(1)).await.expect_err("broken").class, ErrorClass::Broken);
-    assert_eq!(fake.asked().len(), 1);
+    assert_eq!(fake.lines().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -377,7 +377,7 @@ async fn a_route_whose_id_the_server_chooses_is_not_sent_twice_when_the_answer_i
     ] {
         let (fake, client) = scripted_as(Dialect::V1, vec![lost]);
         assert_eq!(client.create(&route).await.expect_err("unknown").class, class);
-        assert_eq!(fake.asked().len(), 1);
+        assert_eq!(fake.lines().len(), 1);
     }
     let location = format!("http://localhost:8080/midonet-api/routes/{}", id(9));
     let read_only = answer(503, r#"{"message":"API server currently in restricted mode.","code":503}"#);
@@ -394,7 +394,7 @@ async fn nothing_goes_past_the_deadline() {
     let client = client.until(start + Duration::from_millis(120));
     assert_eq!(client.get::<Router>(id(1)).await.expect_err("late").class, ErrorClass::Unreachable);
     assert!(start.elapsed() <= Duration::from_millis(120), "{:?}", start.elapsed());
-    assert!((2..=3).contains(&fake.asked().len()), "{:?}", fake.asked());
+    assert!((2..=3).contains(&fake.lines().len()), "{:?}", fake.lines());
 }
 
 /// Never answers.

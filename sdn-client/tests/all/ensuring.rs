@@ -129,8 +129,8 @@ impl Fixture {
         self.server.borrow_mut().objects.get_mut(path).expect("object")[field] = value;
     }
 
-    fn asked_for(&self, earlier: usize) -> Vec<String> {
-        self.fake.asked()[earlier..].to_vec()
+    fn lines_since(&self, earlier: usize) -> Vec<String> {
+        self.fake.lines()[earlier..].to_vec()
     }
 }
 
@@ -184,7 +184,7 @@ async fn a_refusal_that_is_about_something_else_is_reported() {
         Client::new(Rc::clone(&fake), ClientSettings { dialect: Some(Dialect::V1), ..ClientSettings::default() });
     let error = client.ensure(&router()).await.expect_err("not there after all");
     assert_eq!((error.class, error.message.as_str()), (ErrorClass::Broken, "out of memory"));
-    assert_eq!(fake.asked().len(), 2);
+    assert_eq!(fake.lines().len(), 2);
 }
 
 fn route() -> Route {
@@ -228,7 +228,7 @@ async fn a_pod_port_costs_one_request_on_5_and_two_on_1_9() {
     for fixture in Fixture::both() {
         assert_eq!(fixture.client.ensure_port(&pod_port()).await, Ok(Ensured::Created));
         let expected = if fixture.dialect == Dialect::V5 { 1 } else { 2 };
-        assert_eq!(fixture.fake.asked().len(), expected, "{:?}", fixture.fake.asked());
+        assert_eq!(fixture.fake.lines().len(), expected, "{:?}", fixture.fake.lines());
         let port = fixture.server.borrow().objects[&format!("/ports/{}", id(3))].clone();
         assert_eq!((&port["hostId"], &port["interfaceName"]), (&json!(id(10)), &json!("at0")));
         assert_eq!(fixture.client.ensure_port(&pod_port()).await, Ok(Ensured::Kept));
@@ -256,14 +256,19 @@ async fn a_port_that_is_bound_or_linked_elsewhere_is_left_alone() {
         fixture.client.ensure_port(&wanted).await.expect("made");
         fixture.set(&path, "hostId", json!(id(11)));
         fixture.set(&path, "peerId", json!(id(7)));
-        let earlier = fixture.fake.asked().len();
+        let earlier = fixture.fake.lines().len();
         let ensured = fixture.client.ensure_port(&wanted).await.expect("answer");
         assert_eq!(fields(&ensured), ["hostId", "peerId"], "{}", fixture.dialect);
         let bind = fixture.client.bind(id(3), id(10), "at0").await.expect("answer");
         assert_eq!(fields(&bind), ["hostId"], "{}", fixture.dialect);
         let link = fixture.client.link(id(3), id(6)).await.expect("answer");
         assert_eq!(fields(&link), ["peerId"], "{}", fixture.dialect);
-        assert_eq!(fixture.server.borrow().objects[&path]["hostId"], json!(id(11)), "{:?}", fixture.asked_for(earlier));
+        assert_eq!(
+            fixture.server.borrow().objects[&path]["hostId"],
+            json!(id(11)),
+            "{:?}",
+            fixture.lines_since(earlier)
+        );
     }
 }
 
@@ -381,7 +386,7 @@ async fn a_member_that_is_there_already_is_kept() {
         let other = TunnelZoneHost { ip_address: Some("10.0.0.2".to_owned()), ..member.clone() };
         assert_eq!(fields(&client.ensure(&other).await.expect("answer")), ["ipAddress"]);
         client.remove(&member).await.expect("removed");
-        assert_eq!(fake.asked().last(), Some(&format!("DELETE /tunnel_zones/{}/hosts/{}", id(1), id(2))));
+        assert_eq!(fake.lines().last(), Some(&format!("DELETE /tunnel_zones/{}/hosts/{}", id(1), id(2))));
     }
 }
 

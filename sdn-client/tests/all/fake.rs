@@ -24,13 +24,13 @@ impl Fake {
     }
 
     /// `METHOD path` of every request so far.
-    pub(crate) fn asked(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.log.borrow().iter().map(line).collect()
     }
 
     /// The number of requests of this kind.
     pub(crate) fn count(&self, line_start: &str) -> usize {
-        self.asked().iter().filter(|line| line.starts_with(line_start)).count()
+        self.lines().iter().filter(|line| line.starts_with(line_start)).count()
     }
 
     pub(crate) fn requests(&self) -> Vec<ApiRequest> {
@@ -75,11 +75,11 @@ pub(crate) fn foreign(status: u16, headers: &[(&'static str, &str)], body: &str)
 }
 
 /// The same answer; an object that it shows gets the id that `request` asks for.
-pub(crate) fn as_asked(request: &ApiRequest, outcome: Outcome) -> Outcome {
+pub(crate) fn with_requested_id(request: &ApiRequest, outcome: Outcome) -> Outcome {
     let mut response = outcome?;
-    let asked = request.path.rsplit('/').next().and_then(|id| id.parse::<uuid::Uuid>().ok());
+    let requested = request.path.rsplit('/').next().and_then(|id| id.parse::<uuid::Uuid>().ok());
     if let (200, Some(id), Ok(mut object)) =
-        (response.status, asked, serde_json::from_slice::<Map<String, Value>>(&response.body))
+        (response.status, requested, serde_json::from_slice::<Map<String, Value>>(&response.body))
         && object.contains_key("id")
     {
         object.insert("id".to_owned(), id.to_string().into());

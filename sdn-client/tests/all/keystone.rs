@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::fake::{Fake, answer, answer_with, as_asked};
+use crate::fake::{Fake, answer, answer_with, with_requested_id};
 
 fn secret_file(folder: &Path, secret: &str) -> PathBuf {
     let path = folder.join("secret");
@@ -101,7 +101,7 @@ async fn a_token_from_keystone_is_used_and_renewed_there() {
     let mut tokens = ["first", "second"].into_iter();
     let identity_service = Fake::new(move |_| answer_with(201, "x-subject-token", tokens.next().expect("two tokens")));
     let controller = Fake::new(|request| match request.headers.get("x-auth-token").map(HeaderValue::as_bytes) {
-        Some(b"second") => as_asked(request, answer(200, r#"{"id":null}"#)),
+        Some(b"second") => with_requested_id(request, answer(200, r#"{"id":null}"#)),
         _ => answer(401, ""),
     });
     let settings = ClientSettings { dialect: Some(Dialect::V5), ..ClientSettings::default() };
@@ -110,9 +110,9 @@ async fn a_token_from_keystone_is_used_and_renewed_there() {
     for _ in 0..2 {
         client.get::<Router>(Uuid::nil()).await.expect("answer");
     }
-    assert_eq!(identity_service.count("POST /auth/tokens"), 2, "{:?}", identity_service.asked());
+    assert_eq!(identity_service.count("POST /auth/tokens"), 2, "{:?}", identity_service.lines());
     assert_eq!(controller.count("POST /login"), 0);
-    assert_eq!(controller.asked().len(), 3);
+    assert_eq!(controller.lines().len(), 3);
 }
 
 /// Keystone, or a controller that validates every token with it, as MidoNet does.
@@ -132,7 +132,7 @@ impl Transport for Real {
                 headers.insert("x-subject-token", token);
                 let (path, body) = ("/auth/tokens?nocatalog".to_owned(), Bytes::new());
                 let validated = keystone.send(ApiRequest { method: Method::GET, path, headers, body }).await?;
-                as_asked(&request, answer(validated.status, r#"{"id":null}"#))
+                with_requested_id(&request, answer(validated.status, r#"{"id":null}"#))
             }
         }
     }

@@ -32,7 +32,7 @@ pub(super) enum Decision {
     Create(Origin),
 }
 
-/// The tenant that a caller would be given if nothing were known of it.
+/// The tenant of a caller whose namespace has no record.
 pub(super) fn wanted(who: &Who) -> Result<TenantName, TenantError> {
     match (&who.namespace, &who.default_tenant) {
         (Some(namespace), _) => Ok(own(namespace)),

@@ -349,8 +349,8 @@ impl<F: FnOnce()> Transport for Interrupted<F> {
     }
 }
 
-/// The same with a deletion on its way: it was asked whether the node is closed, and what is sent arrives when the node is
-/// back, with the same attachments. Also a node that was forgotten and registers anew.
+/// The same with a deletion in flight: the eviction has read the node's record, and its deletion arrives after the node has
+/// returned with the same attachments. Also with a node that was forgotten and registers again.
 #[tokio::test(start_paused = true)]
 async fn a_deletion_on_its_way_does_not_hit_the_port_of_a_node_that_is_back() {
     for dialect in DIALECTS {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::lab::node::{LabNode, merge};
 use crate::lab::programs;
 
-/// See the module.
+/// `atollctl` on a node.
 #[derive(Clone, Debug)]
 pub struct Ctl<'a> {
     node: &'a LabNode,

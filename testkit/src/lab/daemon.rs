@@ -24,7 +24,7 @@ pub enum Lifetime {
     Lasting,
 }
 
-/// See the module.
+/// A server that runs as a child process.
 #[derive(Debug)]
 pub struct Daemon {
     name: String,

@@ -18,7 +18,7 @@ use crate::lab::{http, programs};
 /// The prefix of Atoll's keys in the node's etcd.
 pub const PREFIX: &str = "/atoll/test";
 
-/// See the module.
+/// A simulated machine.
 #[derive(Debug)]
 pub struct LabNode {
     // Dropped in this order: servers, their namespaces, their files.

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::lab::netns::LabNetns;
 
-/// See the module.
+/// A pod before its ADD.
 #[derive(Debug)]
 pub struct LabPod {
     /// Its name.

@@ -16,7 +16,7 @@ pub fn unique_name() -> String {
     format!("at-t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// See the module.
+/// A directory that is deleted if the test passes.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,

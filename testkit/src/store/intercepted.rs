@@ -33,7 +33,7 @@ pub enum Interception {
     Behind(StoreError),
 }
 
-/// See the module.
+/// A store with a closure before every call.
 #[derive(Clone, Debug)]
 pub struct InterceptedStore<S, F> {
     inner: S,

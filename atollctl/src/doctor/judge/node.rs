@@ -228,8 +228,8 @@ pub(super) fn runtimes(seen: &DoctorEvidence) -> Vec<DoctorFinding> {
 
 fn one_runtime(runtime: &Runtime, seen: &DoctorEvidence) -> Vec<DoctorFinding> {
     let places: Vec<_> = runtime.places.bin.iter().map(|path| path.display().to_string()).collect();
-    let looks = format!(
-        "plugins from {}, configurations from {} (as {} says)",
+    let directories = format!(
+        "plugins from {}, configurations from {} (according to {})",
         places.join(", "),
         runtime.places.conf.display(),
         runtime.places.source
@@ -245,34 +245,34 @@ fn one_runtime(runtime: &Runtime, seen: &DoctorEvidence) -> Vec<DoctorFinding> {
     findings.push(match &runtime.status {
         Err(NoAnswer::NoCri) => RUNTIME.ok(&runtime.name, "it serves no CRI, so it starts no pods of Kubernetes"),
         Err(why) => {
-            let found = format!("it does not answer at {}: {why}; {looks}", runtime.socket.display());
+            let found = format!("it does not answer at {}: {why}; {directories}", runtime.socket.display());
             RUNTIME.warn(
                 &runtime.name,
                 found,
                 "start it (`systemctl status`), or name its socket with --runtime-endpoint",
             )
         }
-        Ok(status) => network(runtime, status, seen, &looks),
+        Ok(status) => network(runtime, status, seen, &directories),
     });
     findings
 }
 
 /// Whether a runtime has loaded our network configuration.
-fn network(runtime: &Runtime, status: &Status, seen: &DoctorEvidence, looks: &str) -> DoctorFinding {
+fn network(runtime: &Runtime, status: &Status, seen: &DoctorEvidence, directories: &str) -> DoctorFinding {
     let renew = "`atollctl install` writes the configuration anew, which a runtime notices; then restart the runtime";
     let ours = seen.conflists.iter().filter_map(Conflists::ours);
     let ours = ours.into_iter().find(|(file, _)| file.path.parent() == Some(runtime.places.conf.as_path()));
-    let fail = |found: String| RUNTIME.fail(&runtime.name, format!("{found}; {looks}"), renew);
+    let fail = |found: String| RUNTIME.fail(&runtime.name, format!("{found}; {directories}"), renew);
     if let Err(why) = &status.network {
         return fail(format!("its network is not ready: {why}"));
     }
     let Some((file, content)) = ours else {
-        return RUNTIME.ok(&runtime.name, format!("its network is ready; {looks}"));
+        return RUNTIME.ok(&runtime.name, format!("its network is ready; {directories}"));
     };
     let path = file.path.display();
     match status.load_state(&content.document) {
-        LoadState::Current => RUNTIME.ok(&runtime.name, format!("its network is ready, and is {path}; {looks}")),
-        LoadState::Unknown => RUNTIME.ok(&runtime.name, format!("its network is ready; {looks}")),
+        LoadState::Current => RUNTIME.ok(&runtime.name, format!("its network is ready, and is {path}; {directories}")),
+        LoadState::Unknown => RUNTIME.ok(&runtime.name, format!("its network is ready; {directories}")),
         LoadState::Older => fail(format!("it still has an older text of {path}")),
         LoadState::Nothing => fail(format!("it has loaded no network, although {path} is there")),
         LoadState::Others(names) => fail(format!("it has loaded the network {} instead of {path}", names.join(", "))),

@@ -25,7 +25,7 @@ pub(super) fn message(rule: PolicyRule) -> RuleMessage {
     message
 }
 
-/// All rules for what one address sends.
+/// All policy rules that match a single source address.
 pub(super) fn all(socket: &Socket) -> Result<Vec<PolicyRule>, Refused> {
     let mut message = RuleMessage::default();
     message.header.family = AddressFamily::Inet;

@@ -169,7 +169,7 @@ fn installing_twice_is_installing_once_and_nothing_of_others_is_touched() -> Res
         fs::write(site.conflist(), kept)?;
     }
     let (code, printed) = site.run(&words(&["install", "--plugin=/bin/true"]))?;
-    ensure!(code == 3 && printed.contains("does not say that it is"), "{printed}");
+    ensure!(code == 3 && printed.contains("does not identify itself"), "{printed}");
 
     // A configuration of another product.
     let foreign = r#"{"cniVersion":"1.0.0","name":"x","plugins":[{"type":"bridge"}]}"#;
@@ -343,7 +343,8 @@ fn from_a_container_everything_goes_where_the_nodes_runtimes_look() -> Result<()
     ensure!(!host.join("x").exists() && !host.join("etc/atoll/..data").exists(), "{printed}");
     assert_eq!(Site::mode(&host.join("etc/atoll/password"))?, 0o600);
     ensure!(
-        printed.contains("containerd takes plugins from /usr/lib/cni") && printed.contains("10-cni.toml says"),
+        printed.contains("containerd takes plugins from /usr/lib/cni")
+            && printed.contains("according to /etc/containerd/conf.d/10-cni.toml"),
         "{printed}"
     );
     let (code, printed) = arguments(&secrets)?;

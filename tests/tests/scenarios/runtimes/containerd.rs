@@ -20,7 +20,7 @@ use super::cri::{Client, Metadata, SandboxConfig, SandboxLinux};
 use super::networks::Networks;
 use super::{image, remove_cgroup};
 
-/// See the module. Its containers and shims go with it.
+/// A private containerd. Its containers and shims end with it.
 pub(crate) struct Containerd {
     daemon: Option<Daemon>,
     netns: LabNetns,

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 /// Debian's `containernetworking-plugins`; containerd needs `loopback` for every pod.
 const STANDARD: &str = "/usr/lib/cni";
 
-/// See the module.
+/// The directories of a runtime.
 #[derive(Debug)]
 pub(crate) struct Networks {
     /// The plugins.

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::networks::Networks;
 use super::{image, remove_cgroup};
 
-/// See the module.
+/// A private podman.
 pub(crate) struct Podman {
     netns: LabNetns,
     directory: PathBuf,

@@ -30,7 +30,7 @@ ADD)
 esac
 "#;
 
-/// See the module.
+/// Records the calls of a runtime.
 pub(crate) struct Recorder {
     directory: PathBuf,
     scratch: PathBuf,

@@ -14,7 +14,7 @@ use ipnetwork::Ipv4Network;
 use serde_json::json;
 
 use crate::progress::step;
-use crate::report::{Promise, Report, ReportLine};
+use crate::report::{Report, ReportLine, Target};
 use crate::site::{BenchSite, TENANT, etcd_requests, pod};
 use crate::spread::{Spread, mean};
 
@@ -55,15 +55,15 @@ pub(crate) fn measure(rounds: usize, report: &mut Report) -> Result<()> {
     let base_asked = mean(&asked[0]);
     for (place, in_use) in IN_USE.into_iter().enumerate() {
         let here = Spread::of(&wall[place]).context("samples")?;
-        let (promise, beside) = match in_use {
-            0 => (Promise::Nothing, None),
-            1_000 | 32_000 => (Promise::RatioAtMost(1.2), Some(base)),
-            _ => (Promise::Nothing, Some(base)),
+        let (target, beside) = match in_use {
+            0 => (Target::None, None),
+            1_000 | 32_000 => (Target::RatioAtMost(1.2), Some(base)),
+            _ => (Target::None, Some(base)),
         };
-        report.find(ReportLine::new(format!("ADD, {in_use} of a /16 in use: wall"), "ms", promise, here, beside));
-        let promise = if in_use == 60_000 { Promise::AtMost(base_asked + 1.0) } else { Promise::Nothing };
+        report.find(ReportLine::new(format!("ADD, {in_use} of a /16 in use: wall"), "ms", target, here, beside));
+        let target = if in_use == 60_000 { Target::AtMost(base_asked + 1.0) } else { Target::None };
         let asked = Spread::exactly(mean(&asked[place]));
-        report.find(ReportLine::new(format!("ADD, {in_use} in use: mean requests to etcd"), "", promise, asked, None));
+        report.find(ReportLine::new(format!("ADD, {in_use} in use: mean requests to etcd"), "", target, asked, None));
     }
     for (site, anchor) in sites {
         site.del(&anchor)?;

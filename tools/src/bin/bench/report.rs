@@ -8,26 +8,28 @@ use serde_json::json;
 
 use crate::spread::Spread;
 
-/// What is promised of a finding.
+/// The target of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum Promise {
+pub(crate) enum Target {
     /// The median, at most.
     AtMost(f64),
     /// The median divided by that of what it is compared with, at most.
     RatioAtMost(f64),
     /// The same, at least.
     RatioAtLeast(f64),
-    /// Nothing: it is only reported.
-    Nothing,
+    /// There is none: the measurement is only reported.
+    #[serde(rename = "nothing")]
+    None,
 }
 
-/// One line.
+/// One measurement, with its target.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ReportLine {
     what: String,
     unit: &'static str,
-    promise: Promise,
+    #[serde(rename = "promise")]
+    target: Target,
     measured: Spread,
     /// What it is compared with.
     beside: Option<Spread>,
@@ -40,18 +42,18 @@ impl ReportLine {
     pub(crate) fn new(
         what: impl Into<String>,
         unit: &'static str,
-        promise: Promise,
+        target: Target,
         measured: Spread,
         beside: Option<Spread>,
     ) -> Self {
         let ratio = beside.map(|beside| measured.median / beside.median);
-        let met = match promise {
-            Promise::AtMost(limit) => Some(measured.median <= limit),
-            Promise::RatioAtMost(limit) => ratio.map(|ratio| ratio <= limit),
-            Promise::RatioAtLeast(limit) => ratio.map(|ratio| ratio >= limit),
-            Promise::Nothing => None,
+        let met = match target {
+            Target::AtMost(limit) => Some(measured.median <= limit),
+            Target::RatioAtMost(limit) => ratio.map(|ratio| ratio <= limit),
+            Target::RatioAtLeast(limit) => ratio.map(|ratio| ratio >= limit),
+            Target::None => None,
         };
-        Self { what: what.into(), unit, promise, measured, beside, ratio, met }
+        Self { what: what.into(), unit, target, measured, beside, ratio, met }
     }
 }
 
@@ -102,11 +104,11 @@ impl Report {
     pub(crate) fn text(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        table.set_header(["", "PROMISE", "MEASURED (10 % .. 90 %)", "BESIDE", "RATIO", ""]);
+        table.set_header(["", "TARGET", "MEASURED (10 % .. 90 %)", "BESIDE", "RATIO", ""]);
         for finding in &self.findings {
             table.add_row([
                 finding.what.clone(),
-                promise(finding),
+                target(finding),
                 number(finding.measured, finding.unit),
                 finding.beside.map(|beside| number(beside, finding.unit)).unwrap_or_default(),
                 finding.ratio.map(|ratio| format!("{ratio:.2}x")).unwrap_or_default(),
@@ -129,12 +131,12 @@ impl Report {
     }
 }
 
-fn promise(finding: &ReportLine) -> String {
-    match finding.promise {
-        Promise::AtMost(limit) => format!("<= {limit} {}", finding.unit).trim_end().to_owned(),
-        Promise::RatioAtMost(limit) => format!("<= {limit}x"),
-        Promise::RatioAtLeast(limit) => format!(">= {limit}x"),
-        Promise::Nothing => String::new(),
+fn target(finding: &ReportLine) -> String {
+    match finding.target {
+        Target::AtMost(limit) => format!("<= {limit} {}", finding.unit).trim_end().to_owned(),
+        Target::RatioAtMost(limit) => format!("<= {limit}x"),
+        Target::RatioAtLeast(limit) => format!(">= {limit}x"),
+        Target::None => String::new(),
     }
 }
 
@@ -154,17 +156,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn verdicts_follow_the_bound() {
-        let met = |promise, measured, beside| {
+    fn verdicts_follow_the_target() {
+        let met = |target, measured, beside| {
             let beside = Some(Spread::exactly(beside));
-            ReportLine::new("it", "ms", promise, Spread::exactly(measured), beside).met
+            ReportLine::new("it", "ms", target, Spread::exactly(measured), beside).met
         };
-        assert_eq!(met(Promise::AtMost(1.0), 1.0, 9.0), Some(true));
-        assert_eq!(met(Promise::AtMost(1.0), 1.1, 9.0), Some(false));
-        assert_eq!(met(Promise::RatioAtMost(0.5), 4.0, 8.0), Some(true));
-        assert_eq!(met(Promise::RatioAtMost(0.5), 4.1, 8.0), Some(false));
-        assert_eq!(met(Promise::RatioAtLeast(0.5), 4.0, 8.0), Some(true));
-        assert_eq!(met(Promise::RatioAtLeast(0.5), 3.9, 8.0), Some(false));
-        assert_eq!(met(Promise::Nothing, 3.9, 8.0), None);
+        assert_eq!(met(Target::AtMost(1.0), 1.0, 9.0), Some(true));
+        assert_eq!(met(Target::AtMost(1.0), 1.1, 9.0), Some(false));
+        assert_eq!(met(Target::RatioAtMost(0.5), 4.0, 8.0), Some(true));
+        assert_eq!(met(Target::RatioAtMost(0.5), 4.1, 8.0), Some(false));
+        assert_eq!(met(Target::RatioAtLeast(0.5), 4.0, 8.0), Some(true));
+        assert_eq!(met(Target::RatioAtLeast(0.5), 3.9, 8.0), Some(false));
+        assert_eq!(met(Target::None, 3.9, 8.0), None);
     }
 }

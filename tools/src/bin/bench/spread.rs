@@ -26,7 +26,7 @@ impl Spread {
     }
 }
 
-/// The mean: for counts, where "1.5 on average" is the promise.
+/// The mean: for counts, where "1.5 on average" is the target.
 pub(crate) fn mean(samples: &[f64]) -> f64 {
     samples.iter().sum::<f64>() / u32::try_from(samples.len()).map_or(f64::NAN, f64::from)
 }

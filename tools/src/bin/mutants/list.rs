@@ -17,10 +17,10 @@ const SWITCH: &str = "MUTANT";
 /// The environment variable that names the mutant which is switched on.
 pub(crate) const VARIABLE: &str = "ATOLL_MUTANT";
 
-/// One change of the code that takes a promise away.
+/// One change of the code that removes a guarantee.
 #[derive(Clone, Debug)]
 pub(crate) struct Mutant {
-    /// Its name, unique in the list: the promise that is gone.
+    /// Its name, unique in the list: the guarantee that is removed.
     pub(crate) name: String,
     /// The file, relative to the root of the tree.
     pub(crate) file: String,

@@ -1,4 +1,4 @@
-//! `atoll-mutants`: takes the code of one promise out at a time and demands that the tests notice.
+//! `atoll-mutants`: removes the code of one guarantee at a time and requires that a test fails.
 //!
 //! A test that cannot fail proves nothing. Each mutant in `tools/mutants/*.toml` changes one place of the code; the tests
 //! that it names must fail with it. `./run-tests --long` runs all of them.
@@ -29,7 +29,7 @@ use clap::Parser;
 use self::list::Mutant;
 use self::suite::{MutantResult, Suite};
 
-/// Takes the code of one promise out at a time and demands that the tests notice.
+/// Removes the code of one guarantee at a time and requires that a test fails.
 #[derive(Debug, Parser)]
 struct Args {
     /// Only mutants whose names contain one of these texts.

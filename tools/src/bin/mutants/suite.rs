@@ -17,7 +17,7 @@ const TEST_FAILED: i32 = 100;
 pub(crate) enum MutantResult {
     /// A test failed, as it must.
     Killed,
-    /// All tests passed although the promise is gone.
+    /// All tests passed although the guarantee is removed.
     Survived,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// See the module.
+/// The progress of the quickstart.
 pub(crate) struct QuickstartProgress {
     bar: Option<ProgressBar>,
 }
