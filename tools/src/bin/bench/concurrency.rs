@@ -11,7 +11,7 @@ use atoll_testkit::lab::pod::LabPod;
 use serde_json::json;
 
 use crate::progress::step;
-use crate::report::{Report, ReportLine, Target};
+use crate::report::{Report, ReportLine, SpeedTarget};
 use crate::site::{BenchSite, milliseconds};
 use crate::spread::Spread;
 
@@ -54,14 +54,14 @@ pub(crate) fn measure(count: usize, tenants: usize, report: &mut Report) -> Resu
     let amount = |count: usize| u32::try_from(count).map(f64::from);
     for (what, list) in [("duplicates", &duplicates), ("failures", &failures), ("leaks", &leaks)] {
         let here = Spread::exactly(amount(list.len())?);
-        report.find(ReportLine::new(format!("{name}: {what}"), "", Target::AtMost(0.0), here, None));
+        report.find(ReportLine::new(format!("{name}: {what}"), "", SpeedTarget::AtMost(0.0), here, None));
     }
     for (what, seconds) in [("ADD", add_seconds), ("DEL", del_seconds)] {
         let here = Spread::exactly(amount(count)? / seconds);
-        report.find(ReportLine::new(format!("{name}: {what}s per second"), "", Target::None, here, None));
+        report.find(ReportLine::new(format!("{name}: {what}s per second"), "", SpeedTarget::None, here, None));
     }
     if let Some(took) = Spread::of(&took) {
-        report.find(ReportLine::new(format!("{name}: one ADD, wall"), "ms", Target::None, took, None));
+        report.find(ReportLine::new(format!("{name}: one ADD, wall"), "ms", SpeedTarget::None, took, None));
     }
     let sound = duplicates.is_empty() && failures.is_empty() && leaks.is_empty();
     for list in [duplicates, failures, leaks.into_iter().map(|leak| format!("leak: {leak}")).collect()] {

@@ -14,7 +14,7 @@ use ipnetwork::Ipv4Network;
 use serde_json::json;
 
 use crate::progress::step;
-use crate::report::{Report, ReportLine, Target};
+use crate::report::{Report, ReportLine, SpeedTarget};
 use crate::site::{BenchSite, TENANT, etcd_requests, pod};
 use crate::spread::{Spread, mean};
 
@@ -56,12 +56,12 @@ pub(crate) fn measure(rounds: usize, report: &mut Report) -> Result<()> {
     for (place, in_use) in IN_USE.into_iter().enumerate() {
         let here = Spread::of(&wall[place]).context("samples")?;
         let (target, beside) = match in_use {
-            0 => (Target::None, None),
-            1_000 | 32_000 => (Target::RatioAtMost(1.2), Some(base)),
-            _ => (Target::None, Some(base)),
+            0 => (SpeedTarget::None, None),
+            1_000 | 32_000 => (SpeedTarget::RatioAtMost(1.2), Some(base)),
+            _ => (SpeedTarget::None, Some(base)),
         };
         report.find(ReportLine::new(format!("ADD, {in_use} of a /16 in use: wall"), "ms", target, here, beside));
-        let target = if in_use == 60_000 { Target::AtMost(base_asked + 1.0) } else { Target::None };
+        let target = if in_use == 60_000 { SpeedTarget::AtMost(base_asked + 1.0) } else { SpeedTarget::None };
         let asked = Spread::exactly(mean(&asked[place]));
         report.find(ReportLine::new(format!("ADD, {in_use} in use: mean requests to etcd"), "", target, asked, None));
     }

@@ -11,7 +11,7 @@ use crate::spread::Spread;
 /// The target of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum Target {
+pub(crate) enum SpeedTarget {
     /// The median, at most.
     AtMost(f64),
     /// The median divided by that of what it is compared with, at most.
@@ -29,7 +29,7 @@ pub(crate) struct ReportLine {
     what: String,
     unit: &'static str,
     #[serde(rename = "promise")]
-    target: Target,
+    target: SpeedTarget,
     measured: Spread,
     /// What it is compared with.
     beside: Option<Spread>,
@@ -42,16 +42,16 @@ impl ReportLine {
     pub(crate) fn new(
         what: impl Into<String>,
         unit: &'static str,
-        target: Target,
+        target: SpeedTarget,
         measured: Spread,
         beside: Option<Spread>,
     ) -> Self {
         let ratio = beside.map(|beside| measured.median / beside.median);
         let met = match target {
-            Target::AtMost(limit) => Some(measured.median <= limit),
-            Target::RatioAtMost(limit) => ratio.map(|ratio| ratio <= limit),
-            Target::RatioAtLeast(limit) => ratio.map(|ratio| ratio >= limit),
-            Target::None => None,
+            SpeedTarget::AtMost(limit) => Some(measured.median <= limit),
+            SpeedTarget::RatioAtMost(limit) => ratio.map(|ratio| ratio <= limit),
+            SpeedTarget::RatioAtLeast(limit) => ratio.map(|ratio| ratio >= limit),
+            SpeedTarget::None => None,
         };
         Self { what: what.into(), unit, target, measured, beside, ratio, met }
     }
@@ -133,10 +133,10 @@ impl Report {
 
 fn target(finding: &ReportLine) -> String {
     match finding.target {
-        Target::AtMost(limit) => format!("<= {limit} {}", finding.unit).trim_end().to_owned(),
-        Target::RatioAtMost(limit) => format!("<= {limit}x"),
-        Target::RatioAtLeast(limit) => format!(">= {limit}x"),
-        Target::None => String::new(),
+        SpeedTarget::AtMost(limit) => format!("<= {limit} {}", finding.unit).trim_end().to_owned(),
+        SpeedTarget::RatioAtMost(limit) => format!("<= {limit}x"),
+        SpeedTarget::RatioAtLeast(limit) => format!(">= {limit}x"),
+        SpeedTarget::None => String::new(),
     }
 }
 
@@ -161,12 +161,12 @@ mod tests {
             let beside = Some(Spread::exactly(beside));
             ReportLine::new("it", "ms", target, Spread::exactly(measured), beside).met
         };
-        assert_eq!(met(Target::AtMost(1.0), 1.0, 9.0), Some(true));
-        assert_eq!(met(Target::AtMost(1.0), 1.1, 9.0), Some(false));
-        assert_eq!(met(Target::RatioAtMost(0.5), 4.0, 8.0), Some(true));
-        assert_eq!(met(Target::RatioAtMost(0.5), 4.1, 8.0), Some(false));
-        assert_eq!(met(Target::RatioAtLeast(0.5), 4.0, 8.0), Some(true));
-        assert_eq!(met(Target::RatioAtLeast(0.5), 3.9, 8.0), Some(false));
-        assert_eq!(met(Target::None, 3.9, 8.0), None);
+        assert_eq!(met(SpeedTarget::AtMost(1.0), 1.0, 9.0), Some(true));
+        assert_eq!(met(SpeedTarget::AtMost(1.0), 1.1, 9.0), Some(false));
+        assert_eq!(met(SpeedTarget::RatioAtMost(0.5), 4.0, 8.0), Some(true));
+        assert_eq!(met(SpeedTarget::RatioAtMost(0.5), 4.1, 8.0), Some(false));
+        assert_eq!(met(SpeedTarget::RatioAtLeast(0.5), 4.0, 8.0), Some(true));
+        assert_eq!(met(SpeedTarget::RatioAtLeast(0.5), 3.9, 8.0), Some(false));
+        assert_eq!(met(SpeedTarget::None, 3.9, 8.0), None);
     }
 }

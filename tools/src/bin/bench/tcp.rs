@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use atoll_testkit::lab::{netns, programs};
 
 use crate::progress::step;
-use crate::report::{Report, ReportLine, Target};
+use crate::report::{Report, ReportLine, SpeedTarget};
 use crate::spread::Spread;
 
 /// How long each of its measurements lasts.
@@ -17,8 +17,8 @@ pub(crate) fn measure(rounds: usize, report: &mut Report) -> Result<()> {
     let printed = netns::run(&program.display().to_string(), &[&rounds.to_string(), SECONDS])?;
     let base = line(&printed, "plain bridge with conntrack", rounds)?;
     for (name, what, target) in [
-        ("same tenant", "TCP pod to pod, beside a bridge with conntrack", Target::RatioAtLeast(0.8)),
-        ("to the external network, two routers", "TCP to the external network, beside the same", Target::None),
+        ("same tenant", "TCP pod to pod, beside a bridge with conntrack", SpeedTarget::RatioAtLeast(0.8)),
+        ("to the external network, two routers", "TCP to the external network, beside the same", SpeedTarget::None),
     ] {
         report.find(ReportLine::new(what, "Gbit/s", target, line(&printed, name, rounds)?, Some(base)));
     }

@@ -6,7 +6,7 @@ use atoll_testkit::lab::pod::LabPod;
 use serde_json::json;
 
 use crate::progress::step;
-use crate::report::{Report, ReportLine, Target};
+use crate::report::{Report, ReportLine, SpeedTarget};
 use crate::site::{BenchSite, Cost, STANDARD, etcd_requests, pod};
 use crate::spread::{Spread, mean};
 
@@ -81,14 +81,14 @@ fn times(costs: &[Costs; 3], report: &mut Report) {
     };
     let wall = |costs: &[Cost]| costs.iter().map(|cost| cost.wall).collect::<Vec<_>>();
     let cpu = |costs: &[Cost]| costs.iter().map(|cost| cost.cpu).collect::<Vec<_>>();
-    compare("warm ADD, active at once: wall", AT_ONCE, Target::RatioAtMost(0.4), &|costs| wall(&costs.add));
-    compare("warm ADD, active at once: CPU", AT_ONCE, Target::RatioAtMost(0.4), &|costs| cpu(&costs.add));
-    compare("warm ADD, data plane: wall", DATAPLANE, Target::RatioAtMost(1.0), &|costs| wall(&costs.add));
-    compare("warm ADD, data plane: CPU", DATAPLANE, Target::RatioAtMost(1.0), &|costs| cpu(&costs.add));
-    compare("DEL, no data plane: wall", AT_ONCE, Target::RatioAtMost(0.9), &|costs| wall(&costs.del));
-    compare("DEL, no data plane: CPU", AT_ONCE, Target::None, &|costs| cpu(&costs.del));
-    compare("DEL, data plane: wall", DATAPLANE, Target::RatioAtMost(0.9), &|costs| wall(&costs.del));
-    compare("VERSION: wall", AT_ONCE, Target::None, &|costs| wall(&costs.version));
+    compare("warm ADD, active at once: wall", AT_ONCE, SpeedTarget::RatioAtMost(0.4), &|costs| wall(&costs.add));
+    compare("warm ADD, active at once: CPU", AT_ONCE, SpeedTarget::RatioAtMost(0.4), &|costs| cpu(&costs.add));
+    compare("warm ADD, data plane: wall", DATAPLANE, SpeedTarget::RatioAtMost(1.0), &|costs| wall(&costs.add));
+    compare("warm ADD, data plane: CPU", DATAPLANE, SpeedTarget::RatioAtMost(1.0), &|costs| cpu(&costs.add));
+    compare("DEL, no data plane: wall", AT_ONCE, SpeedTarget::RatioAtMost(0.9), &|costs| wall(&costs.del));
+    compare("DEL, no data plane: CPU", AT_ONCE, SpeedTarget::None, &|costs| cpu(&costs.del));
+    compare("DEL, data plane: wall", DATAPLANE, SpeedTarget::RatioAtMost(0.9), &|costs| wall(&costs.del));
+    compare("VERSION: wall", AT_ONCE, SpeedTarget::None, &|costs| wall(&costs.version));
 }
 
 /// Requests to the servers, by their own counters.
@@ -109,7 +109,7 @@ fn requests(site: &BenchSite, report: &mut Report) -> Result<()> {
     let add = each(&|pod| site.add(pod).map(drop))?;
     let del = each(&|pod| site.del(pod).map(drop))?;
     let mut find = |what: &str, limit: Option<f64>, counts: &[f64]| {
-        let target = limit.map_or(Target::None, Target::AtMost);
+        let target = limit.map_or(SpeedTarget::None, SpeedTarget::AtMost);
         report.find(ReportLine::new(what, "", target, Spread::exactly(mean(counts)), None));
     };
     find("warm ADD: requests to etcd", Some(1.0), &add[0]);
@@ -143,7 +143,7 @@ fn forks(site: &BenchSite, report: &mut Report) -> Result<()> {
     });
     let programs = trace.lines().filter(|line| line.contains("execve(")).count().saturating_sub(1);
     let count = u32::try_from(started.count().max(programs))?;
-    report.find(ReportLine::new("warm ADD: forks", "", Target::AtMost(0.0), Spread::exactly(count.into()), None));
+    report.find(ReportLine::new("warm ADD: forks", "", SpeedTarget::AtMost(0.0), Spread::exactly(count.into()), None));
     Ok(())
 }
 
@@ -165,7 +165,7 @@ fn memory(sites: &[BenchSite; 3], report: &mut Report) -> Result<()> {
             let beside = Spread::of(&peaks[BESIDE][verb]);
             let here = Spread::of(&peaks[place][verb]).context("samples")?;
             let what = format!("{command}, {what}: peak memory");
-            report.find(ReportLine::new(what, "MB", Target::AtMost(10.0), here, beside));
+            report.find(ReportLine::new(what, "MB", SpeedTarget::AtMost(10.0), here, beside));
         }
     }
     Ok(())
@@ -180,6 +180,6 @@ fn size(sites: &[BenchSite; 3], report: &mut Report) -> Result<()> {
     let standard =
         megabytes(&sites[BESIDE].program()?)? + megabytes(&std::path::Path::new(STANDARD).join("host-local"))?;
     let (ours, standard) = (Spread::exactly(ours), Spread::exactly(standard));
-    report.find(ReportLine::new("plugin: size", "MB", Target::AtMost(5.2), ours, Some(standard)));
+    report.find(ReportLine::new("plugin: size", "MB", SpeedTarget::AtMost(5.2), ours, Some(standard)));
     Ok(())
 }
