@@ -67,7 +67,7 @@ async fn filled(store: &impl Store, cidr: &str, taken: usize) -> Fixture {
     fixture
 }
 
-/// Measures claims; each is undone again outside of the measurement.
+/// Measures claims; each is released again between the measurements.
 async fn claims(store: &impl Store, fixture: &Fixture, serial: &Cell<u64>, iterations: u64) -> Duration {
     let mut taken = Duration::ZERO;
     for _ in 0..iterations {

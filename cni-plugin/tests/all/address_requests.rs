@@ -1,4 +1,4 @@
-//! What a pod asks for it gets, or an error, and never something else.
+//! A pod gets exactly what it requests, or an error.
 
 use atoll_cni_plugin::add::AddCall;
 use atoll_cni_plugin::kernel::{Kernel, Netns};

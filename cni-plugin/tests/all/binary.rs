@@ -1,5 +1,5 @@
-//! The real binary, given everything that is wrong before it reaches any server: exactly one JSON document with the right
-//! code, an exit code that tells, nothing on standard output besides, and nothing left in its directories.
+//! The real binary, with each fault that occurs before a request to a server: exactly one JSON document with the right code,
+//! the right exit code, no other output on standard output, and no files left in its directories.
 
 use std::io::Write;
 use std::path::Path;
@@ -171,8 +171,8 @@ fn a_fault_of_a_request_is_reported_once_and_leaves_nothing() {
         ("a DEL with a broken configuration", variables("DEL", ""), ground.input("etcd", json!(7)), 7),
     ];
     for (when, variables, input, code) in cases {
-        let said = refused(&run(&variables, &input), code, when).to_string();
-        assert!(!said.contains('\n'), "{when}: {said}");
+        let error = refused(&run(&variables, &input), code, when).to_string();
+        assert!(!error.contains('\n'), "{when}: {error}");
         assert_eq!(ground.files(), Vec::<String>::new(), "{when}: something was left");
     }
 }
@@ -181,7 +181,7 @@ fn annotation(ground: &Ground) -> Vec<u8> {
     ground.input("runtimeConfig", json!({ "io.kubernetes.cri.pod-annotations": { "atoll.dev/ip": "10.0.0.1" } }))
 }
 
-/// A CA file that does not exist is a wrong setting, found before anything is connected.
+/// A CA file that does not exist is a wrong setting, detected before a connection is made.
 fn certificate(ground: &Ground) -> Vec<u8> {
     ground.input("etcd", json!({ "endpoints": ["https://127.0.0.1:9"], "ca": ground.path("no-ca.pem") }))
 }
@@ -197,7 +197,7 @@ fn the_version_of_the_request_is_the_version_of_the_error() {
     }
 }
 
-/// Also when the variables are wrong, which are looked at first, and when standard input breaks off.
+/// Also if the variables are wrong, which are validated first, and if standard input is cut off.
 #[test]
 fn the_version_is_used_wherever_it_can_be_read() {
     let ground = Ground::new();
@@ -231,7 +231,7 @@ fn wrong_variables_do_not_wait_for_input() {
     drop(writer);
 }
 
-/// Whatever new pods would be told, a pod that is there must go.
+/// An existing pod must be removable under any configuration for new pods.
 #[test]
 fn del_does_not_validate_what_is_for_new_pods() {
     let ground = Ground::new();
@@ -241,13 +241,13 @@ fn del_does_not_validate_what_is_for_new_pods() {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// Without descriptors, memory or room for a thread a call says so, in the caller's version: never that the plugin has a
-/// defect, and never less than one document. A limit that is no hindrance changes nothing.
+/// Without descriptors, memory or room for a thread a call reports that, in the caller's version: never a defect of the
+/// plugin, and never less than one document. A limit that does not affect the call changes nothing.
 #[test]
 fn a_full_machine_is_reported_as_one() {
     let ground = Ground::new();
     let list = json!([]);
-    let mut told = std::collections::BTreeSet::new();
+    let mut reported = std::collections::BTreeSet::new();
     for verb in ["ADD", "DEL", "GC", "STATUS"] {
         let input = ground.input("cni.dev/valid-attachments", list.clone());
         let netns = if verb == "ADD" { "/proc/self/ns/net" } else { "" };
@@ -259,7 +259,7 @@ fn a_full_machine_is_reported_as_one() {
                 let program = [&limit, env!("CARGO_BIN_EXE_atoll")];
                 start(atoll_testkit::program::command("prlimit").args(program), variables, &input)
             };
-            // Where the program cannot even be loaded, it has no say.
+            // If the program cannot be loaded, there is no output to check.
             if !limited(&[("CNI_COMMAND", "VERSION")]).status.success() {
                 continue;
             }
@@ -270,13 +270,13 @@ fn a_full_machine_is_reported_as_one() {
             assert!(!text.contains("report") && !text.contains("defect"), "{when}: {text}");
             assert!(text.is_empty() || text.contains("\"cniVersion\":\"1.1.0\""), "{when}: {text}");
             if text.contains("try again") {
-                told.insert((verb, limit.split('=').next().unwrap_or_default().to_owned()));
+                reported.insert((verb, limit.split('=').next().unwrap_or_default().to_owned()));
             }
         }
     }
     for verb in ["ADD", "DEL", "GC"] {
         for limit in ["--nofile", "--as"] {
-            assert!(told.contains(&(verb, limit.to_owned())), "{verb} {limit} is no hindrance: {told:?}");
+            assert!(reported.contains(&(verb, limit.to_owned())), "{verb} {limit} is no hindrance: {reported:?}");
         }
     }
 }
@@ -343,7 +343,7 @@ fn del_needs_no_secret() {
     }
 }
 
-/// GC says what it could not ask, as when the server is away; CHECK finds what this machine shows by itself.
+/// GC reports what it could not read, as with a server that is down; CHECK compares the state of this machine.
 #[test]
 fn gc_and_check_need_no_secret() {
     let ground = Ground::new();

@@ -19,7 +19,7 @@ use http::Method;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::lab::{Lab, Mood, NETNS, attachment};
+use crate::lab::{Lab, NETNS, ServerState, attachment};
 
 /// The result of an ADD, as a runtime hands it to CHECK.
 fn previous(attached: &AddResult, version: Version) -> Previous {
@@ -78,12 +78,12 @@ async fn it_passes_after_add_in_every_version_and_changes_nothing() {
     assert_eq!((lab.etcd.dump(), lab.pod_ports(), lab.links()), before);
     // What is never there leaves no file behind.
     let files = lab.lock_files();
-    let stranger = CheckCall { attachment: attachment("stranger", "eth0"), ..call(&lab, &attached, Version::V1_0_0) };
-    check(&lab, &stranger).await.expect_err("it was never added");
+    let unknown = CheckCall { attachment: attachment("unknown", "eth0"), ..call(&lab, &attached, Version::V1_0_0) };
+    check(&lab, &unknown).await.expect_err("it was never added");
     assert_eq!(lab.lock_files(), files);
 }
 
-/// One look at each place, whatever it costs there.
+/// One read of each object, at any cost there.
 #[tokio::test(start_paused = true)]
 async fn it_asks_etcd_twice_and_the_controller_once() {
     let lab = Lab::warm().await;
@@ -95,7 +95,7 @@ async fn it_asks_etcd_twice_and_the_controller_once() {
     assert_eq!((count("store"), count("controller")), (2, 1), "{effects:#?}");
 }
 
-/// Every kind of damage, and the words by which it is told.
+/// Every kind of damage, and the words of its difference.
 #[tokio::test(start_paused = true)]
 async fn it_finds_every_kind_of_damage_and_names_it() {
     type Damage = fn(&Lab, &AddResult);
@@ -140,12 +140,12 @@ async fn it_finds_every_kind_of_damage_and_names_it() {
             &["is not the other end of eth0"],
         ),
         (
-            "host end of somebody else",
+            "foreign host end",
             |lab, attached| damage(lab, attached.host_interface.as_str(), &Netns::Own, |l| l.link.group = 0),
             &["host end at", "is not ours"],
         ),
         (
-            "somebody else's interface",
+            "foreign interface",
             |lab, _| {
                 lab.kernel.damage(&pod(), "eth0", |_| None);
                 lab.kernel.add_foreign(&pod(), "eth0", true);
@@ -153,38 +153,38 @@ async fn it_finds_every_kind_of_damage_and_names_it() {
             &["interface eth0 is not ours", "has MAC 02:00:00:00:00:01"],
         ),
     ];
-    for (what, damage, said) in kernel {
+    for (what, damage, expected) in kernel {
         let lab = Lab::warm().await;
         let attached = lab.add().await.expect("works");
         damage(&lab, &attached);
-        refused(&lab, &call(&lab, &attached, Version::V1_1_0), what, said).await;
+        refused(&lab, &call(&lab, &attached, Version::V1_1_0), what, expected).await;
     }
 }
 
 #[track_caller]
-fn assert_says(error: &CallError, what: &str, said: &[&str]) {
+fn assert_reports(error: &CallError, what: &str, expected: &[&str]) {
     assert_eq!(error.class().cni_code(), 104, "{what}: {error:?}");
     let text = error.to_string();
-    for words in said {
+    for words in expected {
         assert!(text.contains(words), "{what}: {words:?} is not in: {text}");
     }
 }
 
-async fn refused(lab: &Lab, call: &CheckCall, what: &str, said: &[&str]) {
+async fn refused(lab: &Lab, call: &CheckCall, what: &str, expected: &[&str]) {
     let error = check(lab, call).await.expect_err(what);
-    assert_says(&error, what, said);
+    assert_reports(&error, what, expected);
 }
 
 #[tokio::test(start_paused = true)]
 async fn it_finds_what_is_wrong_with_the_claim() {
-    let cases = ["missing", "address of another", "address of nobody", "tenant gone", "owed"];
+    let cases = ["missing", "address of another", "address without a claim", "tenant gone", "pending"];
     for what in cases {
         let lab = Lab::warm().await;
         let attached = lab.add().await.expect("works");
         let claim = lab.claims().remove(0);
         let at = &claim.addresses[0];
         let key = Key::from(AddressRecord::at(&claim.tenant, at.ordinal, at.address.ip()));
-        let said = match what {
+        let expected = match what {
             "missing" => {
                 commit(&lab, StoreChange::delete(ClaimRecord::at(&claim.attachment))).await;
                 "its claim is missing"
@@ -198,7 +198,7 @@ async fn it_finds_what_is_wrong_with_the_claim() {
                 commit(&lab, StoreChange::Put { key, value, lease: None }).await;
                 "is claimed by n1/atoll/thief/eth0, expected n1/atoll/pod/eth0"
             }
-            "address of nobody" => {
+            "address without a claim" => {
                 commit(&lab, StoreChange::Delete(key)).await;
                 "has no claim"
             }
@@ -207,13 +207,13 @@ async fn it_finds_what_is_wrong_with_the_claim() {
                 "its tenant red is gone"
             }
             _ => {
-                lab.controller_mood.set(Mood::Refusing);
+                lab.controller_state.set(ServerState::Refusing);
                 lab.put_tombstone().await;
-                lab.controller_mood.set(Mood::Fine);
+                lab.controller_state.set(ServerState::Fine);
                 "it has a tombstone"
             }
         };
-        refused(&lab, &call(&lab, &attached, Version::V1_0_0), what, &[said]).await;
+        refused(&lab, &call(&lab, &attached, Version::V1_0_0), what, &[expected]).await;
     }
     let lab = Lab::warm().await;
     let attached = lab.add().await.expect("works");
@@ -231,7 +231,7 @@ async fn it_finds_what_is_wrong_with_the_port() {
         let attached = lab.add().await.expect("works");
         let port = lab.pod_ports()[0];
         let host = MockSettings::default().host;
-        let said = match what {
+        let expected = match what {
             "gone" => {
                 request(&lab, Method::DELETE, &format!("/ports/{port}"), &Value::Null);
                 vec!["port", "is missing"]
@@ -251,7 +251,7 @@ async fn it_finds_what_is_wrong_with_the_port() {
                 vec!["is bound to interface tap7 of host", "expected interface at"]
             }
         };
-        refused(&lab, &call(&lab, &attached, Version::V1_0_0), what, &said).await;
+        refused(&lab, &call(&lab, &attached, Version::V1_0_0), what, &expected).await;
     }
 }
 
@@ -280,7 +280,8 @@ async fn it_finds_differences_from_prev_result() {
 async fn it_leaves_alone_what_others_added() {
     let lab = Lab::warm().await;
     let attached = lab.add().await.expect("works");
-    // A plugin behind us gave another MAC, an address, a route and an interface, and took a route away; the result says so.
+    // A later plugin set another MAC, an address, a route and an interface, and removed a route; the result has these
+    // changes.
     let mac = Mac([2, 0, 0, 0, 0, 9]);
     damage(&lab, "eth0", &pod(), |link| {
         link.link.mac = Some(mac);
@@ -307,20 +308,20 @@ async fn what_cannot_be_read_is_no_difference() {
     let lab = Lab::warm().await;
     let attached = lab.add().await.expect("works");
     for (etcd, controller, code) in [
-        (Mood::Refusing, Mood::Fine, 11),
-        (Mood::Fine, Mood::Refusing, 11),
-        (Mood::Silent, Mood::Fine, 11),
-        (Mood::Fine, Mood::Silent, 11),
+        (ServerState::Refusing, ServerState::Fine, 11),
+        (ServerState::Fine, ServerState::Refusing, 11),
+        (ServerState::Silent, ServerState::Fine, 11),
+        (ServerState::Fine, ServerState::Silent, 11),
     ] {
-        lab.etcd_mood.set(etcd);
-        lab.controller_mood.set(controller);
+        lab.etcd_state.set(etcd);
+        lab.controller_state.set(controller);
         let begun = Instant::now();
         let error = check(&lab, &call(&lab, &attached, Version::V1_0_0)).await.expect_err("down");
         assert_eq!(error.class().cni_code(), code, "{error}");
         assert!(begun.elapsed() <= lab.config().timeout + std::time::Duration::from_secs(1));
     }
-    lab.etcd_mood.set(Mood::Fine);
-    lab.controller_mood.set(Mood::Fine);
+    lab.etcd_state.set(ServerState::Fine);
+    lab.controller_state.set(ServerState::Fine);
     lab.kernel.add_file("/netns/file");
     lab.kernel.add_own("/netns/own");
     for sandbox in ["/netns/none", "/netns/file", "/netns/own"] {

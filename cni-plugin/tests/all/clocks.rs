@@ -3,7 +3,7 @@
 use atoll_records::{ClaimRecord, Key, TombstoneKind, TombstoneRecord, encode};
 use atoll_store::{Store, StoreChange, Txn};
 
-use crate::lab::{Lab, Mood};
+use crate::lab::{Lab, ServerState};
 
 const YEAR: i64 = 365 * 86_400;
 
@@ -15,9 +15,9 @@ async fn put(lab: &Lab, key: Key, value: Vec<u8>) {
 /// A pod whose ADD got no answer: its DEL leaves a fence.
 async fn fenced() -> Lab {
     let lab = Lab::warm().await;
-    lab.controller_mood.set(Mood::Slow);
+    lab.controller_state.set(ServerState::Slow);
     lab.add().await.expect_err("no answer");
-    lab.controller_mood.set(Mood::Fine);
+    lab.controller_state.set(ServerState::Fine);
     lab.catch_up().await;
     assert_eq!(lab.tombstones().iter().map(|fence| fence.kind).collect::<Vec<_>>(), [TombstoneKind::Fence]);
     lab
@@ -44,17 +44,17 @@ async fn a_fence_of_the_future_waits_for_one_request_lifetime_at_most() {
 #[tokio::test(start_paused = true)]
 async fn a_local_fence_and_a_progress_file_of_the_future_as_well() {
     let lab = Lab::warm().await;
-    lab.controller_mood.set(Mood::Slow);
-    lab.etcd_mood.set(Mood::Fine);
+    lab.controller_state.set(ServerState::Slow);
+    lab.etcd_state.set(ServerState::Fine);
     Lab::set_clock(YEAR);
     lab.add().await.expect_err("no answer");
     // An ADD over the fence takes its time into the attachment state.
-    lab.controller_mood.set(Mood::Fine);
+    lab.controller_state.set(ServerState::Fine);
     lab.add().await.expect("works");
     Lab::set_clock(-YEAR);
-    lab.etcd_mood.set(Mood::Refusing);
+    lab.etcd_state.set(ServerState::Refusing);
     lab.del().await.expect("it is written down");
-    lab.etcd_mood.set(Mood::Fine);
+    lab.etcd_state.set(ServerState::Fine);
     assert_eq!(lab.local_tombstones().len(), 1);
     lab.catch_up().await;
     for _ in 0..2 {
@@ -68,15 +68,15 @@ async fn a_local_fence_and_a_progress_file_of_the_future_as_well() {
 #[tokio::test(start_paused = true)]
 async fn a_local_fence_holds_the_address_for_a_del_that_reaches_etcd() {
     let lab = Lab::warm().await;
-    lab.controller_mood.set(Mood::Slow);
+    lab.controller_state.set(ServerState::Slow);
     lab.add().await.expect_err("no answer");
-    // An ADD over the fence takes its time into the attachment state; the DEL after it cannot tell etcd.
-    lab.controller_mood.set(Mood::Fine);
+    // An ADD over the fence takes its time into the attachment state; the DEL after it cannot record it in etcd.
+    lab.controller_state.set(ServerState::Fine);
     lab.add().await.expect("works");
-    lab.etcd_mood.set(Mood::Refusing);
+    lab.etcd_state.set(ServerState::Refusing);
     lab.del().await.expect("it is written down");
     assert_eq!(lab.local_tombstones().iter().map(|fence| fence.kind).collect::<Vec<_>>(), [TombstoneKind::Fence]);
-    lab.etcd_mood.set(Mood::Fine);
+    lab.etcd_state.set(ServerState::Fine);
     lab.del().await.expect("works");
     assert_eq!((lab.claims().len(), lab.local_tombstones().len()), (1, 0), "its request may still come");
     lab.catch_up().await;

@@ -9,7 +9,7 @@ use atoll_cni_plugin::kernel::{Kernel, Veth};
 use atoll_model::attachment::Mac;
 use atoll_model::error::Classify as _;
 
-use crate::lab::{Lab, Mood, attachment};
+use crate::lab::{Lab, ServerState, attachment};
 
 fn pipe(path: &Path) {
     nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).expect("made");
@@ -87,7 +87,7 @@ async fn a_lock_file_that_is_none_is_an_error_that_names_it() {
 async fn what_is_no_tombstone_keeps_no_other_from_being_resolved() {
     let lab = Lab::warm().await;
     lab.add().await.expect("works");
-    lab.etcd_mood.set(Mood::Refusing);
+    lab.etcd_state.set(ServerState::Refusing);
     lab.del().await.expect("it is written down here");
     assert_eq!(lab.local_tombstones().len(), 1);
     let directory = lab.config().state_dir.join("tombstones");
@@ -100,7 +100,7 @@ async fn what_is_no_tombstone_keeps_no_other_from_being_resolved() {
         fs::create_dir(at("directory")).expect("made");
         fs::File::create(at("large")).and_then(|file| file.set_len(1 << 40)).expect("made");
     }
-    lab.etcd_mood.set(Mood::Fine);
+    lab.etcd_state.set(ServerState::Fine);
     assert_eq!(lab.local_tombstones().len(), 1, "the others are none");
     lab.pass_request_lifetime().await;
     lab.retry_pending_cleanup().await;
@@ -108,7 +108,7 @@ async fn what_is_no_tombstone_keeps_no_other_from_being_resolved() {
     assert!(directory.join("0pipe").exists(), "what is not ours stays");
 }
 
-/// What saves look-ups may be anything; a call does without it.
+/// A cache file may have any content; a call works without it.
 #[tokio::test(start_paused = true)]
 async fn a_cache_that_is_none_is_no_cache() {
     let lab = Lab::warm().await;

@@ -1,5 +1,5 @@
-//! A `runDir` in which no file can be made: STATUS says so, ADD fails before any effect, and DEL and CHECK do what they do
-//! elsewhere. Each test has a mount namespace of its own, which goes with its thread.
+//! A `runDir` in which no file can be made: STATUS reports it, ADD fails before any effect, and DEL and CHECK work as
+//! elsewhere. Each test has a mount namespace of its own, which ends with its thread.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::check;
-use crate::lab::{Lab, Mood};
+use crate::lab::{Lab, ServerState};
 
 /// What is wrong with the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,15 +80,15 @@ fn a_del_does_what_there_is_to_do_and_succeeds() {
                 }
                 spoil(path, wrong);
                 if is_down {
-                    lab.etcd_mood.set(Mood::Refusing);
-                    lab.controller_mood.set(Mood::Refusing);
+                    lab.etcd_state.set(ServerState::Refusing);
+                    lab.controller_state.set(ServerState::Refusing);
                 }
                 for _ in 0..2 {
                     lab.del().await.unwrap_or_else(|error| panic!("{when}: {error:?}"));
                     assert_eq!(lab.links(), vec![], "{when}");
                 }
-                lab.etcd_mood.set(Mood::Fine);
-                lab.controller_mood.set(Mood::Fine);
+                lab.etcd_state.set(ServerState::Fine);
+                lab.controller_state.set(ServerState::Fine);
                 if is_down {
                     assert_eq!(lab.local_tombstones().len(), 1, "{when}: it is written down");
                 } else {
@@ -107,7 +107,7 @@ fn status_reports_that_no_add_can_work_and_none_has_an_effect() {
             let mut plugin = lab.plugin();
             plugin.config.host_id = Some(lab.call().node.host_id);
             plugin.status().await.expect("all is well");
-            assert_eq!(lab.lock_files(), 0, "nothing is left of the look");
+            assert_eq!(lab.lock_files(), 0, "nothing is left of the check");
             spoil(path, wrong);
             let error = plugin.status().await.expect_err("no ADD can work");
             assert_eq!(error.class().cni_code(), 50, "{error}");
@@ -170,7 +170,7 @@ fn what_a_read_only_run_dir_kept_has_no_effect() {
         remount(path, MsFlags::empty(), "");
         assert_eq!(lab.lock_files(), 1, "it could not be removed");
         let again = lab.add().await.expect("works");
-        assert_ne!(again.addresses, first.addresses, "the old one cools");
+        assert_ne!(again.addresses, first.addresses, "the old one is in cool-down");
         lab.del().await.expect("works");
         lab.assert_empty("after all");
     });

@@ -16,7 +16,7 @@ use atoll_node::tombstones::LocalTombstones;
 use atoll_records::{ClaimRecord, Key, encode};
 use atoll_store::{Store, StoreChange, Txn};
 
-use crate::lab::{Lab, Mood, attachment};
+use crate::lab::{Lab, ServerState, attachment};
 
 /// Older than the deadline.
 const OLD: u64 = 120;
@@ -90,7 +90,7 @@ async fn what_is_young_or_locked_is_left_alone() {
     let plugin = lab.plugin();
     let lock = plugin.attachment_states.try_lock(&pod).expect("works").expect("free");
     collect(&lab, &gc(&[])).await.expect("works");
-    assert_eq!(lab.claims().len(), 1, "somebody works on it");
+    assert_eq!(lab.claims().len(), 1, "a call works on it");
     drop(lock);
     collect(&lab, &gc(&[])).await.expect("works");
     lab.assert_empty("after all");
@@ -160,12 +160,12 @@ async fn every_tombstone_is_resolved() {
     for pod in &pods {
         add(&lab, pod.clone()).await;
     }
-    lab.controller_mood.set(Mood::Refusing);
+    lab.controller_state.set(ServerState::Refusing);
     for pod in &pods {
         lab.plugin().del(&crate::lab::del(&AddCall { attachment: pod.clone(), ..lab.call() })).await.expect("works");
     }
     assert_eq!(lab.tombstones().len(), 10);
-    lab.controller_mood.set(Mood::Fine);
+    lab.controller_state.set(ServerState::Fine);
     collect(&lab, &gc(&[])).await.expect("works");
     lab.assert_empty("after all");
 }
@@ -218,36 +218,32 @@ async fn it_goes_on_after_a_failure_and_reports_all() {
 
 #[tokio::test(start_paused = true)]
 async fn without_etcd_only_what_files_tell_is_collected() {
-    for mood in [Mood::Refusing, Mood::Silent] {
+    for state in [ServerState::Refusing, ServerState::Silent] {
         let lab = Lab::warm().await;
         let pod = add(&lab, attachment("pod", "eth0")).await;
         let unknown = add(&lab, attachment("unknown", "eth0")).await;
         lab.pass(OLD).await;
-        // Its file is lost: only its claim tells whose its interface is.
+        // Its file is lost: only its claim names the owner of its interface.
         std::fs::remove_file(lab.config().run_dir.join("attachments").join(unknown.hash())).expect("there");
-        lab.etcd_mood.set(mood);
+        lab.etcd_state.set(state);
         let error = collect(&lab, &gc(&[&pod])).await.expect_err("etcd is down");
         assert_eq!(error.class().cni_code(), 11, "{error}");
         assert_eq!((lab.links().len(), lab.pod_ports().len()), (4, 2), "nothing was concluded from what is not known");
         let error = collect(&lab, &gc(&[])).await.expect_err("etcd is down");
         assert_eq!(error.class().cni_code(), 11, "{error}");
-        assert_eq!(
-            (lab.links().len(), lab.local_tombstones().len()),
-            (2, 1),
-            "a file tells that the pod was of this network"
-        );
-        lab.etcd_mood.set(Mood::Fine);
+        assert_eq!((lab.links().len(), lab.local_tombstones().len()), (2, 1), "a file has the pod.s network");
+        lab.etcd_state.set(ServerState::Fine);
         // The controller is down: interfaces go, the rest is written down.
-        lab.controller_mood.set(mood);
+        lab.controller_state.set(state);
         collect(&lab, &gc(&[])).await.expect("it is written down");
         assert_eq!((lab.links().len(), lab.tombstones().len()), (0, 2));
-        lab.controller_mood.set(Mood::Fine);
+        lab.controller_state.set(ServerState::Fine);
         lab.retry_pending_cleanup().await;
         lab.assert_empty("after all");
     }
 }
 
-/// A claim that cannot be read tells nothing but whose it is: its interface stays, too.
+/// A claim that cannot be read has only its key: its interface stays, too.
 #[tokio::test(start_paused = true)]
 async fn a_damaged_claim_is_left_alone() {
     let lab = Lab::warm().await;
@@ -262,7 +258,8 @@ async fn a_damaged_claim_is_left_alone() {
     assert_eq!((lab.links().len(), lab.pod_ports().len()), (2, 1));
 }
 
-/// A namespace that cannot be listed may hold any host end: of another network nothing is taken, and GC says why.
+/// A namespace that cannot be listed may hold any host end: no attachment of another network is removed, and GC reports the
+/// reason.
 #[tokio::test(start_paused = true)]
 async fn a_place_that_cannot_be_listed_or_read_keeps_what_may_be_in_it() {
     let renamed = GcCall { network: NetworkName::new("renamed").expect("valid"), valid: BTreeSet::new() };
@@ -278,13 +275,13 @@ async fn a_place_that_cannot_be_listed_or_read_keeps_what_may_be_in_it() {
     collect(&lab, &renamed).await.expect("works");
     lab.assert_empty("it has no host end any more");
     let passed = lab.plan.passed();
-    let look = |what: &str| passed.iter().position(|effect| effect.starts_with(what)).expect("it looks");
+    let index = |what: &str| passed.iter().position(|effect| effect.starts_with(what)).expect("an effect");
     let inspected = format!("kernel: inspect {}", pod.host_interface());
-    for (at, is_told) in [(look("kernel: list"), true), (look(&inspected), false)] {
+    for (at, is_reported) in [(index("kernel: list"), true), (index(&inspected), false)] {
         let (lab, _) = orphan().await;
         lab.plan.arm(at, Fault::Refused);
         let collected = collect(&lab, &renamed).await;
-        assert_eq!((collected.is_err(), lab.claims().len()), (is_told, 1), "{}", passed[at]);
+        assert_eq!((collected.is_err(), lab.claims().len()), (is_reported, 1), "{}", passed[at]);
         lab.plan.reset();
         collect(&lab, &renamed).await.expect("works");
         lab.assert_empty("after all");
@@ -303,7 +300,7 @@ async fn one_that_cannot_be_locked_is_reported_and_keeps_no_other() {
     assert_eq!(lab.claims().into_iter().map(|claim| claim.attachment).collect::<Vec<_>>(), [pods[0].clone()]);
 }
 
-/// Without etcd nothing tells which host ends with a router have a claim.
+/// Without etcd it is unknown which host ends with a router have a claim.
 #[tokio::test(start_paused = true)]
 async fn without_etcd_no_host_end_is_taken_for_left_over() {
     let lab = Lab::warm().await;
@@ -311,12 +308,12 @@ async fn without_etcd_no_host_end_is_taken_for_left_over() {
     add(&lab, attachment("pod", "eth0")).await;
     lab.pass(OLD).await;
     lab.forget();
-    lab.etcd_mood.set(Mood::Refusing);
+    lab.etcd_state.set(ServerState::Refusing);
     collect(&lab, &gc(&[])).await.expect_err("etcd is down");
     assert_eq!(lab.links().len(), 2);
 }
 
-/// With a router, too, a host end that only a file names is no leftover, and one that the kernel keeps is told.
+/// With a router, too, a host end that only a file names is not orphaned, and one that the kernel keeps is reported.
 #[tokio::test(start_paused = true)]
 async fn a_host_end_that_a_file_names_is_not_orphaned_and_one_that_stays_is_reported() {
     let lab = Lab::warm().await;

@@ -1,5 +1,5 @@
-//! One suite for both wires: the kernel in memory and the real one. The real one works in namespaces of its own and needs
-//! root; the test's own thread has left the machine's namespace before it touches anything.
+//! One suite for both kernels: the one in memory and the real one. The real one works in namespaces of its own and needs
+//! root; the test's own thread leaves the machine's namespace first.
 
 use atoll_testkit::kernel::FakeKernel;
 use std::net::Ipv4Addr;
@@ -53,7 +53,7 @@ fn gateway(text: &str, gateway: Option<[u8; 4]>) -> PodChange {
     PodChange::Route(name("eth0"), PodRoute::plain(network(text), gateway.map(Ipv4Addr::from)))
 }
 
-/// What is at a path is told apart.
+/// The kinds of files at a path are distinguished.
 async fn kinds(ground: &impl Ground) {
     let kernel = ground.kernel();
     let netns = ground.netns();
@@ -77,7 +77,7 @@ async fn life(ground: &impl Ground, host_netns: Netns) {
     assert!(host_end.up && host_end.is_ours() && host_end.mtu == 1450 && host_end.master.is_none(), "{host_end:?}");
     let pod_end = kernel.inspect(&at_pod, &veth.pod_interface).await.expect("works").expect("there");
     assert!(!pod_end.up && pod_end.veth && pod_end.mac == Some(MAC) && pod_end.mtu == 1450, "{pod_end:?}");
-    // Each end tells the index of the other; that of the host end is derived.
+    // Each end has the index of the other; that of the host end is derived.
     assert_eq!((host_end.index, pod_end.peer), (host_index(&veth.host_interface), Some(host_end.index)));
     assert_eq!(host_end.peer, Some(pod_end.index));
     assert_eq!(kernel.inspect_index(&host_netns, host_end.index).await, Ok(Some(host_end.clone())));
@@ -428,7 +428,7 @@ fn the_real_kernel_passes() {
     run(all(&Real::new()));
 }
 
-/// A neighbour that remembers another MAC learns the new one, and the interface keeps its own.
+/// A neighbour that has cached another MAC gets the new one, and the interface keeps its own.
 #[test]
 fn an_announcement_changes_what_a_neighbour_remembers() {
     let ground = Real::new();
@@ -465,7 +465,7 @@ fn an_announcement_changes_what_a_neighbour_remembers() {
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    panic!("the neighbour was not told");
+    panic!("the neighbour got no announcement");
 }
 
 /// A route of several next hops goes through all of their interfaces.
@@ -496,7 +496,7 @@ fn a_route_with_several_next_hops_names_their_interfaces() {
     });
 }
 
-/// Where no thread can be started, which a call needs to enter a namespace, it says so. Root has no such limit.
+/// If no thread can be started, which a call needs to enter a namespace, the error has that cause. Root has no such limit.
 #[test]
 fn a_call_that_may_start_no_thread_reports_it() {
     use std::io::Write as _;
@@ -508,9 +508,9 @@ fn a_call_that_may_start_no_thread_reports_it() {
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).expect("works");
     let program = directory.join("atoll");
     std::fs::copy(env!("CARGO_BIN_EXE_atoll"), &program).expect("works");
-    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "prlimit", "--nproc=0"];
+    let unprivileged = ["--reuid=65534", "--regid=65534", "--clear-groups", "prlimit", "--nproc=0"];
     let mut child = command("setpriv")
-        .args(nobody)
+        .args(unprivileged)
         .arg(&program)
         .env_clear()
         .env("PATH", atoll_testkit::program::search_path())

@@ -1,4 +1,4 @@
-//! One node with its surroundings, and the question whether anything of ours is left in them.
+//! One node with its surroundings, and checks that no objects of ours are left in them.
 
 use atoll_testkit::controller::InProcess;
 use atoll_testkit::fault::FaultPlan;
@@ -47,34 +47,34 @@ use serde_json::json;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// How something answers that does not work.
+/// The state of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mood {
+pub(crate) enum ServerState {
     /// It works.
     Fine,
     /// It refuses at once.
     Refusing,
     /// It never answers.
     Silent,
-    /// The controller does not answer what creates something, and does it later.
+    /// The controller does not answer requests that create objects, and carries them out later.
     Slow,
     /// The same, and a gateway answers in its place.
     BadGateway,
-    /// A gateway in front of the controller knows no way to it, and says 404 by itself.
-    Stranger,
+    /// A gateway in front of the controller answers 404 by itself.
+    Gateway,
 }
 
-/// Something that may be out of order for a whole call, or for several.
+/// A server that may be disturbed for a whole call, or for several.
 #[derive(Clone)]
-pub(crate) struct Moody<X>(pub(crate) X, pub(crate) Rc<Cell<Mood>>);
+pub(crate) struct Disturbed<X>(pub(crate) X, pub(crate) Rc<Cell<ServerState>>);
 
-impl<X> Moody<X> {
-    async fn mood<E>(&self, refused: impl FnOnce() -> E) -> Result<(), E> {
+impl<X> Disturbed<X> {
+    async fn state<E>(&self, refused: impl FnOnce() -> E) -> Result<(), E> {
         match self.1.get() {
-            Mood::Fine | Mood::Slow | Mood::BadGateway => Ok(()),
+            ServerState::Fine | ServerState::Slow | ServerState::BadGateway => Ok(()),
             // etcd has no gateway before it.
-            Mood::Refusing | Mood::Stranger => Err(refused()),
-            Mood::Silent => std::future::pending().await,
+            ServerState::Refusing | ServerState::Gateway => Err(refused()),
+            ServerState::Silent => std::future::pending().await,
         }
     }
 }
@@ -98,11 +98,11 @@ fn is_denied(query: &Query) -> bool {
     })
 }
 
-impl<S: Store> Store for Moody<S> {
+impl<S: Store> Store for Disturbed<S> {
     type Watch = S::Watch;
 
     async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
-        self.mood(unavailable).await?;
+        self.state(unavailable).await?;
         if queries.iter().any(is_denied) {
             return Err(StoreError::Denied("permission denied".to_owned()));
         }
@@ -110,32 +110,32 @@ impl<S: Store> Store for Moody<S> {
     }
 
     async fn commit_first(&self, choice: Choice) -> Result<Chosen, StoreError> {
-        self.mood(unavailable).await?;
+        self.state(unavailable).await?;
         self.0.commit_first(choice).await
     }
 
     async fn watch(&self, prefix: Key, after: Revision) -> Result<Self::Watch, StoreError> {
-        self.mood(unavailable).await?;
+        self.state(unavailable).await?;
         self.0.watch(prefix, after).await
     }
 
     async fn lease(&self, ttl: Duration) -> Result<Lease, StoreError> {
-        self.mood(unavailable).await?;
+        self.state(unavailable).await?;
         self.0.lease(ttl).await
     }
 
     async fn lease_as(&self, lease: Lease, ttl: Duration) -> Result<(), StoreError> {
-        self.mood(unavailable).await?;
+        self.state(unavailable).await?;
         self.0.lease_as(lease, ttl).await
     }
 
     async fn keep_alive(&self, lease: Lease) -> Result<bool, StoreError> {
-        self.mood(unavailable).await?;
+        self.state(unavailable).await?;
         self.0.keep_alive(lease).await
     }
 
     async fn revoke(&self, lease: Lease) -> Result<(), StoreError> {
-        self.mood(unavailable).await?;
+        self.state(unavailable).await?;
         self.0.revoke(lease).await
     }
 }
@@ -147,7 +147,7 @@ pub(crate) struct Detour {
     pub(crate) after: usize,
     /// So many do not.
     pub(crate) times: usize,
-    /// What is said in its place.
+    /// The answer in its place.
     pub(crate) body: &'static str,
 }
 
@@ -156,11 +156,11 @@ thread_local! {
     static DETOUR: Cell<Option<Detour>> = const { Cell::new(None) };
 }
 
-fn stranger(body: &'static str) -> ApiResponse {
+fn gateway_answer(body: &'static str) -> ApiResponse {
     ApiResponse { status: 404, headers: http::HeaderMap::new(), body: body.into() }
 }
 
-/// One request passes the gateway: what it says itself, if anything.
+/// One request passes the gateway: the gateway's own answer, if any.
 fn at_the_gateway() -> Option<ApiResponse> {
     let detour = DETOUR.get()?;
     if let Some(after) = detour.after.checked_sub(1) {
@@ -168,7 +168,7 @@ fn at_the_gateway() -> Option<ApiResponse> {
         return None;
     }
     DETOUR.set(detour.times.checked_sub(1).map(|times| Detour { times, ..detour }));
-    (detour.times > 0).then(|| stranger(detour.body))
+    (detour.times > 0).then(|| gateway_answer(detour.body))
 }
 
 thread_local! {
@@ -176,33 +176,33 @@ thread_local! {
     static LATE: RefCell<Vec<Pin<Box<dyn Future<Output = ()>>>>> = RefCell::default();
 }
 
-impl<T: Transport + Clone + 'static> Transport for Moody<T> {
+impl<T: Transport + Clone + 'static> Transport for Disturbed<T> {
     async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         let endpoint = "lab".to_owned();
-        let mood = self.1.get();
-        if mood == Mood::Stranger {
-            return Ok(stranger(""));
+        let state = self.1.get();
+        if state == ServerState::Gateway {
+            return Ok(gateway_answer(""));
         }
         if let Some(answer) = at_the_gateway() {
             return Ok(answer);
         }
-        if matches!(mood, Mood::Slow | Mood::BadGateway) && request.method == Method::POST {
+        if matches!(state, ServerState::Slow | ServerState::BadGateway) && request.method == Method::POST {
             let inner = self.0.clone();
             LATE.with_borrow_mut(|late| late.push(Box::pin(async move { drop(inner.send(request).await) })));
-            if mood == Mood::BadGateway {
+            if state == ServerState::BadGateway {
                 let headers = http::HeaderMap::new();
                 return Ok(ApiResponse { status: 502, headers, body: "<html>Bad Gateway".into() });
             }
             return Err(TransportError::NoAnswer { endpoint, reason: "timed out".to_owned() });
         }
         let reason = "connection refused".to_owned();
-        self.mood(|| TransportError::NotSent { endpoint, reason }).await?;
+        self.state(|| TransportError::NotSent { endpoint, reason }).await?;
         self.0.send(request).await
     }
 }
 
-type LabStore = Tracked<Moody<FaultyStore<MemoryStore>>>;
-pub(crate) type LabController = MidoNet<Tracked<Moody<FaultyTransport<InProcess>>>>;
+type LabStore = Tracked<Disturbed<FaultyStore<MemoryStore>>>;
+pub(crate) type LabController = MidoNet<Tracked<Disturbed<FaultyTransport<InProcess>>>>;
 
 /// What one process sees.
 pub(crate) type LabWorld = Plugin<LabStore, LabController, FaultyKernel<FakeKernel>>;
@@ -218,8 +218,8 @@ pub(crate) struct Lab {
     pub(crate) etcd: MemoryStore,
     pub(crate) controller: InProcess,
     pub(crate) kernel: Rc<FakeKernel>,
-    pub(crate) etcd_mood: Rc<Cell<Mood>>,
-    pub(crate) controller_mood: Rc<Cell<Mood>>,
+    pub(crate) etcd_state: Rc<Cell<ServerState>>,
+    pub(crate) controller_state: Rc<Cell<ServerState>>,
     /// The configuration has a route that the kernel refuses, after everything else is made.
     pub(crate) bad_route: Cell<bool>,
     /// The interface of the pod that the tests are about.
@@ -249,7 +249,7 @@ struct Parts {
     dialect: Dialect,
     kernel: Rc<FakeKernel>,
     /// Of etcd and of the controller.
-    moods: (Rc<Cell<Mood>>, Rc<Cell<Mood>>),
+    states: (Rc<Cell<ServerState>>, Rc<Cell<ServerState>>),
     node: NodeName,
     host: Uuid,
 }
@@ -257,9 +257,9 @@ struct Parts {
 impl Parts {
     fn plugin(&self, config: Config) -> LabWorld {
         let in_flight = InFlightRequests::new();
-        let (etcd_mood, controller_mood) = self.moods.clone();
+        let (etcd_state, controller_state) = self.states.clone();
         let transport = FaultyTransport::new(self.controller.clone(), self.plan.clone());
-        let transport = Tracked::new(Moody(transport, controller_mood), in_flight.clone());
+        let transport = Tracked::new(Disturbed(transport, controller_state), in_flight.clone());
         let settings = atoll_sdn_client::ClientSettings { dialect: Some(self.dialect), ..Default::default() };
         let etcd = self.etcds.borrow_mut().entry(config.etcd.prefix.clone()).or_default().clone();
         let store = FaultyStore::new(etcd, self.plan.clone());
@@ -270,7 +270,7 @@ impl Parts {
             Ok(Plugin { earlier_prefixes: Vec::new(), ..parts.plugin(config) })
         };
         Plugin {
-            store: Tracked::new(Moody(store, etcd_mood), in_flight.clone()),
+            store: Tracked::new(Disturbed(store, etcd_state), in_flight.clone()),
             controller: MidoNet::new(Client::new(transport, settings)),
             kernel: FaultyKernel::new(Rc::clone(&self.kernel), self.plan.clone()),
             in_flight,
@@ -300,7 +300,7 @@ impl Lab {
 
     /// The same with a controller of either API.
     pub(crate) fn cold_with(dialect: Dialect) -> Self {
-        // Claims tell the time of the wall, and GC compares with it.
+        // Claims have the wall-clock time, and GC compares with it.
         NOW.set(atoll_model::clock::now());
         DENIED.take();
         let settings = MockSettings { dialect, ..MockSettings::default() };
@@ -318,8 +318,8 @@ impl Lab {
             etcds,
             controller,
             kernel,
-            etcd_mood: Rc::new(Cell::new(Mood::Fine)),
-            controller_mood: Rc::new(Cell::new(Mood::Fine)),
+            etcd_state: Rc::new(Cell::new(ServerState::Fine)),
+            controller_state: Rc::new(Cell::new(ServerState::Fine)),
             bad_route: Cell::new(false),
             interface: Cell::new("eth0"),
             requested: RefCell::default(),
@@ -401,7 +401,7 @@ impl Lab {
             controller: self.controller.clone(),
             dialect: self.dialect,
             kernel: Rc::clone(&self.kernel),
-            moods: (Rc::clone(&self.etcd_mood), Rc::clone(&self.controller_mood)),
+            states: (Rc::clone(&self.etcd_state), Rc::clone(&self.controller_state)),
             node: self.node.borrow().clone(),
             host: self.host,
         };
@@ -468,7 +468,7 @@ impl Lab {
         NOW.set(NOW.get().saturating_add_signed(ahead));
     }
 
-    /// The maximum request lifetime goes by, and a bit.
+    /// The maximum request lifetime passes, and a little more.
     pub(crate) async fn pass_request_lifetime(&self) {
         self.pass(self.config().max_request_lifetime.as_secs() + 2).await;
     }
@@ -508,17 +508,17 @@ impl Lab {
         DENIED.set(prefixes.to_vec());
     }
 
-    /// Pods' ports in the controller: the ones that say who may speak through them.
+    /// Pods' ports in the controller: those with port security.
     pub(crate) fn pod_ports(&self) -> Vec<Uuid> {
         self.controller.dump().ports.into_iter().filter(|(_, port)| port.vif_id.is_some()).map(|(id, _)| id).collect()
     }
 
-    /// Who may speak with an address besides the one in a port's `vif`.
+    /// The addresses that may be used besides the one in a port's `vifId`, each with its MAC.
     pub(crate) fn seeds(&self) -> Vec<(std::net::Ipv4Addr, atoll_model::attachment::Mac)> {
         self.controller.dump().bridges.into_iter().flat_map(|(_, bridge)| bridge.arp).collect()
     }
 
-    /// The MACs that were said to be behind ports.
+    /// The number of entries for ports in the MAC table.
     pub(crate) fn seeded_macs(&self) -> usize {
         self.controller.dump().bridges.values().map(|bridge| bridge.macs.len()).sum()
     }
@@ -551,9 +551,9 @@ impl Lab {
         let config = self.config();
         for directory in [config.run_dir.join("attachments"), config.state_dir.join("tombstones")] {
             let Ok(files) = std::fs::read_dir(directory) else { continue };
-            // An empty lock file says nothing; only a process that dies with the lock leaves one.
-            let says_something = |file: &std::fs::DirEntry| file.metadata().is_ok_and(|metadata| metadata.len() > 0);
-            left.extend(files.flatten().filter(says_something).map(|file| format!("file: {}", file.path().display())));
+            // An empty lock file has no state; only a process that dies with the lock leaves one.
+            let has_state = |file: &std::fs::DirEntry| file.metadata().is_ok_and(|metadata| metadata.len() > 0);
+            left.extend(files.flatten().filter(has_state).map(|file| format!("file: {}", file.path().display())));
         }
         left
     }
@@ -564,12 +564,12 @@ impl Lab {
         let claimed: Vec<_> = self.claims().iter().flat_map(|claim| claim.addresses.clone()).collect();
         for (address, _) in self.seeds() {
             let is_claimed = claimed.iter().any(|claimed| claimed.address.ip() == address);
-            assert!(is_claimed, "{when}: somebody may speak with {address}, which is not claimed");
+            assert!(is_claimed, "{when}: a port may send from {address}, which is not claimed");
         }
         for (id, port) in self.controller.dump().ports {
             let Some(vif) = port.vif_id.and_then(PortSecurity::from_vif_id) else { continue };
             let is_claimed = claimed.iter().any(|address| address.address.ip() == vif.address);
-            assert!(is_claimed, "{when}: port {id} speaks with {}, which is not claimed", vif.address);
+            assert!(is_claimed, "{when}: port {id} may send from {}, which is not claimed", vif.address);
         }
     }
 
@@ -623,7 +623,7 @@ impl Lab {
         std::fs::read_dir(self.config().run_dir.join("attachments")).map_or(0, Iterator::count)
     }
 
-    /// The pod's claim is lost, as after a restore of etcd, and its address cools. This node has forgotten it as well.
+    /// The pod's claim is lost, as after a restore of etcd, and its address is in cool-down. This node has lost it as well.
     pub(crate) async fn lose_claim(&self) {
         let [claim] = self.claims().try_into().expect("one pod");
         let address = &claim.addresses[0];

@@ -10,34 +10,34 @@ use atoll_model::ids::NodeName;
 use futures_util::future::{Either, select};
 
 use crate::check;
-use crate::lab::{Lab, Mood};
+use crate::lab::{Lab, ServerState};
 
-/// Runs a call and looks at the lock of `attachment` whenever it waits for an answer. How often that was.
-async fn looks_while(lab: &Lab, attachment: &Attachment, call: impl Future<Output = ()>) -> usize {
+/// Runs a call and checks at the lock of `attachment` whenever it waits for an answer. How often that was.
+async fn checks_during(lab: &Lab, attachment: &Attachment, call: impl Future<Output = ()>) -> usize {
     let attachment_states = lab.plugin().attachment_states;
-    let mut looks = 0;
-    let look = async {
+    let mut checks = 0;
+    let check = async {
         loop {
             tokio::time::sleep(Duration::from_millis(33)).await;
             assert!(
                 attachment_states.try_lock(attachment).expect("works").is_none(),
-                "after look {looks} another call gets in"
+                "after check {checks} another call gets in"
             );
-            looks += 1;
+            checks += 1;
         }
     };
-    match select(Box::pin(call), Box::pin(look)).await {
+    match select(Box::pin(call), Box::pin(check)).await {
         Either::Left(((), _)) => {}
         Either::Right((never, _)) => never,
     }
-    looks
+    checks
 }
 
 /// A pod that runs, and a controller that answers nothing more.
 async fn silent() -> (Lab, Attachment) {
     let lab = Lab::warm().await;
     lab.add().await.expect("works");
-    lab.controller_mood.set(Mood::Silent);
+    lab.controller_state.set(ServerState::Silent);
     let attachment = lab.call().attachment;
     (lab, attachment)
 }
@@ -45,28 +45,28 @@ async fn silent() -> (Lab, Attachment) {
 #[tokio::test(start_paused = true)]
 async fn an_add_is_alone_until_it_has_undone_what_it_did() {
     let lab = Lab::warm().await;
-    lab.controller_mood.set(Mood::Silent);
+    lab.controller_state.set(ServerState::Silent);
     let attachment = lab.call().attachment;
     let limit = lab.config().timeout;
     let begun = tokio::time::Instant::now();
-    let looks = looks_while(&lab, &attachment, async { drop(lab.add().await.expect_err("no answer")) }).await;
-    assert!(looks > 20 && begun.elapsed() > limit * 3 / 4, "it undid nothing: {looks} looks, {:?}", begun.elapsed());
+    let checks = checks_during(&lab, &attachment, async { drop(lab.add().await.expect_err("no answer")) }).await;
+    assert!(checks > 20 && begun.elapsed() > limit * 3 / 4, "it undid nothing: {checks} checks, {:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_del_is_alone_until_it_is_done() {
     let (lab, attachment) = silent().await;
-    let looks = looks_while(&lab, &attachment, async { lab.del().await.expect("it is written down") }).await;
-    assert!(looks > 10, "{looks}");
+    let checks = checks_during(&lab, &attachment, async { lab.del().await.expect("it is written down") }).await;
+    assert!(checks > 10, "{checks}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_del_of_what_has_another_name_is_alone_with_that() {
     let (lab, attachment) = silent().await;
     lab.node.replace(NodeName::new("n1.example.com").expect("valid"));
-    let looks = looks_while(&lab, &attachment, async { lab.del().await.expect("it is written down") });
+    let checks = checks_during(&lab, &attachment, async { lab.del().await.expect("it is written down") });
     // The other name is found first, which takes no time.
-    assert!(looks.await > 10);
+    assert!(checks.await > 10);
 }
 
 #[tokio::test(start_paused = true)]
@@ -74,11 +74,11 @@ async fn a_check_is_alone_until_it_has_seen_all() {
     let lab = Lab::warm().await;
     let attached = lab.add().await.expect("works");
     let attachment = lab.call().attachment;
-    lab.controller_mood.set(Mood::Silent);
+    lab.controller_state.set(ServerState::Silent);
     let call = check::call(&lab, &attached, Version::NEWEST);
     let checked = async { drop(check::check(&lab, &call).await.expect_err("no answer")) };
-    let looks = looks_while(&lab, &attachment, checked).await;
-    assert!(looks > 10, "{looks}");
+    let checks = checks_during(&lab, &attachment, checked).await;
+    assert!(checks > 10, "{checks}");
     assert_eq!(lab.lock_files(), 1, "what the ADD noted stays");
 }
 
@@ -86,15 +86,15 @@ async fn a_check_is_alone_until_it_has_seen_all() {
 async fn a_gc_is_alone_with_what_it_takes_apart() {
     let (lab, attachment) = silent().await;
     lab.pass(120).await;
-    let looks = looks_while(&lab, &attachment, async { drop(lab.collect().await) }).await;
-    assert!(looks > 10, "{looks}");
+    let checks = checks_during(&lab, &attachment, async { drop(lab.collect().await) }).await;
+    assert!(checks > 10, "{checks}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn resolving_holds_the_lock_of_what_it_resolves() {
     let (lab, attachment) = silent().await;
     lab.del().await.expect("it is written down");
-    let looks = looks_while(&lab, &attachment, lab.retry_pending_cleanup()).await;
-    assert!(looks > 10, "{looks}");
+    let checks = checks_during(&lab, &attachment, lab.retry_pending_cleanup()).await;
+    assert!(checks > 10, "{checks}");
     assert_eq!(lab.tombstones().len(), 1, "it stays");
 }

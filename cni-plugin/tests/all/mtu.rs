@@ -77,13 +77,13 @@ async fn of_several_ways_the_smallest_counts() {
 async fn what_cannot_be_known_is_refused_before_anything_is_done() {
     let lab = Lab::warm().await;
     let before = lab.etcd.dump();
-    let refused = async |tunnel: Tunnel, says: &str| {
-        let error = add(&lab, tunnel).await.expect_err(says);
+    let refused = async |tunnel: Tunnel, expected: &str| {
+        let error = add(&lab, tunnel).await.expect_err(expected);
         assert_eq!(error.class().cni_code(), 7, "{error}");
         let text = error.to_string();
-        assert!(text.contains("\"mtu\"") && text.contains(says), "{text}");
+        assert!(text.contains("\"mtu\"") && text.contains(expected), "{text}");
         assert_eq!(lab.etcd.dump(), before);
-        lab.assert_empty(says);
+        lab.assert_empty(expected);
     };
     refused(Tunnel { interface: None, overhead: 50 }, "no default route").await;
     refused(Tunnel { interface: "none".parse().ok(), overhead: 50 }, "no interface none").await;

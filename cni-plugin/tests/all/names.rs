@@ -14,7 +14,7 @@ use atoll_records::{ClaimRecord, Key, NodeRecord, SCHEMA, Unknown, encode};
 use atoll_store::{Store, StoreChange, Txn};
 use uuid::Uuid;
 
-use crate::lab::{Lab, Mood, NETNS, del};
+use crate::lab::{Lab, NETNS, ServerState, del};
 
 fn name(text: &str) -> NodeName {
     NodeName::new(text).expect("valid")
@@ -46,8 +46,8 @@ fn lose(lab: &Lab, run_dir: bool, state_dir: bool) -> String {
 
 /// Sets whether etcd and the controller work; otherwise they refuse connections.
 fn set_servers(lab: &Lab, work: bool) {
-    for mood in [&lab.etcd_mood, &lab.controller_mood] {
-        mood.set(if work { Mood::Fine } else { Mood::Refusing });
+    for state in [&lab.etcd_state, &lab.controller_state] {
+        state.set(if work { ServerState::Fine } else { ServerState::Refusing });
     }
 }
 
@@ -84,16 +84,16 @@ async fn a_del_under_another_name_needs_no_server() {
     assert_eq!(lab.links(), vec![]);
     set_servers(&lab, true);
     lab.retry_pending_cleanup().await;
-    lab.assert_empty("what was written down under the earlier name is settled");
+    lab.assert_empty("what was recorded under the earlier name is resolved");
 }
 
-/// The same where etcd says nothing at all, and all that a DEL can ask is its files.
+/// The same if etcd does not answer, and a DEL has only its files.
 #[tokio::test(start_paused = true)]
 async fn a_del_under_another_name_does_not_wait_for_etcd() {
     let lab = Lab::warm().await;
     lab.add().await.expect("works");
     rename(&lab);
-    lab.etcd_mood.set(Mood::Silent);
+    lab.etcd_state.set(ServerState::Silent);
     let begun = tokio::time::Instant::now();
     lab.del().await.expect("it is written down");
     assert!(begun.elapsed() < std::time::Duration::from_secs(4), "{:?}", begun.elapsed());
@@ -131,14 +131,14 @@ async fn a_del_under_another_name_fails_when_that_fails() {
     lab.node.replace(name("n1"));
     lab.add().await.expect("works");
     rename(&lab);
-    lab.etcd_mood.set(Mood::Refusing);
+    lab.etcd_state.set(ServerState::Refusing);
     let tombstones = lab.config().state_dir.join("tombstones");
     let _ = std::fs::remove_dir_all(&tombstones);
     std::fs::write(&tombstones, "").expect("written");
     lab.del().await.expect_err("it can be written down nowhere");
     std::fs::remove_file(&tombstones).expect("there");
     lab.del().await.expect("it is written down");
-    lab.etcd_mood.set(Mood::Fine);
+    lab.etcd_state.set(ServerState::Fine);
     lab.retry_pending_cleanup().await;
     lab.assert_empty("after all");
 }
@@ -191,15 +191,15 @@ async fn a_second_name_is_refused_and_both_are_named() {
     lab.assert_empty("after all");
 }
 
-/// The name of another machine: nothing that is recorded under it is ours, whatever this machine remembers.
+/// The name of another machine: records under it are not ours, even if this machine has recorded the name.
 #[tokio::test(start_paused = true)]
 async fn another_machines_name_gives_no_right_to_what_it_made() {
     for remembered in [false, true] {
         let lab = Lab::warm().await;
         lab.add().await.expect("works");
-        lab.controller_mood.set(Mood::Refusing);
+        lab.controller_state.set(ServerState::Refusing);
         let second = AddCall { attachment: crate::lab::attachment("second", "eth0"), ..lab.call() };
-        lab.controller_mood.set(Mood::Fine);
+        lab.controller_state.set(ServerState::Fine);
         lab.put_tombstone().await;
         // What this machine knows is gone; it was another that made the records.
         lose(&lab, true, false);
@@ -240,7 +240,7 @@ async fn moved() -> Lab {
 
 #[tokio::test(start_paused = true)]
 async fn a_del_under_another_prefix_finds_what_was_made() {
-    // Which of its files the node has lost. Without any, nothing tells of another prefix.
+    // Which of its files the node has lost. Without any, no file has the other prefix.
     for (run, state) in [(false, false), (true, false), (false, true)] {
         let lab = moved().await;
         assert_eq!((lab.claims().len(), lab.pod_ports().len()), (1, 1));
@@ -282,7 +282,7 @@ async fn gc_finds_what_was_made_under_another_prefix_and_keeps_what_is_listed() 
     }
 }
 
-/// Its host end is with a router of the local data plane, and only the claim under the earlier prefix says whose it is.
+/// Its host end is with a router of the local data plane, and only the claim under the earlier prefix names its owner.
 #[tokio::test(start_paused = true)]
 async fn gc_takes_no_interface_of_another_prefix_for_a_leftover() {
     let lab = Lab::warm().await;
@@ -295,7 +295,7 @@ async fn gc_takes_no_interface_of_another_prefix_for_a_leftover() {
     assert_eq!(lab.links().len(), 2, "it is a pod's");
 }
 
-/// Another call of an attachment that was made under another prefix says so, and changes nothing.
+/// Another call of an attachment that was made under another prefix reports that, and changes nothing.
 #[tokio::test(start_paused = true)]
 async fn an_add_under_another_prefix_is_refused_and_both_are_named() {
     let lab = moved().await;
@@ -334,30 +334,30 @@ async fn a_tombstone_of_another_name_is_found_too() {
     lab.add().await.expect("works");
     let host = lab.call().attachment.host_interface();
     lab.kernel.refuse(&Netns::Own, host.as_str());
-    lab.etcd_mood.set(Mood::Refusing);
+    lab.etcd_state.set(ServerState::Refusing);
     lab.del().await.expect_err("the interface stays");
     assert_eq!((lab.local_tombstones().len(), lab.links().len()), (1, 2));
     lab.forget();
     lab.kernel.allow_all();
     rename(&lab);
     lab.del().await.expect("it is written down");
-    assert_eq!(lab.links(), vec![], "a local tombstone tells");
+    assert_eq!(lab.links(), vec![], "a local tombstone has it");
 
     let lab = Lab::warm().await;
     lab.add().await.expect("works");
-    lab.controller_mood.set(Mood::Refusing);
+    lab.controller_state.set(ServerState::Refusing);
     lab.del().await.expect("it is written down");
-    lab.controller_mood.set(Mood::Fine);
+    lab.controller_state.set(ServerState::Fine);
     let lost = Txn { then: vec![StoreChange::delete(ClaimRecord::at(&lab.call().attachment))], ..Txn::default() };
     lab.etcd.commit(lost).await.expect("works");
     lose(&lab, true, true);
     rename(&lab);
     lab.del().await.expect("works");
-    assert_eq!((lab.pod_ports().len(), lab.tombstones().len()), (0, 0), "one in etcd tells");
+    assert_eq!((lab.pod_ports().len(), lab.tombstones().len()), (0, 0), "one in etcd has it");
 }
 
-/// The role of a node's certificate may cover its present name alone: what it cannot read of others it does without, and
-/// what it cannot read of its own is told.
+/// The role of a node's certificate may cover its present name alone: records of other names that it cannot read are
+/// skipped, and those of its own name are reported.
 #[tokio::test(start_paused = true)]
 async fn a_role_that_covers_the_present_name_alone_is_enough() {
     let lab = Lab::warm().await;
@@ -365,7 +365,7 @@ async fn a_role_that_covers_the_present_name_alone_is_enough() {
     lab.pass(120).await;
     rename(&lab);
     lab.deny(&["v2/claims/n1/*", "v2/tombstones/n1/*", "v2/nodes/n1", "v2/nodes/"]);
-    lab.del().await.expect("a file tells of it");
+    lab.del().await.expect("a file has it");
     assert_eq!(lab.links(), vec![]);
     gc(&lab, network("atoll")).await.expect("what it cannot see it leaves");
 

@@ -1,24 +1,24 @@
-//! Whole outages: DEL succeeds within two seconds whatever is down, nothing it owes is forgotten, and ADD fails cleanly.
+//! Whole outages: DEL succeeds within two seconds during any of them, no pending cleanup is lost, and ADD fails cleanly.
 
 use std::time::Duration;
 
 use atoll_model::error::{Class, Classify};
 use tokio::time::Instant;
 
-use crate::lab::{Lab, Mood};
+use crate::lab::{Lab, ServerState};
 
-const MOODS: [Mood; 4] = [Mood::Fine, Mood::Refusing, Mood::Silent, Mood::Stranger];
+const STATES: [ServerState; 4] = [ServerState::Fine, ServerState::Refusing, ServerState::Silent, ServerState::Gateway];
 
 #[tokio::test(start_paused = true)]
 async fn del_succeeds_in_time_whatever_is_down() {
-    for etcd in MOODS {
-        for controller in MOODS {
+    for etcd in STATES {
+        for controller in STATES {
             for repeated in [false, true] {
                 let when = format!("etcd {etcd:?}, controller {controller:?}, repeated {repeated}");
                 let lab = Lab::warm().await;
                 lab.add().await.expect("works");
-                lab.etcd_mood.set(etcd);
-                lab.controller_mood.set(controller);
+                lab.etcd_state.set(etcd);
+                lab.controller_state.set(controller);
                 for _ in 0..=usize::from(repeated) {
                     let begun = Instant::now();
                     lab.del().await.unwrap_or_else(|error| panic!("{when}: {error:?}"));
@@ -27,14 +27,14 @@ async fn del_succeeds_in_time_whatever_is_down() {
                 assert_eq!(lab.links(), vec![], "{when}");
                 let (local_tombstones, tombstones) = (lab.local_tombstones().len(), lab.tombstones().len());
                 match (etcd, controller) {
-                    (Mood::Fine, Mood::Fine) => lab.assert_empty(&when),
-                    (Mood::Fine, _) => assert_eq!((local_tombstones, tombstones), (0, 1), "{when}"),
+                    (ServerState::Fine, ServerState::Fine) => lab.assert_empty(&when),
+                    (ServerState::Fine, _) => assert_eq!((local_tombstones, tombstones), (0, 1), "{when}"),
                     _ => assert_eq!((local_tombstones, tombstones), (1, 0), "{when}"),
                 }
-                lab.etcd_mood.set(Mood::Fine);
-                lab.controller_mood.set(Mood::Fine);
+                lab.etcd_state.set(ServerState::Fine);
+                lab.controller_state.set(ServerState::Fine);
                 lab.retry_pending_cleanup().await;
-                // The repeated DEL asked a silent etcd to put: nothing of it is on its way, moods swallow requests.
+                // The repeated DEL asked a silent etcd to put: nothing of it is on its way, states swallow requests.
                 lab.assert_empty(&format!("{when}, and after"));
             }
         }
@@ -44,28 +44,28 @@ async fn del_succeeds_in_time_whatever_is_down() {
 #[tokio::test(start_paused = true)]
 async fn add_fails_cleanly_when_something_is_down() {
     for (etcd, controller) in [
-        (Mood::Refusing, Mood::Fine),
-        (Mood::Silent, Mood::Fine),
-        (Mood::Fine, Mood::Refusing),
-        (Mood::Fine, Mood::Silent),
-        (Mood::Fine, Mood::Stranger),
-        (Mood::Refusing, Mood::Refusing),
+        (ServerState::Refusing, ServerState::Fine),
+        (ServerState::Silent, ServerState::Fine),
+        (ServerState::Fine, ServerState::Refusing),
+        (ServerState::Fine, ServerState::Silent),
+        (ServerState::Fine, ServerState::Gateway),
+        (ServerState::Refusing, ServerState::Refusing),
     ] {
         for cold in [false, true] {
             let when = format!("etcd {etcd:?}, controller {controller:?}, cold {cold}");
             let lab = if cold { Lab::cold() } else { Lab::warm().await };
-            lab.etcd_mood.set(etcd);
-            lab.controller_mood.set(controller);
+            lab.etcd_state.set(etcd);
+            lab.controller_state.set(controller);
             let begun = Instant::now();
             let error = lab.add().await.expect_err(&when);
             assert_eq!(error.class(), Class::Unavailable, "{when}: {error:?}");
             assert!(begun.elapsed() <= lab.config().timeout, "{when}: it took {:?}", begun.elapsed());
             // What was refused cannot come late. What a gateway answers may have been passed on.
-            if [etcd, controller].iter().all(|mood| !matches!(mood, Mood::Silent | Mood::Stranger)) {
+            if [etcd, controller].iter().all(|state| !matches!(state, ServerState::Silent | ServerState::Gateway)) {
                 lab.assert_empty(&format!("{when}: what was refused cannot come late"));
             }
-            lab.etcd_mood.set(Mood::Fine);
-            lab.controller_mood.set(Mood::Fine);
+            lab.etcd_state.set(ServerState::Fine);
+            lab.controller_state.set(ServerState::Fine);
             lab.retry_pending_cleanup().await;
             lab.pass_request_lifetime().await;
             lab.retry_pending_cleanup().await;
@@ -78,10 +78,10 @@ async fn add_fails_cleanly_when_something_is_down() {
 async fn a_later_add_resolves_what_an_outage_left() {
     let lab = Lab::warm().await;
     lab.add().await.expect("works");
-    lab.controller_mood.set(Mood::Refusing);
+    lab.controller_state.set(ServerState::Refusing);
     lab.del().await.expect("works");
     assert_eq!(lab.tombstones().len(), 1);
-    lab.controller_mood.set(Mood::Fine);
+    lab.controller_state.set(ServerState::Fine);
     let mut call = lab.call();
     call.attachment = crate::lab::attachment("next", "eth0");
     lab.plugin().add(&call).await.expect("works");
@@ -90,16 +90,20 @@ async fn a_later_add_resolves_what_an_outage_left() {
 
 #[tokio::test(start_paused = true)]
 async fn an_add_over_its_own_unfinished_del_takes_the_claim_over() {
-    for etcd in [Mood::Fine, Mood::Refusing] {
+    for etcd in [ServerState::Fine, ServerState::Refusing] {
         let lab = Lab::warm().await;
         let first = lab.add().await.expect("works");
-        lab.controller_mood.set(Mood::Refusing);
-        lab.etcd_mood.set(etcd);
+        lab.controller_state.set(ServerState::Refusing);
+        lab.etcd_state.set(etcd);
         lab.del().await.expect("works");
-        lab.controller_mood.set(Mood::Fine);
-        lab.etcd_mood.set(Mood::Fine);
+        lab.controller_state.set(ServerState::Fine);
+        lab.etcd_state.set(ServerState::Fine);
         assert_eq!(lab.add().await.expect("works"), first, "the address was never free");
-        assert_eq!((lab.tombstones().len(), lab.local_tombstones().len()), (0, 0), "nothing is owed for a running pod");
+        assert_eq!(
+            (lab.tombstones().len(), lab.local_tombstones().len()),
+            (0, 0),
+            "nothing is pending for a running pod"
+        );
         lab.pass_request_lifetime().await;
         lab.retry_pending_cleanup().await;
         assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.links().len()), (1, 1, 2));
@@ -111,12 +115,14 @@ async fn an_add_over_its_own_unfinished_del_takes_the_claim_over() {
 /// An ADD that got no answer and lives on knows that the request may still be executed.
 #[tokio::test(start_paused = true)]
 async fn an_add_without_an_answer_keeps_its_address_until_none_can_come() {
-    for (mood, again) in [Mood::Slow, Mood::BadGateway].into_iter().flat_map(|mood| [(mood, false), (mood, true)]) {
+    for (state, again) in
+        [ServerState::Slow, ServerState::BadGateway].into_iter().flat_map(|state| [(state, false), (state, true)])
+    {
         let lab = Lab::warm().await;
-        lab.controller_mood.set(mood);
+        lab.controller_state.set(state);
         let error = lab.add().await.expect_err("no answer");
         assert_eq!(error.class(), Class::Unavailable, "{error:?}");
-        lab.controller_mood.set(Mood::Fine);
+        lab.controller_state.set(ServerState::Fine);
         if again {
             lab.del().await.expect("works");
         }
@@ -139,13 +145,13 @@ async fn a_del_that_can_write_nothing_down_fails() {
     let tombstones = lab.config().state_dir.join("tombstones");
     let _ = std::fs::remove_dir_all(&tombstones);
     std::fs::write(&tombstones, "").expect("written");
-    lab.etcd_mood.set(Mood::Refusing);
+    lab.etcd_state.set(ServerState::Refusing);
     lab.del().await.expect_err("it would be forgotten");
-    lab.etcd_mood.set(Mood::Fine);
-    lab.controller_mood.set(Mood::Refusing);
+    lab.etcd_state.set(ServerState::Fine);
+    lab.controller_state.set(ServerState::Refusing);
     std::fs::remove_file(&tombstones).expect("there");
     lab.del().await.expect("it is written down");
-    lab.controller_mood.set(Mood::Fine);
+    lab.controller_state.set(ServerState::Fine);
     lab.retry_pending_cleanup().await;
     lab.assert_empty("after all");
 }

@@ -11,7 +11,7 @@ use atoll_model::ids::Namespace;
 use atoll_records::{ClaimRecord, Key, encode};
 use atoll_store::{Store, StoreChange, Txn};
 
-use crate::lab::{Lab, Mood, NETNS, attachment, del};
+use crate::lab::{Lab, NETNS, ServerState, attachment, del};
 
 #[tokio::test(start_paused = true)]
 async fn bad_namespaces_change_nothing() {
@@ -163,7 +163,7 @@ async fn a_foreign_link_with_the_name_of_a_host_end_is_left_alone() {
     assert_eq!(lab.links(), before);
 }
 
-/// Nothing tells where the host end is: the pod's end, in the namespace that the runtime names, is enough.
+/// No record has the place of the host end: the pod's end, in the namespace that the runtime names, is enough.
 #[tokio::test(start_paused = true)]
 async fn the_pods_end_is_enough_where_no_record_names_the_host_end() {
     let lab = Lab::warm().await;
@@ -176,34 +176,35 @@ async fn the_pods_end_is_enough_where_no_record_names_the_host_end() {
     assert_eq!(lab.links(), vec![]);
 }
 
-/// etcd is away and the files are lost: the host end is looked for with every router, and the port is known by its name.
+/// etcd is down and the files are lost: the host end is searched with every router, and the port is identified by its
+/// derived id.
 #[tokio::test(start_paused = true)]
 async fn without_etcd_and_files_interface_and_port_go_all_the_same() {
     let lab = Lab::warm().await;
     lab.make_routers();
     lab.add().await.expect("works");
     lab.forget();
-    lab.etcd_mood.set(Mood::Refusing);
+    lab.etcd_state.set(ServerState::Refusing);
     lab.plugin().del(&DelCall { sandbox: None, ..del(&lab.call()) }).await.expect("it is written down");
     assert_eq!((lab.links(), lab.pod_ports()), (vec![], vec![]));
-    lab.etcd_mood.set(Mood::Fine);
+    lab.etcd_state.set(ServerState::Fine);
     lab.retry_pending_cleanup().await;
     lab.assert_empty("after all");
 }
 
-/// A claim may be missing in etcd (a backup was restored): a tombstone, wherever it is, still tells of its port.
+/// A claim may be missing in etcd (a backup was restored): a tombstone, in either place, still names its port.
 #[tokio::test(start_paused = true)]
 async fn a_tombstone_without_a_claim_still_names_its_port() {
     for local in [false, true] {
         let lab = Lab::warm().await;
         lab.add().await.expect("works");
-        lab.controller_mood.set(Mood::Refusing);
+        lab.controller_state.set(ServerState::Refusing);
         if local {
-            lab.etcd_mood.set(Mood::Refusing);
+            lab.etcd_state.set(ServerState::Refusing);
         }
         lab.del().await.expect("it is written down");
-        lab.controller_mood.set(Mood::Fine);
-        lab.etcd_mood.set(Mood::Fine);
+        lab.controller_state.set(ServerState::Fine);
+        lab.etcd_state.set(ServerState::Fine);
         let lost = Txn { then: vec![StoreChange::delete(ClaimRecord::at(&lab.call().attachment))], ..Txn::default() };
         lab.etcd.commit(lost).await.expect("works");
         lab.del().await.expect("works");
@@ -234,7 +235,7 @@ async fn rules_of_other_interfaces_stay() {
     lab.assert_empty("after all");
 }
 
-/// A claim is of one pod: of its namespace, of its tenant, of this life of the tenant. Each tells by itself.
+/// A claim belongs to one pod: to its namespace, its tenant and this incarnation of the tenant. Each is compared by itself.
 #[tokio::test(start_paused = true)]
 async fn a_claim_of_another_namespace_tenant_or_incarnation_is_not_this_pods() {
     let damages: [fn(&mut ClaimRecord); 3] = [

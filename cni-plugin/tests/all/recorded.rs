@@ -36,8 +36,8 @@ fn network(text: &str) -> Ipv4Network {
     text.parse().expect("valid")
 }
 
-/// The records of a tenant that a first pod made, with fixed ids and networks in place of the random ones, and in the
-/// phase in which nothing of it is built. Second: the requests of a cluster's first pod before it created anything.
+/// The records of a tenant that a first pod made, with fixed ids and networks in place of the random ones, and in the phase
+/// before any object is made. Second: the requests of a cluster's first pod before it created objects.
 async fn records(dialect: Dialect) -> (Vec<Entry>, Vec<ApiRequest>) {
     let lab = Lab::cold_with(dialect);
     lab.controller.record();

@@ -10,7 +10,7 @@ use atoll_model::error::Classify;
 use atoll_records::Key;
 use atoll_store::{Store, StoreChange, Txn};
 
-use crate::lab::{Lab, Mood, attachment};
+use crate::lab::{Lab, ServerState, attachment};
 
 async fn add(lab: &Lab, container: &str) -> Result<AddResult, CallError> {
     let sandbox = format!("/netns/{container}");
@@ -19,23 +19,23 @@ async fn add(lab: &Lab, container: &str) -> Result<AddResult, CallError> {
     Box::pin(lab.plugin().add(&call)).await
 }
 
-/// A pod that was deleted while something was down: its address is not free.
-async fn deleted(down: fn(&Lab, Mood), requested: fn(&Lab) -> AddressRequest) -> Lab {
+/// A pod that was deleted while a server was down: its address is not free.
+async fn deleted(down: fn(&Lab, ServerState), requested: fn(&Lab) -> AddressRequest) -> Lab {
     let lab = Lab::warm().await;
     lab.requested.replace(requested(&lab));
     lab.add().await.expect("works");
-    down(&lab, Mood::Refusing);
+    down(&lab, ServerState::Refusing);
     lab.del().await.expect("it is written down");
-    down(&lab, Mood::Fine);
+    down(&lab, ServerState::Fine);
     lab
 }
 
-fn controller(lab: &Lab, mood: Mood) {
-    lab.controller_mood.set(mood);
+fn controller(lab: &Lab, state: ServerState) {
+    lab.controller_state.set(state);
 }
 
-fn etcd(lab: &Lab, mood: Mood) {
-    lab.etcd_mood.set(mood);
+fn etcd(lab: &Lab, state: ServerState) {
+    lab.etcd_state.set(state);
 }
 
 fn seventh(lab: &Lab) -> AddressRequest {
@@ -48,11 +48,11 @@ fn seventh(lab: &Lab) -> AddressRequest {
 #[tokio::test(start_paused = true)]
 async fn what_a_request_wants_is_cleaned_up_before_it_is_refused() {
     let mac = |_: &Lab| AddressRequest { mac: Some(Mac([2, 0, 0x5e, 0x10, 0, 9])), ..AddressRequest::default() };
-    for (down, whose) in [(controller as fn(&Lab, Mood), "the controller"), (etcd, "etcd")] {
+    for (down, whose) in [(controller as fn(&Lab, ServerState), "the controller"), (etcd, "etcd")] {
         for requested in [seventh as fn(&Lab) -> AddressRequest, mac] {
             let lab = deleted(down, requested).await;
             let requested = lab.requested.borrow().clone();
-            // The mark in `runDir` may be lost: a refusal looks without it.
+            // The mark in `runDir` may be lost: a refusal searches without it.
             let _ = std::fs::remove_file(lab.config().run_dir.join("pending-cleanup"));
             let attached =
                 add(&lab, "next").await.unwrap_or_else(|error| panic!("{whose} was down, {requested}: {error:?}"));
@@ -83,7 +83,7 @@ async fn a_full_subnet_has_room_when_what_is_pending_is_cleaned_up() {
     };
     assert_eq!(refused.to_string().matches("pending").count(), 0, "{refused}");
     let class = refused.class();
-    lab.controller_mood.set(Mood::Refusing);
+    lab.controller_state.set(ServerState::Refusing);
     for container in &pods {
         let call = AddCall { attachment: attachment(container, "eth0"), ..lab.call() };
         lab.plugin().del(&crate::lab::del(&call)).await.expect("it is written down");
@@ -94,7 +94,7 @@ async fn a_full_subnet_has_room_when_what_is_pending_is_cleaned_up() {
     assert!(refused.contains("cleanup is pending"), "{refused}");
     let named = refused.matches("is deleted but not cleaned up").count();
     assert!(named == 4 && refused.contains(&format!("and {} more", pods.len() - named)), "{refused}");
-    lab.controller_mood.set(Mood::Fine);
+    lab.controller_state.set(ServerState::Fine);
     add(&lab, "next").await.expect("there is room");
 }
 
@@ -116,7 +116,7 @@ async fn a_refusal_names_what_is_pending_and_where() {
             lab.etcd.commit(Txn { then, ..Txn::default() }).await.expect("works");
         }
     }
-    let refused = add(&lab, "next").await.expect_err("only that node may settle it");
+    let refused = add(&lab, "next").await.expect_err("only that node may resolve it");
     let text = refused.to_string();
     for part in ["n9/atoll/pod/eth0", "node n9", "/atoll/default/v2/tombstones/n9/atoll/pod/eth0", "connection refused"]
     {
@@ -125,9 +125,9 @@ async fn a_refusal_names_what_is_pending_and_where() {
     // A fence, which must wait.
     let lab = Lab::warm().await;
     lab.requested.replace(seventh(&lab));
-    lab.controller_mood.set(Mood::Slow);
+    lab.controller_state.set(ServerState::Slow);
     lab.add().await.expect_err("no answer");
-    lab.controller_mood.set(Mood::Fine);
+    lab.controller_state.set(ServerState::Fine);
     let text = add(&lab, "next").await.expect_err("a late port may still come").to_string();
     assert!(text.contains("cleanup is pending") && text.contains("not before"), "{text}");
     assert_eq!(lab.claims().len(), 1, "the refused one has none");
@@ -156,7 +156,7 @@ async fn a_refusal_names_only_what_holds_what_was_asked_for() {
     for call in &calls {
         attached.push(Box::pin(lab.plugin().add(call)).await.expect("works"));
     }
-    lab.controller_mood.set(Mood::Refusing);
+    lab.controller_state.set(ServerState::Refusing);
     for call in &calls {
         lab.plugin().del(&crate::lab::del(call)).await.expect("it is recorded");
     }
@@ -183,12 +183,12 @@ async fn a_refusal_names_the_file_and_what_the_nodes_role_lets_it_see() {
     let lab = deleted(etcd, seventh).await;
     let (plugin, own) = (lab.plugin(), lab.call().attachment);
     let lock = plugin.attachment_states.try_lock(&own).expect("works").expect("free");
-    let text = add(&lab, "next").await.expect_err("somebody works on it").to_string();
+    let text = add(&lab, "next").await.expect_err("a call works on it").to_string();
     let path = plugin.local_tombstones.path(&own);
     assert!(text.contains(&format!("file {}", path.display())), "{text}");
     drop(lock);
     let lab = deleted(controller, seventh).await;
-    lab.controller_mood.set(Mood::Refusing);
+    lab.controller_state.set(ServerState::Refusing);
     lab.deny(&["v2/tombstones/"]);
     let text = add(&lab, "next").await.expect_err("it is held").to_string();
     assert!(text.contains("cleanup is pending") && text.contains("n1/atoll/pod/eth0"), "{text}");
@@ -203,7 +203,7 @@ async fn a_refusal_names_the_file_and_what_the_nodes_role_lets_it_see() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_does_not_wait_for_a_controller_that_does_not_answer() {
     let lab = deleted(controller, seventh).await;
-    lab.controller_mood.set(Mood::Silent);
+    lab.controller_state.set(ServerState::Silent);
     let begun = tokio::time::Instant::now();
     add(&lab, "next").await.expect_err("it is held");
     assert!(begun.elapsed() < std::time::Duration::from_secs(4), "{:?}", begun.elapsed());
@@ -212,7 +212,7 @@ async fn a_refusal_does_not_wait_for_a_controller_that_does_not_answer() {
 /// The DEL of the attachment itself could not finish: what it left is not a reason to refuse its next ADD.
 #[tokio::test(start_paused = true)]
 async fn another_request_of_the_same_attachment_waits_for_no_other_call() {
-    for down in [controller as fn(&Lab, Mood), etcd] {
+    for down in [controller as fn(&Lab, ServerState), etcd] {
         for another_tenant in [false, true] {
             let lab = deleted(down, seventh).await;
             let mut call = lab.call();
@@ -240,7 +240,7 @@ async fn another_request_of_the_same_attachment_waits_for_no_other_call() {
     assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.links().len()), (1, 1, 2));
 }
 
-/// A local tombstone leaves a mark: the next ADD, of whatever pod, moves it to etcd and resolves it.
+/// A local tombstone leaves a mark: the next ADD, of any pod, moves it to etcd and resolves it.
 #[tokio::test(start_paused = true)]
 async fn a_local_tombstone_is_resolved_by_the_next_add() {
     let lab = deleted(etcd, |_| AddressRequest::default()).await;
@@ -278,7 +278,7 @@ async fn what_cannot_be_resolved_hides_nothing() {
     for container in ["a", "b", "c"] {
         add(&lab, container).await.expect("works");
     }
-    lab.controller_mood.set(Mood::Refusing);
+    lab.controller_state.set(ServerState::Refusing);
     let host = attachment("a", "eth0").host_interface();
     lab.kernel.refuse(&atoll_cni_plugin::kernel::Netns::Own, host.as_str());
     for container in ["a", "b", "c"] {
@@ -289,7 +289,7 @@ async fn what_cannot_be_resolved_hides_nothing() {
     }
     // The runtime never calls again, and the file of the first one is lost.
     lab.forget();
-    lab.controller_mood.set(Mood::Fine);
+    lab.controller_state.set(ServerState::Fine);
     lab.retry_pending_cleanup().await;
     let left: Vec<Attachment> = lab.tombstones().into_iter().map(|tombstone| tombstone.attachment).collect();
     assert_eq!(left, [attachment("a", "eth0")]);

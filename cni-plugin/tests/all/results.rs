@@ -1,5 +1,5 @@
-//! What the configuration says, what the pod's kernel has and what the result tells are one thing: every configured route,
-//! for every version of the specification; and a neighbour learns of it.
+//! Configuration, the pod's kernel and the result agree: every configured route, for every version of the specification; and
+//! neighbours get an announcement.
 
 use atoll_cni_plugin::kernel::{FoundRoute, Kernel, Netns, PodChange, PolicyRule};
 use atoll_model::cni::result::AddResult;
@@ -48,8 +48,8 @@ async fn attach(
     Ok((attached, found))
 }
 
-/// A route of a result, as far as its version tells it.
-fn told(route: &Value) -> PodRoute {
+/// A route of a result, with the fields of its version.
+fn route_of(route: &Value) -> PodRoute {
     let number = |key: &str| route[key].as_u64().map(|n| u32::try_from(n).expect("it fits"));
     PodRoute {
         destination: route["dst"].as_str().expect("a text").parse().expect("a network"),
@@ -72,7 +72,7 @@ async fn every_configured_route_is_in_the_kernel_and_in_the_result_of_every_vers
     // In the kernel: every one, once, and nothing else but the default route.
     assert_eq!(found.len(), all.len() + 1, "{found:?}");
     for (what, route) in configured() {
-        let mut expected = told(&route);
+        let mut expected = route_of(&route);
         let is_local = expected.is_local();
         expected.gateway = match expected.gateway {
             Some(gateway) if gateway.octets() == [10, 0, 0, 7] => Some(next_hop),
@@ -87,14 +87,14 @@ async fn every_configured_route_is_in_the_kernel_and_in_the_result_of_every_vers
         for version in Version::ALL {
             let result: Value = serde_json::from_str(&attached.to_json(version)).expect("JSON");
             let routes = if version < Version::V0_3_0 { &result["ip4"]["routes"] } else { &result["routes"] };
-            let routes: Vec<PodRoute> = routes.as_array().expect("a list").iter().map(told).collect();
+            let routes: Vec<PodRoute> = routes.as_array().expect("a list").iter().map(route_of).collect();
             assert_eq!(routes.len(), all.len() + 1, "{version}");
             let shown = if version >= Version::V1_1_0 {
                 expected.clone()
             } else {
                 PodRoute::plain(expected.destination, expected.gateway)
             };
-            assert!(routes.contains(&shown), "{version}: {what} is not told: {routes:?}");
+            assert!(routes.contains(&shown), "{version}: {what} is not in the result: {routes:?}");
             let default = PodRoute::plain("0.0.0.0/0".parse().expect("valid"), Some(gateway));
             assert!(routes.contains(&default), "{version}: {routes:?}");
             assert_eq!(result["dns"]["nameservers"], json!(["192.0.2.53"]), "{version}");
@@ -125,23 +125,23 @@ async fn a_route_that_does_not_fit_the_subnet_is_refused_before_anything_is_done
     let lab = Lab::warm().await;
     let subnet = lab.first_subnet();
     let before = (lab.etcd.dump(), lab.pod_ports());
-    for (route, says) in [
+    for (route, expected) in [
         (json!({ "dst": "198.51.100.0/24", "gw": "192.0.2.1" }), "192.0.2.1 is not in the pod's subnet"),
         (json!({ "dst": subnet.to_string() }), "inside the pod's own subnet"),
         (json!({ "dst": "198.51.100.0/24", "gw": subnet.network().to_string() }), "no host"),
     ] {
         lab.plan.reset();
-        let error = attach(&lab, &[route]).await.expect_err(says);
+        let error = attach(&lab, &[route]).await.expect_err(expected);
         assert_eq!(error.class().cni_code(), 7, "{error}");
-        assert!(error.to_string().contains("\"routes\"") && error.to_string().contains(says), "{error}");
-        assert_eq!((lab.etcd.dump(), lab.pod_ports()), before, "{says}");
+        assert!(error.to_string().contains("\"routes\"") && error.to_string().contains(expected), "{error}");
+        assert_eq!((lab.etcd.dump(), lab.pod_ports()), before, "{expected}");
         let wrote = |effect: &&String| effect.starts_with("store: commit") || effect.starts_with("kernel: create");
-        assert_eq!(lab.plan.passed().iter().find(wrote), None, "{says}");
-        lab.assert_empty(says);
+        assert_eq!(lab.plan.passed().iter().find(wrote), None, "{expected}");
+        lab.assert_empty(expected);
     }
 }
 
-/// Once its port is active, also when it was there already; a neighbour that was not told is no failed ADD.
+/// Once its port is active, also if it existed already; a failed announcement is no failed ADD.
 #[tokio::test(start_paused = true)]
 async fn the_addresses_are_announced_when_packets_flow() {
     let lab = Lab::warm().await;
@@ -177,7 +177,7 @@ async fn a_further_interface_has_a_way_of_its_own() {
     let own: Vec<_> = routes.iter().filter(|found| found.route.table == Some(rule.table)).collect();
     let destinations: Vec<_> = own.iter().map(|found| found.route.destination.to_string()).collect();
     assert_eq!(destinations, [lab.first_subnet().to_string(), "0.0.0.0/0".to_owned()]);
-    assert_eq!(attached.routes.len(), 1, "the result tells what the pod sees in `main`");
+    assert_eq!(attached.routes.len(), 1, "the result has the routes of the pod in `main`");
     // Of an earlier life with another address.
     let stale = PolicyRule { source: [192, 0, 2, 7].into(), ..*rule };
     lab.kernel.configure(NETNS.as_ref(), &PodChange::AddRule(stale)).await.expect("works");

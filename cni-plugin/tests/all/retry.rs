@@ -1,11 +1,11 @@
-//! What one call resolves of what earlier ones left: a few, due ones first, each only once it is told; and the mark of
-//! `runDir`, which is there as long as anything is left.
+//! What one call resolves of the cleanup that earlier ones left: a few tombstones, due ones first, each only once it is due;
+//! and the mark of `runDir`, which exists while any cleanup is pending.
 
 use atoll_cni_plugin::add::AddCall;
 use atoll_records::{Key, TombstoneRecord, encode};
 use atoll_store::{Store, StoreChange, Txn};
 
-use crate::lab::{Lab, Mood, attachment, del};
+use crate::lab::{Lab, ServerState, attachment, del};
 
 /// An ADD call for this container.
 fn of(lab: &Lab, container: &str) -> AddCall {
@@ -33,12 +33,12 @@ async fn deleted(containers: &[&str], etcd: bool) -> Lab {
     for container in containers {
         add(&lab, container).await;
     }
-    let mood = if etcd { &lab.etcd_mood } else { &lab.controller_mood };
-    mood.set(Mood::Refusing);
+    let state = if etcd { &lab.etcd_state } else { &lab.controller_state };
+    state.set(ServerState::Refusing);
     for container in containers {
         delete(&lab, container).await;
     }
-    mood.set(Mood::Fine);
+    state.set(ServerState::Fine);
     lab
 }
 
@@ -50,14 +50,18 @@ async fn a_call_resolves_four_and_the_mark_stays_until_nothing_is_left() {
         assert_eq!((left(), is_marked(&lab)), (6, true), "etcd {etcd}");
         delete(&lab, "next").await;
         assert_eq!((left(), is_marked(&lab)), (2, true), "etcd {etcd}");
-        assert_eq!(lab.local_tombstones().len(), if etcd { 2 } else { 0 }, "no more are told to etcd than are settled");
+        assert_eq!(
+            lab.local_tombstones().len(),
+            if etcd { 2 } else { 0 },
+            "no more are moved to etcd than are resolved"
+        );
         delete(&lab, "next").await;
         assert_eq!((left(), is_marked(&lab)), (0, false), "etcd {etcd}");
         lab.assert_empty("after all");
     }
 }
 
-/// Whatever the reason is for which something is left, the next ADD looks for it.
+/// The next ADD searches for pending cleanup, for any reason for which it is pending.
 #[tokio::test(start_paused = true)]
 async fn the_mark_stays_while_something_is_locked_or_waits_or_fails() {
     // Another call works on it.
@@ -68,31 +72,31 @@ async fn the_mark_stays_while_something_is_locked_or_waits_or_fails() {
     assert!(is_marked(&lab) && lab.tombstones().len() == 1, "locked");
     drop(lock);
     // It fails.
-    lab.controller_mood.set(Mood::Refusing);
+    lab.controller_state.set(ServerState::Refusing);
     lab.retry_pending_cleanup().await;
     assert!(is_marked(&lab) && lab.tombstones().len() == 1, "failed");
     // It waits.
     let lab = Lab::warm().await;
-    lab.controller_mood.set(Mood::Slow);
+    lab.controller_state.set(ServerState::Slow);
     lab.add().await.expect_err("no answer");
-    lab.controller_mood.set(Mood::Fine);
+    lab.controller_state.set(ServerState::Fine);
     lab.retry_pending_cleanup().await;
     assert!(is_marked(&lab) && lab.tombstones().len() == 1, "waiting");
     lab.catch_up().await;
     lab.pass_request_lifetime().await;
     lab.retry_pending_cleanup().await;
-    assert!(!is_marked(&lab) && lab.tombstones().is_empty(), "settled");
+    assert!(!is_marked(&lab) && lab.tombstones().is_empty(), "resolved");
 }
 
-/// What etcd was not told stays in its file.
+/// A tombstone that is not in etcd stays in its file.
 #[tokio::test(start_paused = true)]
 async fn a_local_tombstone_stays_until_etcd_has_it() {
     let lab = deleted(&["a"], true).await;
     let before = lab.local_tombstones();
-    lab.etcd_mood.set(Mood::Refusing);
+    lab.etcd_state.set(ServerState::Refusing);
     lab.retry_pending_cleanup().await;
     assert_eq!((lab.local_tombstones(), is_marked(&lab)), (before, true));
-    lab.etcd_mood.set(Mood::Fine);
+    lab.etcd_state.set(ServerState::Fine);
     lab.retry_pending_cleanup().await;
     lab.assert_empty("after all");
 }
@@ -103,7 +107,7 @@ async fn three_failures_in_a_row_end_the_attempt() {
     let lab = deleted(&["a", "b", "c", "d"], false).await;
     let earlier = lab.tombstones().into_iter().map(|tombstone| tombstone.since).max().expect("four");
     lab.pass(10).await;
-    lab.controller_mood.set(Mood::Refusing);
+    lab.controller_state.set(ServerState::Refusing);
     lab.retry_pending_cleanup().await;
     let tried = lab.tombstones().iter().filter(|tombstone| tombstone.since > earlier).count();
     assert_eq!(tried, 3);

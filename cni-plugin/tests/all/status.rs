@@ -6,7 +6,7 @@ use atoll_model::config::StatusMode;
 use atoll_model::error::Classify;
 use tokio::time::Instant;
 
-use crate::lab::{Lab, Mood};
+use crate::lab::{Lab, ServerState};
 
 /// The code, and how long it took.
 async fn status(lab: &Lab, mode: StatusMode) -> (Option<u32>, Duration) {
@@ -22,8 +22,8 @@ async fn status(lab: &Lab, mode: StatusMode) -> (Option<u32>, Duration) {
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_no_affair_of_a_node_unless_it_is_asked_for() {
     let lab = Lab::warm().await;
-    lab.etcd_mood.set(Mood::Silent);
-    lab.controller_mood.set(Mood::Refusing);
+    lab.etcd_state.set(ServerState::Silent);
+    lab.controller_state.set(ServerState::Refusing);
     lab.plan.reset();
     for _ in 0..10 {
         assert_eq!(status(&lab, StatusMode::Local).await.0, None);
@@ -35,17 +35,17 @@ async fn an_outage_is_no_affair_of_a_node_unless_it_is_asked_for() {
 #[tokio::test(start_paused = true)]
 async fn strict_reports_what_lasts_and_forgets_what_is_over() {
     for (etcd, controller) in [
-        (Mood::Refusing, Mood::Fine),
-        (Mood::Silent, Mood::Fine),
-        (Mood::Fine, Mood::Refusing),
-        (Mood::Fine, Mood::Silent),
+        (ServerState::Refusing, ServerState::Fine),
+        (ServerState::Silent, ServerState::Fine),
+        (ServerState::Fine, ServerState::Refusing),
+        (ServerState::Fine, ServerState::Silent),
     ] {
         let lab = Lab::warm().await;
         let mut codes = Vec::new();
         for n in 0..11 {
             let is_down = (1..=5).contains(&n);
-            lab.etcd_mood.set(if is_down { etcd } else { Mood::Fine });
-            lab.controller_mood.set(if is_down { controller } else { Mood::Fine });
+            lab.etcd_state.set(if is_down { etcd } else { ServerState::Fine });
+            lab.controller_state.set(if is_down { controller } else { ServerState::Fine });
             let (code, took) = status(&lab, StatusMode::Strict).await;
             assert!(took <= Duration::from_secs(1), "it took {took:?}");
             codes.push(code);

@@ -70,7 +70,7 @@ fn the_log_is_never_standard_output() {
             fs::remove_file(ground.path(name)).expect("there");
         }
     }
-    // Both lead to one pipe: nothing at all may be said beside the document.
+    // Both lead to one pipe: there must be no output beside the document.
     let (mut reader, writer) = std::io::pipe().expect("a pipe");
     let mut command = ground.add(Path::new("/dev/stderr"));
     command.stdout(writer.try_clone().expect("a copy")).stderr(writer).status().expect("it runs");
@@ -173,7 +173,7 @@ fn a_document_that_did_not_arrive_is_a_failure() {
     assert!(text.contains("the answer could not be written to standard output"), "{text}");
 }
 
-/// Whatever is opened first would be standard output, if that was closed: the standard library sees to it that it is not.
+/// The first file that is opened would be standard output, if that was closed: the standard library prevents this.
 #[test]
 fn nothing_of_ours_takes_the_place_of_a_closed_stream() {
     let ground = Ground::new();

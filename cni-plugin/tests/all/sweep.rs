@@ -15,11 +15,11 @@ use atoll_model::cni::result::AddResult;
 use atoll_model::address_request::AddressRequest;
 use atoll_sdn_client::dialect::Dialect;
 
-use crate::lab::{Detour, Lab, Mood, NETNS, attachment, del};
+use crate::lab::{Detour, Lab, NETNS, ServerState, attachment, del};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Harm {
+enum Disturbance {
     /// At an effect.
     Fault(usize, Fault),
     /// On the way to the controller.
@@ -70,7 +70,7 @@ enum Verb {
     UndoneAdd,
     Del,
     /// Resolving what a DEL left while the controller was down.
-    Drain,
+    RetryPending,
     /// Resolving a fence whose time has come: the port of its dead ADD came after its DEL.
     Fence,
     /// Of an attachment that the runtime has forgotten, and of one whose DEL left a tombstone.
@@ -114,9 +114,9 @@ async fn lab(verb: Verb, dialect: Dialect) -> Lab {
             let buried =
                 AddCall { attachment: attachment("buried", "eth0"), sandbox: "/netns/other".to_owned(), ..lab.call() };
             lab.plugin().add(&buried).await.expect("it works without faults");
-            lab.controller_mood.set(Mood::Refusing);
+            lab.controller_state.set(ServerState::Refusing);
             lab.plugin().del(&del(&buried)).await.expect("it leaves a tombstone");
-            lab.controller_mood.set(Mood::Fine);
+            lab.controller_state.set(ServerState::Fine);
             lab.add().await.expect("it works without faults");
             lab.pass(120).await;
             lab
@@ -130,12 +130,12 @@ async fn lab(verb: Verb, dialect: Dialect) -> Lab {
             lab.pass_request_lifetime().await;
             lab
         }
-        Verb::Drain => {
+        Verb::RetryPending => {
             let lab = Lab::warm_with(dialect).await;
             lab.add().await.expect("it works without faults");
-            lab.controller_mood.set(Mood::Refusing);
+            lab.controller_state.set(ServerState::Refusing);
             lab.del().await.expect("it leaves a tombstone");
-            lab.controller_mood.set(Mood::Fine);
+            lab.controller_state.set(ServerState::Fine);
             lab
         }
     }
@@ -162,7 +162,7 @@ async fn run(lab: &Lab, verb: Verb) -> Option<Result<Option<AddResult>, String>>
             | Verb::GrowingAdd
             | Verb::UndoneAdd => lab.add().await.map(Some).map_err(|error| error.to_string()),
             Verb::Del | Verb::DelWithRequest => lab.del().await.map(|()| None).map_err(|error| error.to_string()),
-            Verb::Drain | Verb::Fence => {
+            Verb::RetryPending | Verb::Fence => {
                 lab.retry_pending_cleanup().await;
                 Ok(None)
             }
@@ -178,7 +178,7 @@ async fn run(lab: &Lab, verb: Verb) -> Option<Result<Option<AddResult>, String>>
 async fn effects(verb: Verb, dialect: Dialect) -> Vec<String> {
     let lab = Box::pin(lab(verb, dialect)).await;
     lab.plan.reset();
-    let answer = Box::pin(run(&lab, verb)).await.expect("nobody dies");
+    let answer = Box::pin(run(&lab, verb)).await.expect("no call dies");
     assert_eq!(answer.is_err(), verb == Verb::UndoneAdd, "{answer:?}");
     lab.plan.passed()
 }
@@ -227,17 +227,17 @@ fn assert_runs(lab: &Lab, when: &str) {
     assert_eq!(lab.links().len(), 2, "{when}: a running pod has an interface");
     let requested = lab.requested.borrow().clone();
     let seeds: Vec<_> = requested.addresses.iter().skip(1).zip(requested.mac).map(|(a, mac)| (*a, mac)).collect();
-    assert_eq!(lab.seeds(), seeds, "{when}: it may speak with all its addresses");
+    assert_eq!(lab.seeds(), seeds, "{when}: its port has all its addresses");
     assert_eq!(lab.seeded_macs(), seeds.len(), "{when}: and its MAC is behind that port alone");
     lab.assert_ports_have_claims(when);
 }
 
-async fn point(verb: Verb, dialect: Dialect, harm: Harm, then: Then, late: Late, name: &str) -> bool {
-    let when = format!("{dialect:?}: {verb:?}, {harm:?} ({name}), then {then:?}, late requests {late:?}");
+async fn point(verb: Verb, dialect: Dialect, disturbance: Disturbance, then: Then, late: Late, name: &str) -> bool {
+    let when = format!("{dialect:?}: {verb:?}, {disturbance:?} ({name}), then {then:?}, late requests {late:?}");
     let lab = Box::pin(lab(verb, dialect)).await;
-    match harm {
-        Harm::Fault(at, fault) => lab.plan.arm(at, fault),
-        Harm::Detour(detour) => lab.detour(Some(detour)),
+    match disturbance {
+        Disturbance::Fault(at, fault) => lab.plan.arm(at, fault),
+        Disturbance::Detour(detour) => lab.detour(Some(detour)),
     }
     let answer = Box::pin(run(&lab, verb)).await;
     lab.plan.reset();
@@ -260,7 +260,7 @@ async fn point(verb: Verb, dialect: Dialect, harm: Harm, then: Then, late: Late,
         | Verb::UndoneAdd => succeeded || answer.is_none(),
         // After a failed GC the attachment may still exist: the runtime calls GC again.
         Verb::Del | Verb::DelWithRequest | Verb::Gc => !succeeded,
-        Verb::Drain | Verb::Fence => false,
+        Verb::RetryPending | Verb::Fence => false,
     };
     if then == Then::Nothing && must_call {
         return false;
@@ -279,7 +279,7 @@ async fn point(verb: Verb, dialect: Dialect, harm: Harm, then: Then, late: Late,
             assert_eq!(again, first, "{when}: another result");
         }
         assert_runs(&lab, &when);
-        // A later call on this node must not mistake it for something owed.
+        // A later call on this node must not take it for pending cleanup.
         lab.retry_pending_cleanup().await;
         assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.links().len()), (1, 1, 2), "{when}: it was drained");
     }
@@ -334,7 +334,7 @@ async fn sweep_with(verb: Verb, dialect: Dialect, thens: &[Then]) {
             };
             for then in thens {
                 for late in lates.iter().filter(|late| **late != Late::Beside || *then == Then::AddDel) {
-                    let point = point(verb, dialect, Harm::Fault(at, fault), *then, *late, name);
+                    let point = point(verb, dialect, Disturbance::Fault(at, fault), *then, *late, name);
                     points += usize::from(Box::pin(point).await);
                 }
             }
@@ -343,8 +343,8 @@ async fn sweep_with(verb: Verb, dialect: Dialect, thens: &[Then]) {
     eprint_points(verb, points, effects.len());
 }
 
-/// A gateway answers a request in the controller's place, or that one and all that follow: with nothing, and in the form
-/// of the API's own errors. It says nothing about a port.
+/// A gateway answers a request in the controller's place, or that one and all that follow: with an empty body, and in the
+/// form of the API's own errors. Its answer has no information on a port.
 async fn detours(verb: Verb) {
     let effects = Box::pin(effects(verb, Dialect::V5)).await;
     let requests: Vec<_> = effects.iter().filter(|name| name.starts_with("controller:")).collect();
@@ -355,8 +355,9 @@ async fn detours(verb: Verb) {
             // Twice is once more than a request is repeated.
             for times in [1, 2, usize::MAX] {
                 for then in ALL {
-                    let harm = Harm::Detour(Detour { after, times, body });
-                    points += usize::from(Box::pin(point(verb, Dialect::V5, harm, then, Late::Before, name)).await);
+                    let disturbance = Disturbance::Detour(Detour { after, times, body });
+                    points +=
+                        usize::from(Box::pin(point(verb, Dialect::V5, disturbance, then, Late::Before, name)).await);
                 }
             }
         }
@@ -389,7 +390,7 @@ async fn an_add_that_is_undone_leaks_nothing_wherever_that_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn resolving_tombstones_leaks_nothing_wherever_it_fails() {
-    sweep(Verb::Drain, &ALL).await;
+    sweep(Verb::RetryPending, &ALL).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -412,9 +413,9 @@ async fn an_add_that_fails_over_a_finished_one_does_not_forget_what_it_has_on_it
     let lab = Lab::warm().await;
     lab.add().await.expect("works");
     die(&lab, Dialect::V5, Verb::Del, "DELETE", Fault::CrashAfter).await;
-    lab.controller_mood.set(Mood::Slow);
+    lab.controller_state.set(ServerState::Slow);
     lab.add().await.expect_err("its port is not answered for");
-    lab.controller_mood.set(Mood::Fine);
+    lab.controller_state.set(ServerState::Fine);
     lab.del().await.expect("works");
     lab.retry_pending_cleanup().await;
     assert!(lab.catch_up().await > 0, "now the port comes");
@@ -447,7 +448,7 @@ async fn gc_leaks_nothing_wherever_it_fails() {
 /// The other API: a port is made in two requests.
 #[tokio::test(start_paused = true)]
 async fn with_the_older_api_nothing_leaks_wherever_it_fails() {
-    for verb in [Verb::Add, Verb::UndoneAdd, Verb::Del, Verb::DelWithRequest, Verb::Drain] {
+    for verb in [Verb::Add, Verb::UndoneAdd, Verb::Del, Verb::DelWithRequest, Verb::RetryPending] {
         sweep_with(verb, Dialect::V1, &[Then::AddDel, Then::Del]).await;
     }
 }
@@ -576,9 +577,15 @@ async fn del_leaks_nothing_wherever_it_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sweep_of_gateways_that_answer_for_the_controller_leaks_nothing() {
-    for verb in
-        [Verb::Add, Verb::AddWithRequest, Verb::UndoneAdd, Verb::Del, Verb::DelWithRequest, Verb::Drain, Verb::Gc]
-    {
+    for verb in [
+        Verb::Add,
+        Verb::AddWithRequest,
+        Verb::UndoneAdd,
+        Verb::Del,
+        Verb::DelWithRequest,
+        Verb::RetryPending,
+        Verb::Gc,
+    ] {
         detours(verb).await;
     }
 }

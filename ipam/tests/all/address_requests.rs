@@ -113,7 +113,7 @@ async fn several_addresses_are_all_or_nothing(store: impl Store) {
     let error = refused(&store, &fixture, "b", &requested(&many)).await;
     assert!(error.to_string().contains("more than 16 addresses"), "{error}");
     let most = get(&store, &fixture, "b", &requested(&many[..16])).await;
-    // All of them cool together, and come back together.
+    // All of them are in cool-down together, and become free together.
     assert_eq!(release(&store, &most, None, COOL_DOWN).await.expect("released"), Released::Done);
     assert_eq!(keys(&store, Key::from(CoolDown::of_subnet(&tenant_name(), 0))).await.len(), 16);
     assert_eq!(addresses(&get(&store, &fixture, "c", &requested(&many[..16])).await), many[..16]);
@@ -155,7 +155,7 @@ async fn what_no_pod_can_have_is_refused(store: impl Store) {
         assert_eq!(error.class(), Class::Rejected);
         assert!(error.to_string().contains(why), "{error}");
     }
-    // Those of router ports: who had one would get what its neighbours send outside.
+    // Those of router ports: a pod with one of them would receive the packets that its neighbours send through the gateway.
     for (role, why) in [
         (Role::GatewayPort(0), "the gateway of subnet 0"),
         (Role::GatewayPort(2), "the gateway of subnet 2"),
@@ -267,7 +267,7 @@ async fn a_chosen_subnet_and_no_other(store: impl Store) {
     let choose = |text: &str| AddressRequest { subnet: text.parse().ok(), ..AddressRequest::default() };
     let claimed = get(&store, &fixture, "a", &choose("0")).await;
     assert_eq!((addresses(&claimed), claimed.record.addresses[0].ordinal), (vec![ip(2)], 0));
-    // Full is full, though the tenant has room elsewhere; told apart from a tenant that is full.
+    // A full subnet is refused even if the tenant has room in another one; the error differs from that of a full tenant.
     for choice in ["0", "10.128.0.0/30"] {
         let error = refused(&store, &fixture, "b", &choose(choice)).await;
         assert!(matches!(&error, IpamError::SubnetFull { fill, .. } if fill.capacity == 1), "{error}");
@@ -327,7 +327,7 @@ async fn a_chosen_mac_is_its_owners_alone(store: impl Store) {
     get(&store, &fixture, "third", &here(attachment("other").mac().0)).await;
 }
 
-/// A caller whose cache is old is told so, not that what it asks for is impossible.
+/// A caller with an outdated cache gets that error, and not that its request is impossible.
 async fn a_refusal_rests_on_what_is_true_now(store: impl Store) {
     let mut fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
     let old = fixture.clone();
@@ -338,7 +338,7 @@ async fn a_refusal_rests_on_what_is_true_now(store: impl Store) {
     let Ok(Claimed::Stale(current)) = answer else { panic!("{answer:?}") };
     assert_eq!(current.tenant.map(|tenant| tenant.record), Some(fixture.tenant.clone()));
     let claimed = get(&store, &fixture, "a", &there).await;
-    // And one that has its claim already gets it, whatever it believes.
+    // A caller that has its claim already gets it, with any cache.
     assert_eq!(ask(&store, &old, "a", &there).await.expect("an answer"), Claimed::Already(claimed));
 }
 
@@ -353,7 +353,7 @@ async fn an_address_request_is_one_transaction() {
         (requested(&[ip(10), ip(11), ip(12)]), 1),
         (AddressRequest { subnet: Some(SubnetChoice::Ordinal(0)), ..AddressRequest::default() }, 1),
         (mac([0, 0x1c, 0x42, 0, 0, 1]), 1),
-        // It might be a derived one: the subnet is looked through, 4096 addresses at a time.
+        // It might be a derived one: the records of the subnet are read, 4096 addresses at a time.
         (mac([2, 0, 0, 0, 0, 1]), 1 + 16),
     ]
     .into_iter()

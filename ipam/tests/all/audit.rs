@@ -1,4 +1,4 @@
-//! The audit finds each kind of damage, says nothing of what is sound, and mends only what two looks agree on.
+//! The audit finds each kind of damage, reports no sound record, and repairs only findings of two observations.
 
 use atoll_testkit::store::MemoryStore;
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 const COOL_DOWN: Duration = Duration::from_mins(1);
 
-/// A tenant with pods, an address that cools, one that is reserved and a fence: all as it should be.
+/// A tenant with pods, an address in cool-down, a reserved one and a fence: all of them consistent.
 async fn sound(store: &impl Store) -> (Fixture, Vec<Versioned<ClaimRecord>>) {
     let fixture = Fixture::new(store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
     let mut claims = Vec::new();
@@ -84,7 +84,7 @@ fn place(address: Ipv4Addr) -> Key {
     Key::from(AddressRecord::at(&tenant_name(), 0, address))
 }
 
-async fn look(store: &impl Store) -> Vec<AuditFinding> {
+async fn findings(store: &impl Store) -> Vec<AuditFinding> {
     let seen = observe(store).await.expect("an observation");
     assert!(seen.steady);
     audit(&seen)
@@ -100,7 +100,7 @@ async fn unused(store: &impl Store) -> Ipv4Addr {
     (2..255).map(at).find(|a| !taken.contains(&place(*a).to_string())).expect("a free one")
 }
 
-/// What is written, what the audit must say of it (and whether it can mend it), in one tenant each.
+/// Each kind of damage, the expected finding, and whether it has a repair; in one tenant each.
 #[tokio::test(start_paused = true)]
 async fn each_kind_of_damage_is_found_and_nothing_else() {
     type Spoil = fn(&Fixture, &[Versioned<ClaimRecord>], Ipv4Addr) -> Vec<StoreChange>;
@@ -149,7 +149,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
         (
             "a claim whose address names another claim",
             |_, claims, _| {
-                let other = owned(ClaimId::random(), &attachment("nobody"));
+                let other = owned(ClaimId::random(), &attachment("unknown"));
                 vec![put(place(address(&claims[0])), &other)]
             },
             vec![(AuditProblem::MissingAddressRecord, true)],
@@ -165,7 +165,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
             vec![(AuditProblem::OrphanedAddress, true)],
         ),
         (
-            "an address without a claim, of which a tombstone still owes the port",
+            "an address without a claim, whose port has a tombstone",
             |_, _, free| vec![put(place(free), &owned(ClaimId::random(), &attachment("fenced")))],
             vec![(AuditProblem::OrphanedAddress, false)],
         ),
@@ -199,7 +199,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
             vec![(AuditProblem::OutOfRange, false); 3],
         ),
         (
-            "an address that cools for ever",
+            "an address in cool-down without a lease",
             |_, _, free| {
                 let state = AddressState::CoolDown { since: 1, namespace: None };
                 let record = AddressRecord { v: SCHEMA, state, unknown: Unknown::new() };
@@ -220,8 +220,8 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
         (
             "reservations: of the gateway, in no subnet, of no tenant, and a good one",
             |fixture, _, free| {
-                let nobody = atoll_model::ids::TenantName::new("nobody").expect("valid");
-                [(tenant_name(), 0, at(1)), (tenant_name(), 5, at(9)), (nobody, 0, at(9)), (tenant_name(), 0, free)]
+                let unknown = atoll_model::ids::TenantName::new("unknown").expect("valid");
+                [(tenant_name(), 0, at(1)), (tenant_name(), 5, at(9)), (unknown, 0, at(9)), (tenant_name(), 0, free)]
                     .into_iter()
                     .enumerate()
                     .flat_map(|(n, (tenant, ordinal, address))| {
@@ -261,7 +261,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
             ],
         ),
         (
-            "MACs: of nobody, of a claim with another, of no reservation; and two claims with one that nobody holds",
+            "MACs: without a claim, of a claim with another, of no reservation; and two claims with one without a record",
             |_, claims, _| {
                 let key = |last| Key::from(MacRecord::at(&tenant_name(), 0, Mac([0, 0, 0, 0, 0, last])));
                 let held = |claim, of: &Attachment| {
@@ -273,7 +273,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                     MacOwner::Reserved { namespace: "red".parse().expect("valid"), pod: "x".parse().expect("valid") };
                 let chosen = |n: usize| ClaimRecord { mac: Mac([0, 0, 0, 0, 0, 9]), ..claims[n].record.clone() };
                 vec![
-                    put(key(1), &held(ClaimId::random(), &attachment("nobody"))),
+                    put(key(1), &held(ClaimId::random(), &attachment("unknown"))),
                     put(key(2), &held(first.claim, &first.attachment)),
                     put(key(3), &MacRecord { v: SCHEMA, owner: kept, unknown: Unknown::new() }),
                     raw(key(4), b"{}"),
@@ -289,7 +289,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
             ],
         ),
         (
-            "a MAC of nobody, of whose attachment a tombstone still owes the port",
+            "a MAC without a claim, with a tombstone for its attachment",
             |_, _, _| {
                 let owner = MacOwner::Claimed { claim: ClaimId::random(), attachment: attachment("fenced") };
                 let key = Key::from(MacRecord::at(&tenant_name(), 0, Mac([0, 0, 0, 0, 0, 5])));
@@ -319,7 +319,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
             vec![(AuditProblem::MissingAddressRecord, true), (AuditProblem::Duplicate, false)],
         ),
         (
-            "a tombstone of a node that nobody knows",
+            "a tombstone of an unknown node",
             |_, _, _| {
                 let mut far = attachment("fenced");
                 far.node = atoll_model::ids::NodeName::new("n9").expect("valid");
@@ -341,13 +341,13 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
         if !changes.is_empty() {
             write(&store, changes).await;
         }
-        let first = look(&store).await;
+        let first = findings(&store).await;
         assert_eq!(problems(&first), expected, "{name}: {first:#?}");
-        // Repairing leaves what it cannot mend, and nothing else.
+        // A repair leaves the findings that have none, and no others.
         let before = store.dump().len();
-        let repaired = repair(&store, &first, look(&store).await, COOL_DOWN).await.expect("repaired");
+        let repaired = repair(&store, &first, findings(&store).await, COOL_DOWN).await.expect("repaired");
         assert!(repaired.iter().all(|one| one.outcome == RepairOutcome::Done), "{name}: {repaired:?}");
-        let after: Vec<_> = look(&store).await;
+        let after: Vec<_> = findings(&store).await;
         let rest: Vec<_> = first.into_iter().filter(|finding| finding.fix.is_none()).collect();
         assert_eq!(after, rest, "{name}");
         if rest.is_empty() && repaired.is_empty() {
@@ -402,11 +402,11 @@ async fn subnets_that_must_not_overlap_are_reported() {
         ],
     )
     .await;
-    assert_eq!(problems(&look(&store).await), [(AuditProblem::Duplicate, false)]);
+    assert_eq!(problems(&findings(&store).await), [(AuditProblem::Duplicate, false)]);
     let mut cluster = fixture.cluster.clone();
     cluster.addressing = atoll_model::config::Addressing::Overlapping;
     write(&store, vec![put(Key::from(ClusterRecord::at()), &cluster)]).await;
-    assert_eq!(look(&store).await, []);
+    assert_eq!(findings(&store).await, []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -420,9 +420,9 @@ async fn ports_are_compared_when_they_are_known() {
     };
     let ports: Vec<_> = claims.iter().map(|claim| claim.record.port).collect();
     assert_eq!(with(&mut seen, ports.clone()), []);
-    // What a tombstone owes is known.
-    let owed = Uuid::from_u128(77);
-    assert_eq!(with(&mut seen, [ports.clone(), vec![owed]].concat()), []);
+    // The port of a tombstone is known.
+    let pending = Uuid::from_u128(77);
+    assert_eq!(with(&mut seen, [ports.clone(), vec![pending]].concat()), []);
     assert_eq!(with(&mut seen, ports[1..].to_vec()), [(AuditProblem::NoPort, false)]);
     let foreign = [ports.clone(), vec![Uuid::from_u128(8)]].concat();
     assert_eq!(with(&mut seen, foreign.clone()), [(AuditProblem::OrphanedPort, false)]);
@@ -430,7 +430,7 @@ async fn ports_are_compared_when_they_are_known() {
     write(&store, vec![raw(Key::from(ClaimRecord::at(&attachment("a"))), b"?")]).await;
     let mut blind = observe(&store).await.expect("an observation");
     assert_eq!(with(&mut blind, foreign), [(AuditProblem::Damaged, false)]);
-    // An address without a claim is not freed while its port may speak.
+    // An address without a claim is not freed while its port exists.
     write(&store, vec![StoreChange::delete(ClaimRecord::at(&attachment("a")))]).await;
     let mut orphan = observe(&store).await.expect("an observation");
     assert_eq!(with(&mut orphan, ports[1..].to_vec()), [(AuditProblem::OrphanedAddress, true)]);
@@ -439,35 +439,35 @@ async fn ports_are_compared_when_they_are_known() {
     assert_eq!(with(&mut orphan, both), [(AuditProblem::OrphanedAddress, false), (AuditProblem::OrphanedPort, false)]);
 }
 
-/// Whatever happens between two looks, or after the second, is left alone.
+/// A change between two observations, or after the second, is not touched.
 #[tokio::test(start_paused = true)]
 async fn only_findings_of_two_observations_are_repaired_and_only_as_read() {
     let store = MemoryStore::new();
     let (fixture, claims) = sound(&store).await;
     let key = Key::from(ClaimRecord::at(&claims[0].record.attachment));
     write(&store, vec![StoreChange::Delete(key.clone())]).await;
-    let first = look(&store).await;
+    let first = findings(&store).await;
     assert_eq!(problems(&first), [(AuditProblem::OrphanedAddress, true)]);
 
-    // Not seen before: not mended.
-    assert!(repair(&store, &[], look(&store).await, COOL_DOWN).await.expect("repaired").is_empty());
+    // Not in the first observation: not repaired.
+    assert!(repair(&store, &[], findings(&store).await, COOL_DOWN).await.expect("repaired").is_empty());
     // Seen, but written since: another finding.
     let held = place(address(&claims[0]));
     write(&store, vec![put(held.clone(), &owned(ClaimId::random(), &claims[0].record.attachment))]).await;
-    let second = look(&store).await;
+    let second = findings(&store).await;
     assert_eq!(agreed(&first, second.clone()), []);
-    // The claim comes back after the second look, as if a late request had put it: the address stays.
-    let third = look(&store).await;
+    // The claim comes back after the second observation, as if a late request had put it: the address stays.
+    let third = findings(&store).await;
     assert_eq!(agreed(&second, third.clone()), third);
     write(&store, vec![put(key, &claims[0].record)]).await;
     let repaired = repair(&store, &second, third, COOL_DOWN).await.expect("repaired");
     assert_eq!(repaired.iter().map(|one| one.outcome).collect::<Vec<_>>(), [RepairOutcome::Changed]);
     assert!(keys(&store, held.clone()).await.len() == 1);
     // Now the claim does not hold it, and gets it back.
-    let fourth = look(&store).await;
+    let fourth = findings(&store).await;
     assert_eq!(problems(&fourth), [(AuditProblem::MissingAddressRecord, true)]);
-    repair(&store, &fourth, look(&store).await, COOL_DOWN).await.expect("repaired");
-    assert_eq!(look(&store).await, []);
+    repair(&store, &fourth, findings(&store).await, COOL_DOWN).await.expect("repaired");
+    assert_eq!(findings(&store).await, []);
     // What it was given back is released like any other.
     let found = atoll_ipam::find(&store, &claims[0].record.attachment).await.expect("found").claim.expect("a claim");
     release(&store, &found, None, Duration::ZERO).await.expect("released");
@@ -475,21 +475,21 @@ async fn only_findings_of_two_observations_are_repaired_and_only_as_read() {
     drop(fixture);
 }
 
-/// In a real etcd: what is freed cools on a lease, then it is free.
+/// In a real etcd: a freed address is in cool-down on a lease, then it is free.
 #[tokio::test]
 async fn a_freed_address_is_free_after_its_cool_down() {
     let server = atoll_testkit::etcd::EtcdServer::start().await;
     let store = server.store();
     let (_, claims) = sound(&store).await;
     write(&store, vec![StoreChange::delete(ClaimRecord::at(&claims[0].record.attachment))]).await;
-    let first = look(&store).await;
+    let first = findings(&store).await;
     let cooldown = Duration::from_secs(2);
-    let repaired = repair(&store, &first, look(&store).await, cooldown).await.expect("repaired");
+    let repaired = repair(&store, &first, findings(&store).await, cooldown).await.expect("repaired");
     assert_eq!(repaired.len(), 1);
-    assert_eq!(look(&store).await, []);
+    assert_eq!(findings(&store).await, []);
     let held = place(address(&claims[0]));
     let snapshot = store.read(vec![Query::Key(held.clone())]).await.expect("a read");
-    assert!(snapshot.entry(&held).expect("asked").is_some_and(|entry| entry.lease.is_some()), "it cools");
+    assert!(snapshot.entry(&held).expect("asked").is_some_and(|entry| entry.lease.is_some()), "it is in cool-down");
     let deadline = tokio::time::Instant::now() + Duration::from_secs(15);
     while !keys(&store, held.clone()).await.is_empty() {
         assert!(tokio::time::Instant::now() < deadline, "it never became free");

@@ -48,7 +48,12 @@ fn tombstone() -> TombstoneRecord {
 }
 
 #[track_caller]
-fn says<T: std::fmt::Debug>(result: Result<T, IpamError>, cause: &str, commits: &Cell<usize>, expected: Option<usize>) {
+fn reports<T: std::fmt::Debug>(
+    result: Result<T, IpamError>,
+    cause: &str,
+    commits: &Cell<usize>,
+    expected: Option<usize>,
+) {
     let error = result.expect_err("nothing can be written");
     let IpamError::Store { source, .. } = &error else { panic!("{error:?}") };
     assert!(source.to_string().contains(cause), "{error}: {source}");
@@ -62,7 +67,7 @@ fn says<T: std::fmt::Debug>(result: Result<T, IpamError>, cause: &str, commits: 
 
 #[tokio::test]
 async fn the_cause_is_reported_and_ends_attempts_that_cannot_succeed() {
-    // A cause that passes is tried again, and told when it does not pass.
+    // A transient cause is retried, and reported if it lasts.
     for (cause, attempts) in [(FULL, Some(1)), (PASSING, None)] {
         let memory = MemoryStore::new();
         let fixture = fixture(&memory).await;
@@ -73,18 +78,18 @@ async fn the_cause_is_reported_and_ends_attempts_that_cannot_succeed() {
         };
         let (store, commits) = unknown_commits(&memory, cause, false);
         let a = attachment("a");
-        says(claim(&store, &fixture.request(&a, None)).await, cause, &commits, attempts);
-        says(release(&store, &running, None, COOL_DOWN).await, cause, &commits, attempts);
-        says(put_tombstone(&store, &tombstone(), None).await, cause, &commits, attempts);
+        reports(claim(&store, &fixture.request(&a, None)).await, cause, &commits, attempts);
+        reports(release(&store, &running, None, COOL_DOWN).await, cause, &commits, attempts);
+        reports(put_tombstone(&store, &tombstone(), None).await, cause, &commits, attempts);
         let other = ReserveRequest { address: Ipv4Addr::new(10, 128, 0, 10), ..keep("other") };
-        says(reserve(&store, &other, false).await, cause, &commits, attempts);
-        says(lift(&store, &kept, false).await, cause, &commits, attempts);
+        reports(reserve(&store, &other, false).await, cause, &commits, attempts);
+        reports(lift(&store, &kept, false).await, cause, &commits, attempts);
         put_tombstone(&memory, &tombstone(), None).await.expect("works");
         let seen = atoll_ipam::find(&memory, &a).await.expect("works").tombstone.expect("there").mod_revision;
         match remove_tombstone(&store, &a, seen).await {
             // It is tried once; the caller reads again.
             Ok(gone) => assert!(cause == PASSING && !gone),
-            error => says(error, cause, &commits, attempts),
+            error => reports(error, cause, &commits, attempts),
         }
     }
 }

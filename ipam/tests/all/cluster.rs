@@ -52,7 +52,7 @@ fn fence(at: &Attachment) -> TombstoneRecord {
     }
 }
 
-/// Tries until it works: what the runtime and the drain of tombstones do together.
+/// Tries until it works: the combination of the runtime's retries and the retry of pending cleanup.
 async fn insist<T>(world: &World, mut attempt: impl AsyncFnMut() -> Result<T, IpamError>) -> T {
     loop {
         match attempt().await {
@@ -69,7 +69,7 @@ async fn insist<T>(world: &World, mut attempt: impl AsyncFnMut() -> Result<T, Ip
 async fn give_back(store: &Etcd, claim: &Versioned<ClaimRecord>) -> Result<(), IpamError> {
     match release(store, claim, None, Duration::ZERO).await? {
         Released::Done => Ok(()),
-        Released::Changed(found) => panic!("released by somebody else: {found:?}"),
+        Released::Changed(found) => panic!("released by another call: {found:?}"),
     }
 }
 
@@ -82,7 +82,7 @@ async fn worker(world: &World, store: &Etcd, fixture: &Fixture, number: usize) {
         match claim(store, &fixture.request(&at, None)).await {
             Ok(Claimed::New(claim)) => {
                 let other = world.alive.borrow_mut().insert(address(&claim), at.clone());
-                assert_eq!(other, None, "{at} was given an address that somebody runs on");
+                assert_eq!(other, None, "{at} was given the address of a running pod");
                 sleep(Duration::from_millis(2)).await;
                 let own = world.alive.borrow_mut().remove(&address(&claim));
                 assert_eq!(own.as_ref(), Some(&at));
@@ -124,8 +124,8 @@ async fn trouble(world: &World, servers: &mut [EtcdServer]) {
     world.over.set(true);
 }
 
-/// Cuts members off from each other, never from their clients: first the leader from both others, so that two think they
-/// lead; then what the leader says; then what it hears; a follower; and each from each.
+/// Cuts members off from each other, never from their clients: first the leader from both others, so that two members
+/// consider themselves leader; then what the leader sends; then what it receives; a follower; and each from each.
 async fn cuts(world: &World, servers: &[EtcdServer], cable: &Cable) {
     let others = |one: u8| [(one + 1) % 3, (one + 2) % 3];
     let leader = async || loop {
@@ -205,7 +205,7 @@ async fn survive(servers: &mut [EtcdServer], trouble: impl AsyncFnOnce(&World, &
     let workers = join_all((0..9).map(|n| worker(&world, &stores[n], &fixture, n)));
     tokio::join!(workers, trouble(&world, servers));
 
-    // The quiet period is over: what a fence stands for is done now.
+    // The maximum request lifetime is over: the cleanup of a fence is done now.
     sleep(Duration::from_secs(1)).await;
     let store = &stores[0];
     let fences = insist(&world, async || tombstones_of(store, &node_name(), 0).await).await;

@@ -42,7 +42,7 @@ async fn many_claims_at_once_fill_a_subnet_and_release_it() {
     assert_eq!(addresses.len(), 250, "an address was given twice");
     assert_eq!(claims_of(&stores[0], &node_name()).await.expect("a list").len(), 250);
 
-    // Ten more want the last three: three get one, seven are told why not.
+    // Ten more want the last three: three get one, seven are refused with the reason.
     let late: Vec<_> = (0..10).map(|n| attachment(&format!("late{n}"))).collect();
     let requests: Vec<_> = late.iter().map(|at| fixture.request(at, None)).collect();
     let outcomes = join_all(requests.iter().zip(&stores).map(|(request, store)| claim(store, request))).await;
@@ -50,10 +50,10 @@ async fn many_claims_at_once_fill_a_subnet_and_release_it() {
     let full = outcomes.iter().filter(|outcome| matches!(outcome, Err(IpamError::Exhausted { .. }))).count();
     assert_eq!((won, full), (3, 7), "{outcomes:?}");
 
-    // All leave at once, each twice. Most addresses cool on one lease, the others are free.
-    let everybody = claims_of(&stores[0], &node_name()).await.expect("a list");
+    // All are released at once, each twice. Most addresses are in cool-down on one lease, the others are free.
+    let all_claims = claims_of(&stores[0], &node_name()).await.expect("a list");
     let turn = Cell::new(0);
-    stream::iter(&everybody)
+    stream::iter(&all_claims)
         .for_each_concurrent(16, |claim| {
             turn.set(turn.get() + 1);
             let (one, two) = (&stores[turn.get() % 16], &stores[(turn.get() + 7) % 16]);

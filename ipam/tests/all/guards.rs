@@ -1,5 +1,5 @@
-//! Every comparison of every transaction decides alone once: the record that it names changes between the look and the
-//! transaction, and nothing else does. What the caller is told must be true, and what belongs to others must stay.
+//! Every comparison of every transaction decides alone once: the record that it names changes between the read and the
+//! transaction, and no other does. The caller's result must be correct, and records of others must stay.
 
 mod renew;
 
@@ -69,7 +69,7 @@ fn tombstone(at: &Attachment, not_before: u64) -> TombstoneRecord {
     }
 }
 
-/// What cools for a while.
+/// The lease of addresses in cool-down.
 const ON_LEASE: Lease = Lease(1);
 
 fn leased(change: StoreChange) -> StoreChange {
@@ -137,7 +137,7 @@ async fn a_claim_is_taken_over_from_a_fence_only_as_both_were_seen() {
     let (meddled, happened) = meddling(&store, 1, vec![node]);
     let answer = claim(&meddled, &fixture.request(&at, Some(seen))).await;
     assert!(happened() && matches!(answer, Ok(Claimed::Stale(_))), "the node's record changed: {answer:?}");
-    assert!(found(&store, &at).await.tombstone.is_some(), "an eviction still finds what is owed");
+    assert!(found(&store, &at).await.tombstone.is_some(), "an eviction still finds what is pending");
 
     let (store, fixture, seen) = fenced().await;
     let (meddled, happened) = meddling(&store, 1, vec![put(Key::from(TombstoneRecord::at(&at)), &tombstone(&at, 99))]);
@@ -155,11 +155,11 @@ async fn a_claim_is_taken_over_from_a_fence_only_as_both_were_seen() {
     let (meddled, happened) = meddling(&store, 1, gone);
     let answer = claim(&meddled, &fixture.request(&at, Some(seen))).await;
     let now = found(&store, &at).await.claim;
-    let (Ok(Claimed::New(told) | Claimed::Already(told)), true) = (&answer, happened()) else {
+    let (Ok(Claimed::New(returned) | Claimed::Already(returned)), true) = (&answer, happened()) else {
         panic!("the claim is gone: {answer:?}")
     };
-    assert_eq!(Some(told), now.as_ref(), "the claim that is told is there");
-    assert_ne!(told.record.claim, other.claim, "and it is not the one that went");
+    assert_eq!(Some(returned), now.as_ref(), "the returned claim exists");
+    assert_ne!(returned.record.claim, other.claim, "and it is not the deleted one");
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,14 +198,14 @@ async fn only_another_interface_of_the_same_container_gets_another_address_than_
     assert_eq!(address(&first), ip(9));
     let eth1 = IfName::new("eth1").expect("valid");
     let container = ContainerId::new("b").expect("valid");
-    let stranger = Attachment { interface: eth1.clone(), container, ..at.clone() };
-    let error = ask(&store, &fixture, &stranger, &nothing).await.expect_err("another container");
+    let other_container = Attachment { interface: eth1.clone(), container, ..at.clone() };
+    let error = ask(&store, &fixture, &other_container, &nothing).await.expect_err("another container");
     assert!(matches!(error, IpamError::Taken { .. }), "{error}");
     let sibling = Attachment { interface: eth1, ..at.clone() };
     assert_ne!(address(&get(&store, &fixture, &sibling, &nothing).await), ip(9));
-    // An address that is said to be this very attachment's, which has no claim: for the audit.
+    // An address that names this attachment, which has no claim: for the audit.
     write(&store, vec![StoreChange::delete(ClaimRecord::at(&at))]).await;
-    let error = ask(&store, &fixture, &at, &nothing).await.expect_err("nobody knows why");
+    let error = ask(&store, &fixture, &at, &nothing).await.expect_err("for an unknown reason");
     assert!(matches!(error, IpamError::Taken { .. }), "{error}");
 }
 
@@ -308,9 +308,12 @@ async fn the_mark_of_a_release_outlives_requests_and_each_cool_down_its_own_leas
         there(&store, Key::from(ReleasedRecord::at(&attachment("a")))).await,
         "a request may be on its way for so long"
     );
-    let cools = |claim: &Versioned<ClaimRecord>| Key::from(AddressRecord::at(&tenant_name(), 0, address(claim)));
-    assert!(!there(&store, cools(&claims[1])).await, "five seconds and a half-minute are over");
-    assert!(there(&store, cools(&claims[2])).await, "five minutes are not, whoever else released on this node");
+    let in_cool_down = |claim: &Versioned<ClaimRecord>| Key::from(AddressRecord::at(&tenant_name(), 0, address(claim)));
+    assert!(!there(&store, in_cool_down(&claims[1])).await, "five seconds and a half-minute are over");
+    assert!(
+        there(&store, in_cool_down(&claims[2])).await,
+        "five minutes are not, even if another release happened on this node"
+    );
     tokio::time::advance(Duration::from_mins(1)).await;
     assert!(!there(&store, Key::from(ReleasedRecord::at(&attachment("a")))).await, "and it goes");
 }
@@ -332,7 +335,7 @@ async fn a_tombstone_keeps_the_port_that_it_knows() {
     assert_eq!(
         found(&store, &at).await.tombstone.expect("the tombstone is written").record.port,
         port,
-        "the first that was owed"
+        "the first pending one"
     );
 }
 
@@ -346,8 +349,8 @@ fn both(record: &ReservationRecord) -> Vec<StoreChange> {
     vec![put(forth, record), put(Key::from(ReservationRecord::for_pod(&record.namespace, &record.pod)), record)]
 }
 
-/// What may come between the look of a reservation and its transaction. Each is refused or told, and nothing of ours is
-/// written over it.
+/// The changes between the reads of a reservation and its transaction. Each is refused or reported, and no record of ours
+/// overwrites it.
 #[tokio::test(start_paused = true)]
 async fn a_reservation_compares_everything_that_it_has_read() {
     type Come = fn(&Fixture, &ReservationRecord) -> Vec<StoreChange>;
@@ -409,7 +412,7 @@ async fn deleting_a_reservation_compares_everything_that_it_has_read() {
         assert_eq!(lift(&meddled, &ours, false).await.expect("an answer"), Lifted::Done);
         assert!(happened() && there(&store, key.clone()).await, "{key} is another's");
     }
-    // The pod starts with the MAC: it is told, and the MAC stays the reservation's.
+    // The pod starts with the MAC: this is reported, and the MAC stays the reservation's.
     let (store, fixture, ours) = kept().await;
     let at = attachment("w");
     let rehearsal = {
@@ -442,13 +445,13 @@ async fn deleting_a_reservation_compares_everything_that_it_has_read() {
     }
 }
 
-/// Each finding that is mended, and each record whose change keeps it from being mended.
+/// Each finding with a repair, and each record whose change prevents the repair.
 #[tokio::test(start_paused = true)]
 async fn a_repair_rests_on_everything_that_was_seen() {
     struct Case {
         what: &'static str,
         spoil: Vec<StoreChange>,
-        /// What changes between the second look and the repair, one at a time.
+        /// The changes between the second observation and the repair, one at a time.
         comes: Vec<StoreChange>,
     }
     let (sample, fixture) = scene().await;
@@ -463,7 +466,7 @@ async fn a_repair_rests_on_everything_that_was_seen() {
     };
     let mac = Key::from(MacRecord::at(&tenant_name(), 0, MAC));
     let other_mac = Key::from(MacRecord::at(&tenant_name(), 0, Mac([0, 0, 0, 0, 0, 2])));
-    let cooling = AddressRecord {
+    let in_cool_down = AddressRecord {
         v: SCHEMA,
         state: AddressState::CoolDown { since: 1, namespace: None },
         unknown: Unknown::new(),
@@ -522,18 +525,18 @@ async fn a_repair_rests_on_everything_that_was_seen() {
             comes: vec![own.clone(), put(place(held), &of_b), put(Key::from(ClaimRecord::at(&b)), &claim_of_b)],
         },
         Case {
-            what: "a claim whose address cools",
-            spoil: [put(place(held), &cooling), mark(held)].map(leased).into(),
-            comes: vec![own.clone(), leased(put(place(held), &cooling)), leased(mark(held))],
+            what: "a claim whose address is in cool-down",
+            spoil: [put(place(held), &in_cool_down), mark(held)].map(leased).into(),
+            comes: vec![own.clone(), leased(put(place(held), &in_cool_down)), leased(mark(held))],
         },
         Case {
-            what: "an address that cools for ever",
-            spoil: vec![put(place(free), &cooling), mark(free)],
-            comes: vec![put(place(free), &cooling), mark(free)],
+            what: "an address in cool-down without a lease",
+            spoil: vec![put(place(free), &in_cool_down), mark(free)],
+            comes: vec![put(place(free), &in_cool_down), mark(free)],
         },
         Case {
-            what: "an address that cools for ever, without a mark",
-            spoil: vec![put(place(free), &cooling)],
+            what: "an address in cool-down without a lease and a mark",
+            spoil: vec![put(place(free), &in_cool_down)],
             comes: vec![mark(free)],
         },
         Case {

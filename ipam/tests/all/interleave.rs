@@ -48,7 +48,7 @@ fn schedule(setup: Setup, seed: u64) -> Result<usize, String> {
     watched(setup, seed, |_| {})
 }
 
-/// The same; `watch` sees the store after each step that changed something.
+/// The same; `watch` gets the store after each step with a change.
 fn watched(setup: Setup, seed: u64, mut watch: impl FnMut(&[Entry])) -> Result<usize, String> {
     let world = futures_util::FutureExt::now_or_never(World::new(setup)).expect("memory never waits");
     let mut rng = Rng(seed);
@@ -71,7 +71,7 @@ fn watched(setup: Setup, seed: u64, mut watch: impl FnMut(&[Entry])) -> Result<u
         if let Some(complaint) = world.complaints.borrow().first() {
             return Err(complaint.clone());
         }
-        // Nothing to look at where nothing has changed; what cools may expire or not, no time passes here.
+        // Nothing to check without a change; the clock stands still, so no cool-down ends here.
         let moment = (world.memory.revision(), world.alive.borrow().len(), world.emptied.get());
         if std::mem::replace(&mut seen, moment) == moment {
             return Ok(());

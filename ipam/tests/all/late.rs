@@ -1,5 +1,5 @@
-//! A request that was believed to be lost arrives while a later call of the same attachment looks around: whatever the
-//! later call is about to refuse, the attachment's own claim is found.
+//! A request that was taken for lost arrives while a later call of the same attachment reads: before the later call refuses,
+//! it finds the attachment's own claim.
 
 use atoll_testkit::fault::{Fault, FaultPlan};
 use atoll_testkit::store::{FaultyStore, InterceptedStore, Interception, MemoryStore, StoreCall};
@@ -87,7 +87,7 @@ async fn a_tenant_is_not_full_of_what_this_very_attachment_has() {
             for n in 0..5 {
                 claims.push(fixture.claim(&store, &format!("c{n}")).await);
             }
-            // One address cools: what `x` asks for in the end.
+            // One address is in cool-down: the one that `x` requests in the end.
             release(&store, &claims[0], None, COOL_DOWN).await.expect("released");
             Scene {
                 store,
@@ -112,8 +112,8 @@ async fn a_mac_is_not_refused_to_the_attachment_that_has_it_already() {
         for n in 0..5 {
             claims.push(fixture.claim(&store, &format!("c{n}")).await);
         }
-        // The only address of the newer subnet cools, so the first call asks for that one. Then one of the older becomes
-        // free, where the MAC is a pod's derived one.
+        // The only address of the newer subnet is in cool-down, so the first call asks for that one. Then one of the older
+        // becomes free, where the MAC is a pod's derived one.
         release(&store, &newest, None, COOL_DOWN).await.expect("released");
         let requested = AddressRequest { mac: Some(claims[4].record.mac), ..AddressRequest::default() };
         Scene { store, fixture, requested, going: vec![claims[0].clone()] }

@@ -1,4 +1,4 @@
-//! Reserved addresses: the pod gets exactly its address, no other pod gets it, and both hold whatever fails in between.
+//! Reserved addresses: the pod gets exactly its address and no other pod gets it, after any fault.
 
 use atoll_testkit::fault::{Fault, FaultPlan};
 use atoll_testkit::store::{FaultyStore, MemoryStore};
@@ -102,7 +102,7 @@ async fn only_the_pod_gets_its_reserved_address(store: impl Store) {
         let again = ask(&store, &fixture, &attachment(container), "web-0", &AddressRequest::default()).await;
         assert_eq!(again.expect("an answer"), Claimed::Already(claimed.clone()));
         stop(&store, &claimed).await;
-        // Not even while it cools and everything else is taken.
+        // Not even during its cool-down, with everything else taken.
         let full = ask(&store, &fixture, &attachment("c4"), "other-4", &AddressRequest::default()).await;
         assert!(matches!(full, Err(IpamError::Exhausted { .. })), "{full:?}");
         let requested = AddressRequest { addresses: vec![ip(4)], ..AddressRequest::default() };
@@ -368,7 +368,7 @@ async fn reserving_and_lifting_survive_every_fault() {
     }
 }
 
-/// What a reservation costs a claim: learning of it, and learning that the address cools.
+/// The cost of a reservation for a claim: one read of the reservation, and one of the cool-down.
 #[tokio::test]
 async fn a_reserved_address_costs_two_more_round_trips_at_most() {
     let (memory, plan) = (MemoryStore::new(), FaultPlan::none());

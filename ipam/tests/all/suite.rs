@@ -1,4 +1,4 @@
-//! Runs every test of a list with the store in memory and with a real etcd: both keep the same promises.
+//! Runs every test of a list with the store in memory and with a real etcd: both have the same guarantees.
 //!
 //! Each test is a function of a store, in the file that names it; `server` is there, too.
 

@@ -136,7 +136,7 @@ async fn reservations_are_respected(store: impl Store) {
         [fixture.claim(&store, "a").await, fixture.claim(&store, "b").await].iter().map(address).collect();
     assert_eq!(given, [3, 5].map(|last| Ipv4Addr::new(10, 128, 0, last)).into());
     assert!(matches!(claim(&store, &fixture.request(&attachment("c"), None)).await, Err(IpamError::Exhausted { .. })));
-    // Not even while it cools.
+    // Not even during its cool-down.
     write(&store, vec![reserve(3), reserve(5)]).await;
     let a = find(&store, &attachment("a")).await.expect("found").claim.expect("claimed");
     assert_eq!(release(&store, &a, None, COOL_DOWN).await.expect("released"), Released::Done);
@@ -202,7 +202,7 @@ async fn a_tenant_grows_when_pods_fill_it_and_reuses_early_when_they_only_pass_t
         let Err(IpamError::Exhausted { subnets, .. }) = &answer else { panic!("{live} live: {answer:?}") };
         assert_eq!((subnets[0].capacity, subnets[0].cool_down), (5, in_cool_down), "{live} live");
     }
-    // Two of five: the third room is no longer worth another subnet, and what cooled the longest is reused.
+    // Two of five: the third room is no longer worth another subnet, and the oldest address in cool-down is reused.
     assert_eq!(release(&store, &claims[2], None, COOL_DOWN).await.expect("released"), Released::Done);
     let Ok(Claimed::New(reused)) = claim(&store, &growing).await else { panic!("not reused") };
     assert_eq!(address(&reused), address(&claims[4]));
@@ -237,7 +237,7 @@ async fn an_address_in_cool_down_is_reused_oldest_first(store: impl Store) {
         assert_eq!(release(&store, &claims[n], None, COOL_DOWN).await.expect("released"), Released::Done);
     }
     assert_eq!(keys(&store, Key::from(CoolDown::of_subnet(&tenant_name(), 0))).await.len(), 2);
-    // One is still free: it goes first. Then what has cooled the longest.
+    // One is still free: it goes first. Then the oldest address in cool-down.
     let free = fixture.claim(&store, "d").await;
     assert!(claims.iter().all(|claim| address(claim) != address(&free)));
     assert_eq!(address(&fixture.claim(&store, "e").await), address(&claims[2]));
@@ -397,7 +397,7 @@ async fn lists_skip_what_is_damaged(store: impl Store) {
     assert!(find(&store, &attachment("b")).await.is_err());
 }
 
-/// The numbers of store calls that the promises speak of.
+/// The numbers of store calls that the guarantees have.
 #[tokio::test]
 async fn a_warm_claim_is_one_transaction() {
     let (memory, plan) = (MemoryStore::new(), FaultPlan::none());
@@ -488,7 +488,7 @@ async fn an_address_is_free_when_its_cool_down_is_over() {
     assert_eq!(keys(&store, Key::from(CoolDown::of_subnet(&tenant_name(), 0))).await.len(), 0);
 }
 
-/// A reply that was lost is found again: the caller learns what became of its request.
+/// After a lost reply the caller learns the outcome of its request.
 #[tokio::test]
 async fn lost_replies_are_resolved_by_reading() {
     let (memory, plan) = (MemoryStore::new(), FaultPlan::none());

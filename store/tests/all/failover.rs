@@ -54,7 +54,7 @@ async fn black_hole() -> (String, TcpListener, Vec<TcpStream>) {
     (format!("http://{address}"), listener, held)
 }
 
-/// An endpoint that accepts and never says anything. What was sent to it may have done something, for all we know.
+/// An endpoint that accepts connections and never answers. A request that was sent to it may have taken effect.
 async fn mute() -> (String, TcpListener) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a listener");
     (format!("http://{}", listener.local_addr().expect("bound")), listener)
@@ -76,12 +76,12 @@ async fn the_next_process_begins_with_the_one_that_answered() {
     let directory = tempfile::tempdir().expect("a directory");
     let memory = directory.path().join("etcd-endpoint");
     let dead = dead();
-    for told in [dead.as_str(), "damaged", &server.url] {
-        std::fs::write(&memory, told).expect("works");
+    for content in [dead.as_str(), "damaged", &server.url] {
+        std::fs::write(&memory, content).expect("works");
         let store = store(&[&dead, &server.url]);
         store.remember(memory.clone());
         assert!(!is_there(&store, 1).await);
-        assert_eq!(std::fs::read_to_string(&memory).expect("there"), server.url, "told {told}");
+        assert_eq!(std::fs::read_to_string(&memory).expect("there"), server.url, "after {content}");
     }
     let store = store(&[&dead, &server.url]);
     store.remember(memory.clone());
@@ -115,7 +115,7 @@ async fn who_keeps_a_caller_waiting_in_vain_is_asked_last_by_the_next_process() 
         store
     };
     let patience = Duration::from_millis(400);
-    // Giving up at once says nothing about the endpoint.
+    // A caller that gives up at once is no evidence against the endpoint.
     for (patience, then) in [(patience / 8, &mute), (patience, &server.url)] {
         let given_up = process();
         assert!(tokio::time::timeout(patience, given_up.read(get(1))).await.is_err(), "no member answers");
@@ -241,7 +241,7 @@ async fn a_member_without_a_leader_is_unavailable_and_commits_are_not_in_doubt()
             Err(StoreError::Unavailable { reason, .. }) if reason.contains("no leader") => break,
             // It has not noticed yet.
             Err(StoreError::Unknown { .. }) => {
-                assert!(Instant::now() < deadline, "it never says that there is no leader");
+                assert!(Instant::now() < deadline, "it never reports that there is no leader");
             }
             other => panic!("{other:?}"),
         }
@@ -310,7 +310,7 @@ async fn a_frozen_etcd_makes_commits_unknown_and_reads_unavailable() {
     server.signal("CONT");
     assert!(matches!(commit, Err(StoreError::Unknown { .. })), "{commit:?}");
     assert!(matches!(read, Err(StoreError::Unavailable { .. })), "{read:?}");
-    // Whether it arrived when etcd woke up is a race: that is what unknown means. Asking again settles it.
+    // Whether it arrived when etcd woke up is a race: that is what unknown means. Another read resolves it.
     let there = is_there(&store, 2).await;
     let again = store.commit(put(2)).await;
     assert!(matches!((there, &again), (true, Ok(Committed::Lost(_))) | (false, Ok(_))), "{there} {again:?}");

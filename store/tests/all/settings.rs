@@ -1,4 +1,4 @@
-//! Settings: what is wrong with them is told before anything is sent; TLS with client certificates against a real etcd.
+//! Settings: errors in them are reported before a request is sent; TLS with client certificates against a real etcd.
 
 use atoll_records::ClusterRecord;
 use std::fs;
@@ -82,8 +82,8 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("our own file");
 }
 
-/// What a commit says of a certificate that is out of its time: it is denied, or its outcome is unknown.
-async fn commit_told(config: &EtcdConfig) -> String {
+/// The error of a commit with a certificate that is expired or not valid yet: it is denied, or its outcome is unknown.
+async fn commit_error(config: &EtcdConfig) -> String {
     let change = StoreChange::Put { key: Key::from(ClusterRecord::at()), value: vec![], lease: None };
     let store = Etcd::connect(config).expect("the settings are right");
     match store.commit(Txn { then: vec![change], ..Txn::default() }).await {
@@ -110,7 +110,8 @@ async fn read(config: &EtcdConfig) -> Result<(), StoreError> {
     Etcd::connect(config)?.read(vec![Query::key(ClusterRecord::at())]).await.map(drop)
 }
 
-/// Never let in, and told why: not each time, for the alert may get lost when the server hangs up right behind it.
+/// Never admitted, and the reason is reported: not each time, because the alert may get lost if the server closes the
+/// connection right after it.
 async fn is_denied(config: &EtcdConfig) -> bool {
     for _ in 0..50 {
         match read(config).await {
@@ -155,8 +156,8 @@ async fn etcd_with_client_certificates() {
     let anonymous = EtcdConfig { cert: None, key: None, ..good.clone() };
     assert!(is_denied(&anonymous).await, "etcd wants a certificate");
 
-    // Its time is told each time, also when the alert of the server is lost: the certificate itself says it.
-    for (name, from, until, told) in [
+    // The certificate's dates are reported each time, also if the alert of the server is lost: they are in the certificate.
+    for (name, from, until, expected) in [
         ("expired", "20200101000000Z", "20200102000000Z", "it expired on Thu, 02 Jan 2020 00:00:00 GMT"),
         ("early", "20980101000000Z", "20990101000000Z", "it is not valid before Wed, 01 Jan 2098 00:00:00 GMT"),
     ] {
@@ -166,22 +167,22 @@ async fn etcd_with_client_certificates() {
         for _ in 0..20 {
             let error = read(&out_of_time).await.expect_err(name);
             let StoreError::Denied(text) = &error else { panic!("{name}: {error}") };
-            assert!(text.contains(told) && text.contains(&cert.display().to_string()), "{text}");
+            assert!(text.contains(expected) && text.contains(&cert.display().to_string()), "{text}");
             assert!(
                 error.hint().is_some_and(|hint| hint.contains("certificate that etcd takes")),
                 "{:?}",
                 error.hint()
             );
-            let said = commit_told(&out_of_time).await;
-            assert!(said.contains(told), "{said}");
+            let error = commit_error(&out_of_time).await;
+            assert!(error.contains(expected), "{error}");
         }
         // Without a server it is not to blame.
-        let nobody = EtcdConfig { endpoints: vec!["https://127.0.0.1:1".to_owned()], ..out_of_time };
-        assert!(matches!(read(&nobody).await, Err(StoreError::Unavailable { .. })));
+        let no_server = EtcdConfig { endpoints: vec!["https://127.0.0.1:1".to_owned()], ..out_of_time };
+        assert!(matches!(read(&no_server).await, Err(StoreError::Unavailable { .. })));
     }
 
-    let stranger = tempfile::tempdir().expect("a directory");
-    let [other_ca, other_cert, other_key] = certificates(stranger.path(), "stranger");
+    let other = tempfile::tempdir().expect("a directory");
+    let [other_ca, other_cert, other_key] = certificates(other.path(), "other");
     mode(&other_key, 0o600);
     let foreign = EtcdConfig { cert: Some(other_cert), key: Some(other_key), ..good.clone() };
     assert!(is_denied(&foreign).await, "etcd does not know this CA");

@@ -242,9 +242,9 @@ async fn a_key_is_changed_at_most_once(backend: &impl Backend) {
 
 async fn ranges_are_ordered_and_bounded(backend: &impl Backend) {
     let store = backend.store();
-    let outside = ["v2/s/z", "v2/t", "v2/t0", "v2/t0/x", "v2/u/a"];
+    let others = ["v2/s/z", "v2/t", "v2/t0", "v2/t0/x", "v2/u/a"];
     let put_raw = |name: &str| StoreChange::Put { key: Key::raw(name), value: b"x".to_vec(), lease: None };
-    commit(&store, outside.map(put_raw).into()).await;
+    commit(&store, others.map(put_raw).into()).await;
     commit(&store, ["m/3", "m/1", "m/2", "n/1", "a"].map(|name| put(name, "value")).into()).await;
     let range = |prefix: &str, from: Option<&str>, limit| Query::Range {
         prefix: Key::raw(format!("v2/t/{prefix}")),
@@ -364,7 +364,7 @@ async fn keys_go_with_their_lease(backend: &impl Backend) {
     assert_eq!(store.keep_alive(two).await, Ok(true));
     let gone = store.commit(Txn { then: vec![leased("e", one)], ..Txn::default() }).await;
     assert_eq!(gone, Err(StoreError::LeaseGone(one)));
-    // Which of several is gone is not told.
+    // etcd does not report which of several is gone.
     let second = store.commit(Txn { then: vec![leased("e", two), leased("f", one)], ..Txn::default() }).await;
     assert_eq!(second, Err(StoreError::LeaseGone(two)));
     assert!(get(&store, "e").await.is_none());

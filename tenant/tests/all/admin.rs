@@ -109,11 +109,11 @@ async fn a_plan_lists_what_a_repair_does() {
             .await
             .expect("deleted");
         let plan = admin::plan(&admin, &red).await.expect("planned");
-        let said: Vec<_> = plan.iter().map(|step| format!("{} {} {}", step.action, step.kind, step.role)).collect();
+        let steps: Vec<_> = plan.iter().map(|step| format!("{} {} {}", step.action, step.kind, step.role)).collect();
         for expected in ["create bridge bridge/1", "create port bridge-port/1", "create link gateway-port/1"] {
-            assert!(said.contains(&expected.to_owned()), "{dialect:?}: {expected} is in {said:?}");
+            assert!(steps.contains(&expected.to_owned()), "{dialect:?}: {expected} is in {steps:?}");
         }
-        assert_eq!(said.len(), 3, "{dialect:?}: {said:?}");
+        assert_eq!(steps.len(), 3, "{dialect:?}: {steps:?}");
         admin::repair(&admin, &red).await.expect("repaired");
         assert_eq!(admin::plan(&admin, &red).await.expect("planned"), []);
     }
@@ -154,9 +154,9 @@ async fn a_namespace_with_pods_moves_only_on_request_and_the_pods_are_named() {
 
     let error = admin::join(&admin, &tenant("lab"), &ns("red"), false).await.expect_err("it has a pod");
     assert!(error.to_string().contains("red/web-0 on n1"), "{error}");
-    let moved = admin::join(&admin, &tenant("lab"), &ns("red"), true).await.expect("told");
+    let moved = admin::join(&admin, &tenant("lab"), &ns("red"), true).await.expect("reported");
     assert_eq!(moved.left_behind.len(), 1);
-    // What a pod believed before the move is out of date.
+    // The pod's cached binding from before the move is out of date.
     assert!(matches!(pod(&world, &binding, "web-1").await.expect("answered"), Claimed::Stale(_)));
     let binding = world.resolve(&namespace("red")).await.expect("resolved");
     assert_eq!(binding.tenant.record.name, tenant("lab"));
@@ -177,7 +177,7 @@ async fn a_tenant_with_pods_is_not_deleted_and_goes_on_living() {
     pod(&world, &binding, "web-1").await.expect("claimed");
 
     let forced = Deletion { request_lifetime: REQUEST_LIFETIME, force: true };
-    admin::delete(&admin, &red, forced, |_| {}).await.expect("told");
+    admin::delete(&admin, &red, forced, |_| {}).await.expect("reported");
     assert_eq!(world.made(), Topology::default());
     assert_eq!(format!("{:?}", world.keys()), r#"{"cluster": 1, "nodes": 1}"#);
 }
@@ -193,7 +193,7 @@ async fn deleting_leaves_nothing_and_a_recreated_tenant_is_another() {
         let mut steps = Vec::new();
         let began = tokio::time::Instant::now();
         admin::delete(&admin, &red, gently(), |step| steps.push(step)).await.expect("deleted");
-        assert!(began.elapsed() >= REQUEST_LIFETIME, "the quiet period passed");
+        assert!(began.elapsed() >= REQUEST_LIFETIME, "the maximum request lifetime passed");
         assert_eq!((steps.first(), steps.last()), (Some(&Deleted::Closed), Some(&Deleted::All)));
         world.assert_exactly(&["blue"], "red is gone, blue is not");
         assert!(matches!(admin::delete(&admin, &red, gently(), |_| {}).await, Err(TenantError::Unknown { .. })));
@@ -346,7 +346,7 @@ async fn an_address_whose_claim_cannot_be_read_is_a_pods() {
     world.assert_exactly(&["red"], "untouched");
 
     let forced = Deletion { request_lifetime: REQUEST_LIFETIME, force: true };
-    admin::delete(&admin, &red, forced, |_| {}).await.expect("told");
+    admin::delete(&admin, &red, forced, |_| {}).await.expect("reported");
     assert_eq!(world.made(), Topology::default());
     // An unreadable record is never overwritten, and its address is not assigned.
     assert_eq!(format!("{:?}", world.keys()), r#"{"claims": 1, "cluster": 1, "nodes": 1}"#);

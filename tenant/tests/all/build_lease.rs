@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::world::{DIALECTS, World, engine, namespace, provider};
 
-/// A controller before which something happens once: right before or after the first request that is meant.
+/// A controller in front of which an event happens once: right before or after the first matching request.
 struct Before<'a> {
     inner: InProcess,
     meant: fn(&ApiRequest) -> bool,
@@ -62,7 +62,7 @@ async fn write(store: &MemoryStore, change: StoreChange) {
     store.commit(Txn { then: vec![change], ..Txn::default() }).await.expect("memory does not fail");
 }
 
-fn builder(store: &MemoryStore) -> Option<Entry> {
+fn build_lease(store: &MemoryStore) -> Option<Entry> {
     store.dump().into_iter().find(|entry| entry.key == Key::from(BuildLeaseRecord::at(&red())))
 }
 
@@ -121,16 +121,16 @@ async fn a_holder_whose_build_lease_expired_acquires_it_again() {
     let resolver = world.resolver(&engine, &cache);
     let watched = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let first = builder(&world.store).expect("it has its turn");
+        let first = build_lease(&world.store).expect("it holds the lease");
         let lease: Lease = first.lease.expect("on a lease");
-        // While the builder says that it lives, it keeps its turn, longer than a lease lives by itself.
+        // The holder keeps the build lease alive for longer than its time to live.
         tokio::time::sleep(Duration::from_secs(20)).await;
-        let still = builder(&world.store).expect("it is still its turn");
+        let still = build_lease(&world.store).expect("it still holds the lease");
         assert_eq!(still.value, first.value);
         world.store.revoke(lease).await.expect("memory does not fail");
         tokio::time::sleep(Duration::from_secs(4)).await;
         if world.records("red").1.phase == Phase::Building {
-            let second = builder(&world.store).expect("it has asked again");
+            let second = build_lease(&world.store).expect("it acquired it again");
             assert_ne!(second.value, first.value, "another turn");
         }
     };
@@ -138,7 +138,7 @@ async fn a_holder_whose_build_lease_expired_acquires_it_again() {
     let (place, ()) = join(resolver.resolve(&who), watched).await;
     assert_eq!(place.expect("resolved").tenant.record.phase, Phase::Active);
     assert!(began.elapsed() < Duration::from_mins(1), "the request of the first turn was given up");
-    assert!(builder(&world.store).is_none(), "the turn has ended");
+    assert!(build_lease(&world.store).is_none(), "the lease is released");
     world.assert_exactly(&["red"], "built in the second turn");
 }
 
@@ -151,7 +151,7 @@ async fn a_turn_that_failed_is_given_back_at_once() {
     client.delete(Resource::Router, provider()).await.expect("deleted");
     world.resolve(&namespace("red")).await.expect_err("it cannot be built");
     assert_eq!(world.records("red").1.phase, Phase::Building);
-    assert!(builder(&world.store).is_none(), "the next builder need not wait");
+    assert!(build_lease(&world.store).is_none(), "the next call need not wait");
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,7 +175,7 @@ async fn a_build_does_not_change_a_later_incarnation_of_its_tenant() {
     let (engine, cache) = (engine(transport), Cache::none());
     let error = world.resolver(&engine, &cache).resolve(&namespace("red")).await.expect_err("another tenant by now");
     assert!(matches!(error, TenantError::Deleting { .. }), "{error}");
-    assert_eq!(world.records("red").1.phase, Phase::Building, "it was not this builder's to activate");
+    assert_eq!(world.records("red").1.phase, Phase::Building, "this build must not activate it");
 }
 
 #[tokio::test(start_paused = true)]
@@ -196,7 +196,7 @@ async fn a_port_is_reported_if_a_foreign_one_is_created_before_it_is_created_aga
         client.create(&found).await.expect("created");
         let router = api::Router {
             id: Some(Uuid::new_v4()),
-            tenant_id: Some("somebody".to_owned()),
+            tenant_id: Some("another-owner".to_owned()),
             name: Some("theirs".to_owned()),
             ..api::Router::default()
         };

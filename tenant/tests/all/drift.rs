@@ -1,5 +1,5 @@
-//! Every field of every object of a tenant, changed behind our back: a plan shows it, repairing mends it, and what is
-//! not ours stays.
+//! Every field of every object of a tenant is changed from outside: a plan shows it, a repair restores it, and foreign
+//! objects stay.
 
 use atoll_model::ids::TenantName;
 use atoll_sdn_client::Resource;
@@ -223,5 +223,5 @@ async fn every_field_that_is_changed_from_outside_is_shown_and_repaired() {
             points += 1;
         }
     }
-    println!("drift: {points} changes mended");
+    println!("drift: {points} changes repaired");
 }

@@ -1,4 +1,4 @@
-//! The engine: creating, finding, mending, removing; and what it must leave alone.
+//! The engine: creating, finding, repairing, removing; and which objects it must not change.
 
 use atoll_mock_controller::Dialect;
 use atoll_model::attachment::Mac;
@@ -37,7 +37,7 @@ async fn applying_twice_is_applying_once() {
         let all = o.chains.len() + rules + o.routers.len() + o.bridges.len() + o.ports.len() + o.routes.len();
         assert_eq!(again.kept, all, "{dialect:?}");
         world.assert_exactly(&["red"], "twice");
-        assert_eq!(world.engine().inspect(&graph).await.expect("looked"), [], "{dialect:?}");
+        assert_eq!(world.engine().inspect(&graph).await.expect("inspected"), [], "{dialect:?}");
     }
 }
 
@@ -96,7 +96,7 @@ async fn every_object_that_is_deleted_from_outside_is_created_again() {
     for dialect in DIALECTS {
         let (_, sample) = built(dialect).await;
         let o = &sample.objects;
-        // 1.9 gives routes its own ids: which one to delete is looked up below, by its place.
+        // 1.9 gives routes its own ids: the one to delete is found below, by its index.
         let kinds = [
             (Resource::Router, o.routers.len()),
             (Resource::Bridge, o.bridges.len()),
@@ -119,7 +119,7 @@ async fn every_object_that_is_deleted_from_outside_is_created_again() {
                 };
                 client(&world).delete(resource, victims[n]).await.expect("deleted");
                 assert_ne!(world.made(), built_topology(&graph), "{dialect:?}: {resource} {n} is gone");
-                let findings = world.engine().inspect(&graph).await.expect("looked");
+                let findings = world.engine().inspect(&graph).await.expect("inspected");
                 assert!(
                     findings.iter().any(|finding| finding.difference == DriftKind::Missing),
                     "{dialect:?}: {resource} {n}"
@@ -157,7 +157,7 @@ async fn what_was_changed_from_outside_is_repaired_in_place() {
             client.update(&found).await.expect("updated");
             ports += 1;
         }
-        let findings = world.engine().inspect(&graph).await.expect("looked");
+        let findings = world.engine().inspect(&graph).await.expect("inspected");
         assert_eq!(findings.len(), 2 + ports, "{dialect:?}: {findings:?}");
         assert!(
             findings.iter().all(|finding| matches!(finding.difference, DriftKind::Differs(_))),
@@ -165,7 +165,7 @@ async fn what_was_changed_from_outside_is_repaired_in_place() {
         );
         let applied = world.engine().apply(&graph).await.expect("applied");
         assert_eq!((applied.created, applied.updated), (0, 2 + ports), "{dialect:?}");
-        world.assert_exactly(&["red"], "mended");
+        world.assert_exactly(&["red"], "repaired");
     }
 }
 
@@ -216,7 +216,7 @@ async fn rules_that_changed_places_are_put_back_in_order() {
                 let position = if last { wanted.rules.len() } else { 1 };
                 client.create(&api::Rule::from_topology(*chain, position, moved)).await.expect("created");
                 if wanted.rules.len() > 1 {
-                    let findings = world.engine().inspect(&graph).await.expect("looked");
+                    let findings = world.engine().inspect(&graph).await.expect("inspected");
                     assert!(!findings.is_empty(), "{dialect:?}: a plan shows it");
                 }
                 world.engine().apply(&graph).await.expect("applied");
@@ -235,20 +235,20 @@ async fn a_foreign_object_with_our_id_is_reported_and_not_changed() {
         let bridge = first(graph.objects.bridges.keys());
         let foreign = api::Bridge {
             id: Some(bridge),
-            tenant_id: Some("somebody".to_owned()),
+            tenant_id: Some("another-owner".to_owned()),
             name: Some("theirs".to_owned()),
             ..api::Bridge::default()
         };
         client.create(&foreign).await.expect("created");
         let before: api::Bridge = client.get(bridge).await.expect("answered").expect("there");
-        let findings = world.engine().inspect(&graph).await.expect("looked");
+        let findings = world.engine().inspect(&graph).await.expect("inspected");
         assert!(
             findings.iter().any(|finding| finding.id == bridge && matches!(finding.difference, DriftKind::Foreign(_)))
         );
         let error = world.engine().apply(&graph).await.expect_err("it is not ours");
         assert_eq!(error.failure, ControllerFailure::Conflict, "{error}");
         assert!(error.to_string().contains(&bridge.to_string()), "names the object: {error}");
-        assert!(error.to_string().contains("somebody"), "says whose it is: {error}");
+        assert!(error.to_string().contains("another-owner"), "names its owner: {error}");
         assert_eq!(client.get::<api::Bridge>(bridge).await.expect("answered"), Some(before));
     }
 }
@@ -265,16 +265,16 @@ async fn a_port_that_is_linked_elsewhere_is_reported_and_untouched() {
             .find(|(_, port)| graph.objects.bridges.contains_key(&port.device.id()))
             .expect("the bridge's port");
         client.unlink(*port).await.expect("unlinked");
-        let stranger = api::Router {
+        let foreign = api::Router {
             id: Some(Uuid::new_v4()),
-            tenant_id: Some("somebody".to_owned()),
+            tenant_id: Some("another-owner".to_owned()),
             name: Some("theirs".to_owned()),
             ..api::Router::default()
         };
-        client.create(&stranger).await.expect("created");
+        client.create(&foreign).await.expect("created");
         let theirs = api::Port {
             id: Some(Uuid::new_v4()),
-            device_id: stranger.id,
+            device_id: foreign.id,
             kind: Some("Router".to_owned()),
             network_address: Some("10.0.0.0".to_owned()),
             network_length: Some(24),
@@ -312,12 +312,12 @@ async fn a_pods_port_is_ensured_read_and_deleted() {
         }
         if dialect == Dialect::V5 {
             let first = world.requests.get() - before;
-            assert!(first <= 4, "root document, one request, and for the second time a refusal and a look: {first}");
+            assert!(first <= 4, "root document, one request, and for the second time a refusal and a read: {first}");
         }
         let state = engine.port(spec.id).await.expect("answered").expect("there");
         let binding = state.binding.expect("bound");
         assert_eq!((binding.host, binding.interface.as_str(), state.active), (spec.host, "at0123456789ab", true));
-        assert_eq!(world.made().ports[&spec.id].vif_id, Some(spec.security.to_vif_id()), "who may speak through it");
+        assert_eq!(world.made().ports[&spec.id].vif_id, Some(spec.security.to_vif_id()), "its port security");
 
         let other = PortSpec { interface: IfName::new("at9").expect("valid"), ..spec.clone() };
         let error = engine.ensure_port(&other).await.expect_err("bound elsewhere");

@@ -129,21 +129,24 @@ async fn no_node_is_evicted_because_of_a_gateways_answer() {
     for dialect in DIALECTS {
         for body in ["", r#"{"message":"no route matched"}"#, r#"{"message":"Not Found","code":404}"#] {
             let (world, _) = two_nodes(dialect).await;
-            let says: fn(&ApiRequest) -> _ = match body {
+            let answer: fn(&ApiRequest) -> _ = match body {
                 "" => |request| (request.path != "/").then_some((404, "")),
                 _ if body.contains("code") => {
                     |request| (request.path != "/").then_some((404, r#"{"message":"Not Found","code":404}"#))
                 }
                 _ => |request| (request.path != "/").then_some((404, r#"{"message":"no route matched"}"#)),
             };
-            let engine = engine(Gateway { inner: world.mock.clone(), says });
+            let engine = engine(Gateway { inner: world.mock.clone(), answer });
             let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
             let candidate = admin::candidate(&admin, &node("n1").name).await;
-            assert!(matches!(candidate, Err(TenantError::Controller { .. })), "{body}: nobody said that it is dead");
-            let error = evict(&admin, gently()).await.expect_err("nobody said that it is dead");
+            assert!(
+                matches!(candidate, Err(TenantError::Controller { .. })),
+                "{body}: the controller did not report it as dead"
+            );
+            let error = evict(&admin, gently()).await.expect_err("the controller did not report it as dead");
             assert_eq!(error.class(), Class::Unavailable, "{body}: {error}");
             let forced = Eviction { force: true, ..gently() };
-            let error = evict(&admin, forced).await.expect_err("nobody said that its ports are gone");
+            let error = evict(&admin, forced).await.expect_err("the controller did not report its ports as gone");
             assert_eq!(error.class(), Class::Unavailable, "{body}: {error}");
             assert_eq!((left(&world).0.len(), left(&world).1), (3, 3), "{dialect:?}: {body}: every claim and port");
         }
@@ -197,7 +200,7 @@ async fn a_dead_nodes_pods_are_evicted_and_no_others() {
 #[tokio::test(start_paused = true)]
 async fn a_live_node_is_evicted_only_by_force() {
     let (world, _) = two_nodes(Dialect::V5).await;
-    assert_eq!(evict_here(&world, Eviction { force: true, ..gently() }).await.expect("told").len(), 2);
+    assert_eq!(evict_here(&world, Eviction { force: true, ..gently() }).await.expect("reported").len(), 2);
     assert_eq!(left(&world), (vec!["c-c".to_owned()], 1));
 }
 
@@ -210,7 +213,7 @@ async fn whatever_the_node_still_tries_loses_and_afterwards_it_is_welcome() {
             find(&world.store, &World::attachment(&world.node, "a")).await.expect("found").claim.expect("there");
         let meanwhile = async {
             tokio::time::sleep(WAIT / 2).await;
-            // A new pod, and a pod that is there: neither is told anything but that the node changed.
+            // A new pod, and a pod that exists: the error of both is only that the node changed.
             for name in ["new", "a"] {
                 let attachment = World::attachment(&world.node, name);
                 let request = request(&binding, &world.node, &attachment, false);
@@ -283,7 +286,7 @@ async fn wherever_an_eviction_fails_the_next_completes_it() {
                 evict_here(&world, gently()).await.unwrap_or_else(|error| panic!("{context}: {error}"));
                 assert_eq!(left(&world), (vec!["c-c".to_owned()], 1), "{context}");
                 plan.deliver_late().await;
-                // What the dead process had on its way may close the node once more; then it is told how to go on.
+                // The requests of the dead process may close the node once more; then the error names the next command.
                 if let Err(error) = world.resolve(&namespace("red")).await {
                     assert!(matches!(error, TenantError::Evicting { .. }), "late: {context}: {error}");
                     evict_here(&world, gently()).await.unwrap_or_else(|error| panic!("late: {context}: {error}"));
@@ -329,7 +332,7 @@ async fn an_eviction_that_is_behind_takes_nothing_from_a_node_that_is_back() {
     }
 }
 
-/// A transport that lets something happen before one of the deletions that pass.
+/// A transport in which an event happens before one of the deletions.
 struct Interrupted<F> {
     inner: InProcess,
     /// So many pass before.
@@ -392,7 +395,7 @@ async fn a_deletion_on_its_way_does_not_hit_the_port_of_a_node_that_is_back() {
                 let engine = engine(Interrupted { inner, after: Cell::new(after), then });
                 let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
                 let behind = admin::evict(&admin, &world.node.name, forced, |step| {
-                    // Calls that began before the eviction make their ports late: there is something to delete again.
+                    // Calls that began before the eviction make their ports late: there is a port to delete again.
                     if matches!(step, Deleted::Objects(_)) && !is_back.get() {
                         for claim in &before {
                             let made = async { world.engine().ensure_port(&port(&binding, &claim.record)).await };
@@ -400,7 +403,7 @@ async fn a_deletion_on_its_way_does_not_hit_the_port_of_a_node_that_is_back() {
                         }
                     }
                 });
-                // Whether it says that it was behind depends on where it was.
+                // Whether it reports that it was behind depends on its state.
                 drop(Box::pin(behind).await);
                 assert!(is_back.get(), "{context}");
                 let names: &[&str] = if is_fenced { &["c-a", "c-c"] } else { &["c-a", "c-b", "c-c"] };
@@ -433,7 +436,7 @@ async fn a_remembered_place_of_an_evicted_node_is_renewed() {
     let (cache, engine) = (Cache::new(directory.path(), "/atoll/test"), world.engine());
     let resolver: Resolver<'_, _, _> = world.resolver(&engine, &cache);
     let binding = resolver.resolve(&namespace("red")).await.expect("resolved");
-    evict_here(&world, Eviction { force: true, ..gently() }).await.expect("told");
+    evict_here(&world, Eviction { force: true, ..gently() }).await.expect("reported");
     let remembered = resolver.resolve(&namespace("red")).await.expect("remembered");
     assert_eq!(remembered.guards(), binding.guards());
     let attachment = World::attachment(&world.node, "x");
@@ -456,18 +459,18 @@ async fn a_record_that_cannot_be_read_is_reported_and_the_eviction_does_not_comp
 
         let engine = world.engine();
         let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
-        let seen = admin::candidate(&admin, &world.node.name).await.expect("looked at");
+        let seen = admin::candidate(&admin, &world.node.name).await.expect("read");
         assert_eq!(seen.damaged, std::slice::from_ref(&key));
 
         for released in [1, 0] {
             let error = evict_here(&world, gently()).await.expect_err("b cannot be read");
-            let TenantError::Unreadable { keys, released: told, .. } = &error else { panic!("{error:?}") };
-            assert_eq!((keys.as_slice(), *told), ([key.to_string()].as_slice(), released), "{error}");
+            let TenantError::Unreadable { keys, released: reported, .. } = &error else { panic!("{error:?}") };
+            assert_eq!((keys.as_slice(), *reported), ([key.to_string()].as_slice(), released), "{error}");
             assert!(error.to_string().contains(key.as_str()), "{error}");
             assert!(error.hint().is_some_and(|hint| hint.contains("evict-node n1")), "{:?}", error.hint());
             assert_eq!(left(&world), (vec!["c-b".to_owned(), "c-c".to_owned()], 1), "every port of n1 is gone");
         }
-        let seen = admin::candidate(&admin, &world.node.name).await.expect("looked at");
+        let seen = admin::candidate(&admin, &world.node.name).await.expect("read");
         assert!(seen.record.evicting.is_some(), "the node does not come back before it is done");
 
         let gone =

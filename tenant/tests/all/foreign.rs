@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use crate::world::{DIALECTS, World, namespace};
 
-/// What a stranger has, by ids of his own.
-struct Stranger {
+/// The objects of another owner, by ids of its own.
+struct Foreign {
     router: Uuid,
     bridge: Uuid,
     chain: Uuid,
@@ -40,17 +40,17 @@ async fn create<O: api::ApiObject>(client: &Client<InProcess>, object: &O) {
 }
 
 fn router(id: Uuid) -> api::Router {
-    let (id, tenant_id, name) = (Some(id), Some("somebody".to_owned()), Some("theirs".to_owned()));
+    let (id, tenant_id, name) = (Some(id), Some("another-owner".to_owned()), Some("theirs".to_owned()));
     api::Router { id, tenant_id, name, ..api::Router::default() }
 }
 
 fn bridge(id: Uuid) -> api::Bridge {
-    let (id, tenant_id, name) = (Some(id), Some("somebody".to_owned()), Some("theirs".to_owned()));
+    let (id, tenant_id, name) = (Some(id), Some("another-owner".to_owned()), Some("theirs".to_owned()));
     api::Bridge { id, tenant_id, name, ..api::Bridge::default() }
 }
 
 fn chain(id: Uuid) -> api::Chain {
-    let (id, tenant_id, name) = (Some(id), Some("somebody".to_owned()), Some("theirs".to_owned()));
+    let (id, tenant_id, name) = (Some(id), Some("another-owner".to_owned()), Some("theirs".to_owned()));
     api::Chain { id, tenant_id, name, ..api::Chain::default() }
 }
 
@@ -70,7 +70,7 @@ fn bridge_port(id: Uuid, bridge: Uuid) -> api::Port {
     api::Port { id: Some(id), device_id: Some(bridge), kind: Some("Bridge".to_owned()), ..api::Port::default() }
 }
 
-impl Stranger {
+impl Foreign {
     async fn new(client: &Client<InProcess>) -> Self {
         let [id, of_bridge, of_chain, port] = [(); 4].map(|()| Uuid::new_v4());
         create(client, &router(id)).await;
@@ -81,8 +81,8 @@ impl Stranger {
     }
 }
 
-/// Puts something of a stranger's in the place of one of our objects; that object's kind and id.
-type Usurp = for<'a> fn(&'a World, &'a Graph, &'a Stranger) -> futures_util::future::LocalBoxFuture<'a, (Kind, Uuid)>;
+/// Puts an object of another owner in the place of one of our objects; returns that object's kind and id.
+type Usurp = for<'a> fn(&'a World, &'a Graph, &'a Foreign) -> futures_util::future::LocalBoxFuture<'a, (Kind, Uuid)>;
 
 fn first<'a>(ids: impl IntoIterator<Item = &'a Uuid>) -> Uuid {
     *ids.into_iter().next().expect("at least one")
@@ -128,66 +128,66 @@ fn cases() -> Vec<(&'static str, bool, Usurp)> {
                 (Kind::Chain, id)
             })
         }),
-        ("a bridge's port on another bridge", false, |world, graph, stranger| {
+        ("a bridge's port on another bridge", false, |world, graph, foreign| {
             Box::pin(async {
                 let (client, [id, ..]) = (client(world), ports(graph));
                 client.delete(Resource::Port, id).await.expect("deleted");
-                create(&client, &bridge_port(id, stranger.bridge)).await;
+                create(&client, &bridge_port(id, foreign.bridge)).await;
                 (Kind::Port, id)
             })
         }),
-        ("the router's port on another router", false, |world, graph, stranger| {
+        ("the router's port on another router", false, |world, graph, foreign| {
             Box::pin(async {
                 let (client, [_, id, _]) = (client(world), ports(graph));
                 let there: api::Port = client.get(id).await.expect("answered").expect("there");
                 client.delete(Resource::Port, id).await.expect("deleted");
-                create(&client, &api::Port { device_id: Some(stranger.router), peer_id: None, ..there }).await;
+                create(&client, &api::Port { device_id: Some(foreign.router), peer_id: None, ..there }).await;
                 (Kind::Port, id)
             })
         }),
-        ("the provider's port on another router", false, |world, graph, stranger| {
+        ("the provider's port on another router", false, |world, graph, foreign| {
             Box::pin(async {
                 let (client, [.., id]) = (client(world), ports(graph));
                 let there: api::Port = client.get(id).await.expect("answered").expect("there");
                 client.delete(Resource::Port, id).await.expect("deleted");
-                create(&client, &api::Port { device_id: Some(stranger.router), peer_id: None, ..there }).await;
+                create(&client, &api::Port { device_id: Some(foreign.router), peer_id: None, ..there }).await;
                 (Kind::Port, id)
             })
         }),
-        ("a port of the other kind on a device of that kind", false, |world, graph, stranger| {
+        ("a port of the other kind on a device of that kind", false, |world, graph, foreign| {
             Box::pin(async {
                 let (client, [.., id]) = (client(world), ports(graph));
                 client.delete(Resource::Port, id).await.expect("deleted");
-                create(&client, &bridge_port(id, stranger.bridge)).await;
+                create(&client, &bridge_port(id, foreign.bridge)).await;
                 (Kind::Port, id)
             })
         }),
-        ("the provider's port linked to another", false, |world, graph, stranger| {
+        ("the provider's port linked to another", false, |world, graph, foreign| {
             Box::pin(async {
                 let (client, [.., id]) = (client(world), ports(graph));
                 client.unlink(id).await.expect("unlinked");
-                client.link(stranger.port, id).await.expect("linked");
+                client.link(foreign.port, id).await.expect("linked");
                 (Kind::Link, id)
             })
         }),
-        ("a rule in another chain", false, |world, graph, stranger| {
+        ("a rule in another chain", false, |world, graph, foreign| {
             Box::pin(async {
                 let (client, (_, ours)) = (client(world), graph.objects.chains.iter().next().expect("a chain"));
                 let rule = ours.rules.last().expect("a rule");
                 client.delete(Resource::Rule, rule.id).await.expect("deleted");
-                create(&client, &api::Rule::from_topology(stranger.chain, 1, rule)).await;
+                create(&client, &api::Rule::from_topology(foreign.chain, 1, rule)).await;
                 (Kind::Rule, rule.id)
             })
         }),
-        ("a route of another router", true, |world, graph, stranger| {
+        ("a route of another router", true, |world, graph, foreign| {
             Box::pin(async {
                 let client = client(world);
                 let [_, uplink, _] = ports(graph);
                 let (id, route) = graph.objects.routes.iter().find(|(_, r)| r.router != uplink).expect("a route");
                 client.delete(Resource::Route, *id).await.expect("deleted");
                 let theirs = api::Route {
-                    router_id: Some(stranger.router),
-                    next_hop_port: Some(stranger.port),
+                    router_id: Some(foreign.router),
+                    next_hop_port: Some(foreign.port),
                     next_hop_gateway: None,
                     ..api::Route::from_topology(*id, route, atoll_sdn_client::dialect::Dialect::V5)
                 };
@@ -198,7 +198,7 @@ fn cases() -> Vec<(&'static str, bool, Usurp)> {
     ]
 }
 
-/// Without what an id of ours in a stranger's hands can take along: all there is.
+/// All objects, without those that a foreign object with an id of ours can take along.
 fn there(world: &World) -> Topology {
     world.mock.controller_mut().follow()
 }
@@ -211,16 +211,16 @@ async fn a_foreign_object_with_our_id_is_reported_and_left_alone() {
                 continue;
             }
             let (world, graph) = built(dialect).await;
-            let stranger = Stranger::new(&client(&world)).await;
-            let (kind, id) = usurp(&world, &graph, &stranger).await;
+            let foreign = Foreign::new(&client(&world)).await;
+            let (kind, id) = usurp(&world, &graph, &foreign).await;
             let context = format!("{dialect:?}: {what}: {kind} {id}");
             let before = there(&world);
             let engine = world.engine();
 
-            let findings = engine.inspect(&graph).await.expect("looked");
-            let said = findings.iter().find(|finding| (finding.kind, finding.id) == (kind, id));
-            let verdict = said.map(|finding| &finding.difference);
-            assert!(matches!(verdict, Some(DriftKind::Foreign(_))), "{context}: a plan says {verdict:?}");
+            let findings = engine.inspect(&graph).await.expect("inspected");
+            let found = findings.iter().find(|finding| (finding.kind, finding.id) == (kind, id));
+            let verdict = found.map(|finding| &finding.difference);
+            assert!(matches!(verdict, Some(DriftKind::Foreign(_))), "{context}: a plan reports {verdict:?}");
             assert_eq!(there(&world), before, "{context}: a plan changes nothing");
 
             // What is missing beside it may be made; it stays as it is.
@@ -271,12 +271,12 @@ fn only(topology: &Topology, id: Uuid) -> String {
 async fn a_static_route_of_another_router_is_reported_and_not_changed() {
     let (world, mut graph) = built(Dialect::V5).await;
     let client = client(&world);
-    let stranger = Stranger::new(&client).await;
+    let foreign = Foreign::new(&client).await;
     let (id, route) = graph.objects.routes.iter().next().map(|(id, route)| (*id, route.clone())).expect("a route");
     client.delete(Resource::Route, id).await.expect("deleted");
     let theirs = api::Route {
-        router_id: Some(stranger.router),
-        next_hop_port: Some(stranger.port),
+        router_id: Some(foreign.router),
+        next_hop_port: Some(foreign.port),
         next_hop_gateway: None,
         ..api::Route::from_topology(id, &route, atoll_sdn_client::dialect::Dialect::V5)
     };
@@ -295,7 +295,7 @@ async fn a_port_with_a_pods_id_is_deleted_only_when_it_is_a_pods() {
     for dialect in DIALECTS {
         let (world, graph) = built(dialect).await;
         let client = client(&world);
-        let (engine, stranger) = (world.engine(), Stranger::new(&client).await);
+        let (engine, foreign) = (world.engine(), Foreign::new(&client).await);
         let spec = PortSpec {
             id: Uuid::from_u128(99),
             bridge: first(graph.objects.bridges.keys()),
@@ -316,7 +316,7 @@ async fn a_port_with_a_pods_id_is_deleted_only_when_it_is_a_pods() {
             engine.delete_port(spec.id).await.expect("it is no pod's, so no pod's port is left");
             assert_eq!(there(&world), before, "{dialect:?}: {context} is not ours to delete");
             assert_eq!(
-                engine.ensure_port(&spec).await.expect_err("told").failure,
+                engine.ensure_port(&spec).await.expect_err("reported").failure,
                 ControllerFailure::Conflict,
                 "{context}"
             );
@@ -332,15 +332,15 @@ async fn a_port_with_a_pods_id_is_deleted_only_when_it_is_a_pods() {
         bind("at0123456789ab").await;
         gone("a port on an interface of ours").await;
 
-        create(&client, &router_port(spec.id, stranger.router)).await;
+        create(&client, &router_port(spec.id, foreign.router)).await;
         stays("a router's port").await;
         create(&client, &plain).await;
-        client.link(stranger.port, spec.id).await.expect("linked");
+        client.link(foreign.port, spec.id).await.expect("linked");
         stays("a port that is linked to another").await;
         create(&client, &plain).await;
         bind("tap0123456789a").await;
-        stays("a port on somebody's interface").await;
+        stays("a port on a foreign interface").await;
         create(&client, &api::Port { vif_id: Some(Uuid::from_u128(7)), ..plain.clone() }).await;
-        stays("a port with somebody's vifId").await;
+        stays("a port with a foreign vifId").await;
     }
 }

@@ -1,4 +1,4 @@
-//! What a gateway says is no word of the controller: nothing is missing, deleted or empty because of it.
+//! A gateway's answer is not the controller's: no object counts as missing, deleted or empty because of it.
 
 use atoll_model::attachment::Mac;
 use atoll_model::derive::{self, Role};
@@ -12,10 +12,10 @@ use uuid::Uuid;
 
 use crate::world::{DIALECTS, Gateway, World, engine, namespace};
 
-type Says = fn(&ApiRequest) -> Option<(u16, &'static str)>;
+type Answer = fn(&ApiRequest) -> Option<(u16, &'static str)>;
 
-/// Root document and login pass, so that the client knows whom it speaks to; everything else does not.
-const GATEWAYS: [(&str, Says); 6] = [
+/// Root document and login pass, so that the client detects the dialect; other requests get the gateway's answer.
+const GATEWAYS: [(&str, Answer); 6] = [
     ("an empty 404", |request| (request.path != "/").then_some((404, ""))),
     ("JSON with 404", |request| (request.path != "/").then_some((404, r#"{"message":"no route matched"}"#))),
     ("the form of the API", |request| (request.path != "/").then_some((404, r#"{"message":"Not Found","code":404}"#))),
@@ -24,7 +24,7 @@ const GATEWAYS: [(&str, Says); 6] = [
     ("a page", |request| (request.path != "/").then_some((200, "<html><title>Sign in</title>"))),
 ];
 
-fn stranger<T: std::fmt::Debug>(result: Result<T, ControllerError>, what: &str) {
+fn refuses_gateway<T: std::fmt::Debug>(result: Result<T, ControllerError>, what: &str) {
     let error = result.expect_err(what);
     assert_eq!(error.failure, ControllerFailure::NotApi, "{what}: {error}");
     assert!(error.hint().is_some_and(|hint| hint.contains("controller.endpoints")), "{what}: {error}");
@@ -39,20 +39,20 @@ async fn nothing_is_missing_deleted_or_empty_because_of_a_gateways_answer() {
         let graph = graph(&cluster, &tenant);
         let bridge = derive::object(cluster.id, tenant.incarnation, Role::Bridge(0));
         let made = world.made();
-        for (name, says) in GATEWAYS {
-            let engine = engine(Gateway { inner: world.mock.clone(), says });
+        for (name, answer) in GATEWAYS {
+            let engine = engine(Gateway { inner: world.mock.clone(), answer });
             let what = |verb: &str| format!("{dialect:?}: {verb} answered with {name}");
             let (id, mac) = (Uuid::from_u128(9), Mac([2, 0, 0, 0, 0, 9]));
-            stranger(engine.port(id).await, &what("port"));
-            stranger(engine.host(id).await, &what("host"));
-            stranger(engine.pod_ports(bridge).await, &what("pods' ports"));
-            stranger(engine.routers().await, &what("routers"));
-            stranger(engine.provider_candidates().await, &what("provider routers"));
-            stranger(engine.inspect(&graph).await, &what("inspect"));
-            stranger(engine.delete_port(id).await, &what("delete a port"));
+            refuses_gateway(engine.port(id).await, &what("port"));
+            refuses_gateway(engine.host(id).await, &what("host"));
+            refuses_gateway(engine.pod_ports(bridge).await, &what("pods' ports"));
+            refuses_gateway(engine.routers().await, &what("routers"));
+            refuses_gateway(engine.provider_candidates().await, &what("provider routers"));
+            refuses_gateway(engine.inspect(&graph).await, &what("inspect"));
+            refuses_gateway(engine.delete_port(id).await, &what("delete a port"));
             let seeds = StaticEntries { bridge, port: id, mac, addresses: vec![[10, 128, 0, 9].into()] };
-            stranger(engine.delete_static_entries(&seeds).await, &what("delete seeds"));
-            stranger(engine.remove(&graph).await, &what("remove"));
+            refuses_gateway(engine.delete_static_entries(&seeds).await, &what("delete static entries"));
+            refuses_gateway(engine.remove(&graph).await, &what("remove"));
         }
         assert_eq!(world.made(), made, "{dialect:?}");
     }
@@ -62,11 +62,11 @@ async fn nothing_is_missing_deleted_or_empty_because_of_a_gateways_answer() {
 #[tokio::test(start_paused = true)]
 async fn a_tenant_is_not_deleted_by_a_gateways_word() {
     for dialect in DIALECTS {
-        for (name, says) in GATEWAYS {
+        for (name, answer) in GATEWAYS {
             let world = World::new(dialect);
             world.resolve(&namespace("red")).await.expect("resolved");
             let (made, keys) = (world.made(), world.keys());
-            let engine = engine(Gateway { inner: world.mock.clone(), says });
+            let engine = engine(Gateway { inner: world.mock.clone(), answer });
             let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
             let (_, tenant) = world.records("red");
             let how = Deletion { request_lifetime: std::time::Duration::ZERO, force: true };

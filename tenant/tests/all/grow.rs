@@ -71,7 +71,7 @@ async fn full(dialect: Dialect) -> World {
 }
 
 /// The tenant's record, each time it was written.
-async fn lives(world: &World) -> Vec<TenantRecord> {
+async fn records(world: &World) -> Vec<TenantRecord> {
     let mut watch = world.store.watch(Key::from(TenantRecord::all()), 0).await.expect("memory does not fail");
     let mut records = Vec::new();
     while let Ok(event) = tokio::time::timeout(Duration::from_millis(1), watch.next()).await {
@@ -111,7 +111,7 @@ async fn forty_pods_at_once_grow_their_tenant_by_what_they_need_and_no_more() {
             let addresses: BTreeSet<Ipv4Addr> =
                 claims.iter().map(|claim| claim.record.addresses[0].address.ip()).collect();
             assert_eq!(addresses.len(), PODS, "no address twice");
-            let grown: Vec<_> = lives(&world).await.iter().map(|record| record.subnets.len()).collect();
+            let grown: Vec<_> = records(&world).await.iter().map(|record| record.subnets.len()).collect();
             assert!(grown.is_sorted(), "no subnet was ever lost: {grown:?}");
             assert_eq!(grown.len(), 2 * PODS / ROOM, "each was added once and activated once: {grown:?}");
             let record = world.records("red").1;
@@ -121,7 +121,7 @@ async fn forty_pods_at_once_grow_their_tenant_by_what_they_need_and_no_more() {
             assert_eq!(keys.get("subnets"), unique.then_some(&(PODS / ROOM)), "{keys:?}");
             assert_eq!(keys.get("build-leases"), None, "{keys:?}");
             if dialect == Dialect::V5 {
-                // On 1.9 two builders may make a route twice, which is harmless.
+                // On 1.9 two builds may make a route twice, which is harmless.
                 world.assert_exactly(&["red"], "forty pods at once");
             }
         }
@@ -261,7 +261,7 @@ fn world_of_two_subnets() -> World {
 
 #[tokio::test]
 async fn a_tenant_that_cannot_or_need_not_grow_reuses_addresses_in_cool_down() {
-    // It may not grow: what cools goes to the next pod.
+    // It may not grow: addresses in cool-down go to the next pod.
     let world = full(Dialect::V5).await;
     edit(&world, |record| record.quota.subnets = Some(1)).await;
     let gone = attach_here(&world, "pod-0").await.expect("its claim of before");
@@ -270,7 +270,7 @@ async fn a_tenant_that_cannot_or_need_not_grow_reuses_addresses_in_cool_down() {
     let next = attach_here(&world, "next").await.expect("early");
     assert_eq!(next.record.addresses, gone.record.addresses);
 
-    // Most of its addresses only cool: its pods come and go, and it does not grow with them.
+    // Most of its addresses are in cool-down: its pods come and go, and it does not grow with them.
     let world = world_of_two_subnets();
     for n in 0..50 {
         let claim = attach_here(&world, &format!("brief-{n}")).await.expect("there is always one");

@@ -53,7 +53,7 @@ async fn late_requests_of_an_earlier_incarnation_do_not_affect_a_recreated_tenan
         assert_ne!(new.incarnation, old.incarnation);
         let living = world.made();
 
-        // A builder and an operator of the earlier life wake up: one makes everything once more, the other deletes it.
+        // A build and an operator of the earlier incarnation wake up: one makes everything once more, the other deletes it.
         world.engine().apply(&earlier).await.expect("the controller knows no fencing");
         let both = world.made();
         assert!(living.ports.iter().all(|(id, port)| both.ports.get(id) == Some(port)), "{dialect:?}");
@@ -63,7 +63,7 @@ async fn late_requests_of_an_earlier_incarnation_do_not_affect_a_recreated_tenan
         world.engine().remove(&earlier).await.expect("removed");
         world.assert_exactly(&["red"], "only the living");
         let again = world.resolve(&namespace("red")).await.expect("resolved");
-        assert_eq!(again.guards(), place.guards(), "nobody noticed");
+        assert_eq!(again.guards(), place.guards(), "not noticed");
         if dialect == Dialect::V5 {
             assert_eq!(world.made(), living);
         }

@@ -1,7 +1,7 @@
-//! Requests that never arrive, of which the caller is told that they may have: each commit of each verb in turn. The verb
-//! looks and goes on, or says that it could not; and then the same verb once more completes it. Nothing that was not done
-//! counts as done. Where every commit ends so, the cause that the store gave reaches the caller, and ends the attempts where
-//! it would be given again.
+//! Requests that never arrive, and whose outcome is reported as unknown: each commit of each verb in turn. The verb reads
+//! and goes on, or reports that it could not; and then the same verb once more completes it. A commit that was not made
+//! never counts as made. If every commit ends so, the cause of the store reaches the caller, and ends the attempts if it
+//! would be given again.
 
 use atoll_records::{StaticRoute, Via};
 use atoll_testkit::store::{InterceptedStore, Interception, MemoryStore, StoreCall, unknown_commits};
@@ -50,8 +50,8 @@ enum Verb {
     Set,
     Join,
     Leave,
-    /// A look that remembers which tenants are idle.
-    Look,
+    /// An observation that records which tenants are idle.
+    Observe,
     NewEpoch,
 }
 
@@ -64,7 +64,7 @@ const VERBS: [Verb; 10] = [
     Verb::Set,
     Verb::Join,
     Verb::Leave,
-    Verb::Look,
+    Verb::Observe,
     Verb::NewEpoch,
 ];
 
@@ -120,7 +120,7 @@ async fn run<S: Store, C: Controller>(world: &World, admin: &Admin<'_, S, C>, ve
         }
         Verb::Join => admin::join(admin, &tenant("lab"), &ns("east"), false).await.map(drop),
         Verb::Leave => admin::leave(admin, &red, &ns("green"), false).await.map(drop),
-        Verb::Look => admin::idle(admin, true).await.map(drop),
+        Verb::Observe => admin::idle(admin, true).await.map(drop),
         Verb::NewEpoch => {
             let wanted = InitRequest { new_epoch: true, ..InitRequest::default() };
             admin::init(admin.store, admin.controller, admin.config, &wanted).await.map(drop)

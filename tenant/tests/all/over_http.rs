@@ -82,7 +82,7 @@ async fn live(url: String, dialect: Dialect, graph: &Graph, host: Uuid) {
     engine.ensure_port(&port).await.expect("made");
     assert!(engine.port(id).await.expect("asked").is_some_and(|port| port.active), "{dialect}");
     assert_eq!(engine.pod_ports(bridge).await.expect("asked"), [id], "{dialect}");
-    assert_eq!(engine.inspect(graph).await.expect("looked"), [], "{dialect}");
+    assert_eq!(engine.inspect(graph).await.expect("inspected"), [], "{dialect}");
     let orphans = mock(&aside, Method::GET, "/orphans", "").await;
     let none = |found: &Value| found.as_array().is_some_and(Vec::is_empty) || *found == serde_json::json!({});
     assert!(orphans.as_object().expect("a report").values().all(none), "{dialect}: {orphans}");

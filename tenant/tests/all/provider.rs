@@ -1,4 +1,4 @@
-//! The provider router: one that is there is adopted, one that is not is made, and neither is changed by saying so again.
+//! The provider router: an existing one is adopted, a missing one is made, and neither is changed by a repetition.
 
 use atoll_mock_controller::Dialect;
 use atoll_model::error::{Class, Classify};
@@ -80,7 +80,7 @@ async fn a_router_is_adopted_by_its_id_or_its_name_when_there_is_just_one() {
     for dialect in DIALECTS {
         let world = World::new(dialect);
         let edge = router(&world, 5, "Edge").await;
-        for (name, found) in [("Nobody", 0), ("00000000-0000-0000-0000-000000000009", 0)] {
+        for (name, found) in [("Missing", 0), ("00000000-0000-0000-0000-000000000009", 0)] {
             let error = init(&world, ProviderChoice::Adopted(name.to_owned())).await.expect_err("absent");
             assert!(matches!(&error, TenantError::NoRouter { found: f, .. } if f.len() == found), "{error}");
             assert_eq!(error.class(), Class::Config);
@@ -137,12 +137,12 @@ async fn a_router_of_our_own_is_made_once_repaired_and_leads_to_its_uplinks() {
         let error = init(&world, uplinks(&world, &["eth1"])).await.expect_err("others");
         assert!(matches!(error, TenantError::OtherProvider { made: true, .. }), "{error}");
 
-        // A port is gone: `init` alone mends it.
+        // A port is gone: only `init` repairs it.
         let lost = *world.made().ports.keys().next().expect("one");
         client(&world).delete(Resource::Port, lost).await.expect("deleted");
-        let (_, applied) = init(&world, ProviderChoice::Configured).await.expect("mended");
+        let (_, applied) = init(&world, ProviderChoice::Configured).await.expect("repaired");
         assert_eq!(applied.expect("ours").created, 2, "{dialect:?}: port and route");
-        assert_made(&world, &cluster, "mended");
+        assert_made(&world, &cluster, "repaired");
 
         // Tenants link to it.
         let place = world.resolve(&namespace("red")).await.expect("resolved");
@@ -158,7 +158,7 @@ async fn wherever_making_it_fails_the_next_init_completes_it() {
     for dialect in DIALECTS {
         let effects = {
             let (world, plan) = (World::new(dialect), FaultPlan::none());
-            plan.run(disturbed(&world, &plan)).await.expect("nobody dies").expect("nothing goes wrong");
+            plan.run(disturbed(&world, &plan)).await.expect("no call dies").expect("nothing goes wrong");
             plan.passed()
         };
         for (at, effect) in effects.iter().enumerate() {

@@ -25,10 +25,10 @@ fn admin<'a, C: Controller>(world: &'a World, controller: &'a C) -> Admin<'a, Me
     Admin { store: &world.store, controller, config: &world.config }
 }
 
-/// A look that is remembered: the idle tenants, and whether it is known since when.
-async fn look(world: &World) -> Vec<(String, bool)> {
+/// A recorded observation: the idle tenants, and whether it is known since when.
+async fn observe(world: &World) -> Vec<(String, bool)> {
     let engine = world.engine();
-    let idle = admin::idle(&admin(world, &engine), true).await.expect("looked");
+    let idle = admin::idle(&admin(world, &engine), true).await.expect("inspected");
     idle.into_iter().map(|idle| (idle.tenant.to_string(), idle.since.is_some())).collect()
 }
 
@@ -54,20 +54,20 @@ async fn a_tenant_is_idle_since_the_first_observation_after_its_last_pod() {
     let world = World::new(Dialect::V5);
     world.resolve(&namespace("blue")).await.expect("resolved");
     let red = world.resolve(&namespace("red")).await.expect("resolved");
-    assert_eq!(look(&world).await, known([("blue", false), ("red", false)]), "seen for the first time");
-    assert_eq!(look(&world).await, known([("blue", true), ("red", true)]));
-    // A whole life of a pod between two looks.
+    assert_eq!(observe(&world).await, known([("blue", false), ("red", false)]), "seen for the first time");
+    assert_eq!(observe(&world).await, known([("blue", true), ("red", true)]));
+    // A pod is created and deleted between two observations.
     brief_pod(&world, &red).await;
-    assert_eq!(look(&world).await, known([("blue", true), ("red", false)]), "red was used");
-    assert_eq!(look(&world).await, known([("blue", true), ("red", true)]));
+    assert_eq!(observe(&world).await, known([("blue", true), ("red", false)]), "red was used");
+    assert_eq!(observe(&world).await, known([("blue", true), ("red", true)]));
     // One that is there: not idle, and the mark is gone.
     let attachment = World::attachment(&world.node, "lasting");
     atoll_ipam::claim(&world.store, &request(&red, &world.node, &attachment, false)).await.expect("claimed");
-    assert_eq!(look(&world).await, [("blue".to_owned(), true)]);
+    assert_eq!(observe(&world).await, [("blue".to_owned(), true)]);
     assert_eq!(marks(&world).len(), 1);
-    // A look that is not remembered changes nothing.
+    // An observation that is not recorded changes nothing.
     let (before, engine) = (world.store.dump(), world.engine());
-    admin::idle(&admin(&world, &engine), false).await.expect("looked");
+    admin::idle(&admin(&world, &engine), false).await.expect("inspected");
     assert_eq!(world.store.dump(), before);
 }
 
@@ -75,7 +75,7 @@ async fn a_tenant_is_idle_since_the_first_observation_after_its_last_pod() {
 async fn a_mark_belongs_to_one_incarnation_of_a_tenant_and_goes_with_it() {
     let world = World::new(Dialect::V5);
     world.resolve(&namespace("red")).await.expect("resolved");
-    look(&world).await;
+    observe(&world).await;
     let (engine, red) = (world.engine(), TenantName::new("red").expect("valid"));
     let admin = admin(&world, &engine);
     let done = admin::prune(&admin, std::slice::from_ref(&red), Duration::from_secs(45)).await;
@@ -83,14 +83,14 @@ async fn a_mark_belongs_to_one_incarnation_of_a_tenant_and_goes_with_it() {
     assert_eq!(world.made(), Topology::default());
     assert_eq!(format!("{:?}", world.keys()), r#"{"cluster": 1, "nodes": 1}"#);
 
-    // A mark that an earlier life left behind says nothing of this one.
+    // A mark of an earlier incarnation does not apply to this one.
     world.resolve(&namespace("red")).await.expect("recreated");
-    look(&world).await;
+    observe(&world).await;
     let mut mark = marks(&world).remove(0);
     mark.incarnation = atoll_model::ids::Incarnation::random();
     let change = StoreChange::Put { key: Key::from(IdleRecord::at(&red)), value: encode(&mark), lease: None };
     world.store.commit(Txn { then: vec![change], ..Txn::default() }).await.expect("memory does not fail");
-    assert_eq!(look(&world).await, [("red".to_owned(), false)]);
+    assert_eq!(observe(&world).await, [("red".to_owned(), false)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,7 +100,7 @@ async fn a_tenant_that_is_used_again_is_not_pruned_and_an_operators_is_only_list
     let admin = admin(&world, &engine);
     admin::create(&admin, &lab).await.expect("created");
     let red = world.resolve(&namespace("red")).await.expect("resolved");
-    let idle = admin::idle(&admin, true).await.expect("looked");
+    let idle = admin::idle(&admin, true).await.expect("inspected");
     let kept: Vec<_> = idle.iter().map(|idle| (idle.tenant.as_str(), idle.kept)).collect();
     assert_eq!(kept, [("lab", Some("made by an operator")), ("red", None)]);
     let attachment = World::attachment(&world.node, "late");
@@ -115,7 +115,7 @@ async fn no_failed_observation_makes_a_used_tenant_idle() {
     let effects = {
         let (world, plan) = (World::new(Dialect::V5), FaultPlan::none());
         world.resolve(&namespace("red")).await.expect("resolved");
-        plan.run(disturbed(&world, &plan)).await.expect("nobody dies");
+        plan.run(disturbed(&world, &plan)).await.expect("no call dies");
         plan.passed()
     };
     assert!(effects.len() >= 6, "{effects:?}");
@@ -127,14 +127,14 @@ async fn no_failed_observation_makes_a_used_tenant_idle() {
             plan.arm(at, fault);
             plan.run(disturbed(&world, &plan)).await;
             plan.reset();
-            // A pod lives and goes; then what was still on its way arrives, or the lease of the dead look ends.
+            // A pod is created and deleted; then requests in flight arrive, or the lease of the dead observation ends.
             brief_pod(&world, &binding).await;
             plan.deliver_late().await;
             tokio::time::advance(Duration::from_secs(61)).await;
             let marks = marks(&world);
             assert!(marks.iter().all(|mark| !mark.lasting), "{context}: {marks:?}");
-            assert_eq!(look(&world).await, [("red".to_owned(), false)], "{context}");
-            assert_eq!(look(&world).await, [("red".to_owned(), true)], "{context}");
+            assert_eq!(observe(&world).await, [("red".to_owned(), false)], "{context}");
+            assert_eq!(observe(&world).await, [("red".to_owned(), true)], "{context}");
         }
     }
 }
@@ -143,6 +143,6 @@ async fn disturbed(world: &World, plan: &FaultPlan) {
     let store = FaultyStore::new(world.store.clone(), plan.clone());
     let controller = engine(FaultyTransport::<InProcess>::new(world.mock.clone(), plan.clone()));
     let admin = Admin { store: &store, controller: &controller, config: &world.config };
-    // Its error is what the next look has to make good.
+    // The next observation has to recover from its error.
     drop(admin::idle(&admin, true).await);
 }

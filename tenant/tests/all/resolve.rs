@@ -89,8 +89,8 @@ async fn a_name_alone_opens_no_door() {
     let error = world.resolve(&default_tenant("blue")).await.expect_err("made for namespace blue");
     assert_eq!(error.class().cni_code(), 101);
 
-    let nobody = Who { namespace: None, default_tenant: None };
-    assert_eq!(world.resolve(&nobody).await.expect_err("names nothing").class(), Class::Config);
+    let unnamed = Who { namespace: None, default_tenant: None };
+    assert_eq!(world.resolve(&unnamed).await.expect_err("names nothing").class(), Class::Config);
 }
 
 #[tokio::test]
@@ -220,7 +220,7 @@ async fn a_remembered_place_costs_nothing_and_a_stale_one_is_renewed() {
     assert_eq!(again.guards(), first.guards());
     assert_eq!((world.requests.get(), world.store.dump()), (requests, revision));
 
-    // The tenant changes behind our back: the lost claim brings what it is now.
+    // The tenant changes from outside: the answer of the lost claim has its present record.
     let mut record = first.tenant.record.clone();
     record.quota.subnets = Some(3);
     put(&world, Key::from(TenantRecord::at(&record.name)), encode(&record)).await;

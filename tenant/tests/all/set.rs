@@ -117,7 +117,7 @@ async fn wherever_setting_fails_the_next_call_completes_it() {
                 Box::pin(disturbed(&world, &plan)).await;
                 plan.reset();
                 points += 1;
-                // A pod comes by, and finds the tenant as the record says, before or after.
+                // A pod is admitted, and finds the tenant as in the record, before or after.
                 world.resolve(&namespace("red")).await.unwrap_or_else(|error| panic!("{context}: {error}"));
                 world.assert_exactly(&["red"], &context);
                 let engine = world.engine();
@@ -190,7 +190,7 @@ async fn a_late_route_of_a_dead_build_is_deleted_after_the_request_lifetime() {
     }
 }
 
-/// Between the two looks the route is wanted again: it stays.
+/// The route is set again between the two deletions: it stays.
 #[tokio::test(start_paused = true)]
 async fn a_route_that_comes_back_in_time_stays() {
     for dialect in DIALECTS {

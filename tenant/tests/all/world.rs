@@ -1,4 +1,4 @@
-//! A store, a controller, and what the tests want to know of them.
+//! A store, a controller, and views of them for tests.
 
 use atoll_testkit::controller::InProcess;
 use atoll_testkit::store::MemoryStore;
@@ -215,12 +215,12 @@ impl Transport for Counted {
 pub(crate) struct Gateway {
     pub(crate) inner: InProcess,
     /// Status and body; none: it lets the request through.
-    pub(crate) says: fn(&ApiRequest) -> Option<(u16, &'static str)>,
+    pub(crate) answer: fn(&ApiRequest) -> Option<(u16, &'static str)>,
 }
 
 impl Transport for Gateway {
     async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
-        match (self.says)(&request) {
+        match (self.answer)(&request) {
             Some((status, body)) => Ok(ApiResponse { status, headers: http::HeaderMap::new(), body: body.into() }),
             None => self.inner.send(request).await,
         }

@@ -23,8 +23,8 @@ pub(crate) async fn runtime(world: &World, number: usize, mut rng: Rng) {
     let at = attachment(&format!("c{number}"));
     let pod = format!("pod-{number}");
     for _ in 0..world.setup.lives {
-        // An ADD died: it may have done anything, and may still. One that succeeds settles what was before it: its
-        // release will leave the mark that makes everything late lose.
+        // An ADD died: any of its requests may have taken effect, and may still. One that succeeds ends this: its release
+        // will leave the mark that makes every late request lose.
         let requested = requested(world, &mut rng);
         let dirty = loop {
             match world
@@ -58,8 +58,8 @@ pub(crate) async fn runtime(world: &World, number: usize, mut rng: Rng) {
     world.busy.set(world.busy.get() - 1);
 }
 
-/// What a life asks for: mostly nothing, else one to three addresses (some of them no pod can have), or one of two MACs,
-/// of which one looks like a derived one.
+/// The request of an ADD: mostly none, else one to three addresses (some of them not available to pods), or one of two MACs,
+/// of which one could be a derived one.
 fn requested(world: &World, rng: &mut Rng) -> AddressRequest {
     let mut requested = AddressRequest::default();
     if rng.chance(world.setup.requests) {
@@ -156,7 +156,7 @@ async fn delete(world: &World, store: &Process, at: &Attachment, dirty: bool) ->
             unknown: Unknown::new(),
         };
         put_tombstone(store, &fence, None).await?;
-        // The quiet period: after it, nothing of the dead ADD is on its way any more.
+        // The maximum request lifetime is over: no request of the dead ADD can arrive any more.
         let own = |choice: &Choice| choice.changes().any(|change| *change.key() == Key::from(ClaimRecord::at(at)));
         while world.late.borrow().iter().any(|(late, _)| late == at) || world.postponed.borrow().iter().any(own) {
             step().await;

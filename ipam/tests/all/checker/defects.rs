@@ -26,21 +26,21 @@ fn claims(case: &Case) -> bool {
 /// None.
 pub(crate) fn none(_: usize, _: &mut Case) {}
 
-/// A claim does not look whether the address is taken.
+/// A claim does not check whether the address is taken.
 pub(crate) fn owner_not_checked(_: usize, case: &mut Case) {
     if !releases(case) {
         forget(case, "v2/addresses/");
     }
 }
 
-/// Only the first of several candidates is looked at.
+/// Only the first of several candidates is checked.
 pub(crate) fn later_cases_not_checked(index: usize, case: &mut Case) {
     if claims(case) && index > 0 {
         forget(case, "v2/addresses/");
     }
 }
 
-/// Of several addresses only the first is looked at.
+/// Of several addresses only the first is checked.
 pub(crate) fn later_addresses_not_checked(_: usize, case: &mut Case) {
     if claims(case) {
         let mut first = true;
@@ -59,13 +59,13 @@ pub(crate) fn later_addresses_not_released(_: usize, case: &mut Case) {
     }
 }
 
-/// A claim does not look whether the attachment has one.
+/// A claim does not check whether the attachment has one.
 pub(crate) fn attachment_not_checked(_: usize, case: &mut Case) {
     case.compare
         .retain(|condition| !matches!(condition, Compare::Absent(key) if key.as_str().starts_with("v2/claims/")));
 }
 
-/// A release is guarded by the owner's name alone: whatever claim the attachment has will do, and its address goes.
+/// A release is guarded by the owner's name alone: it accepts any claim of the attachment, and frees its address.
 pub(crate) fn guarded_by_owner_only(_: usize, case: &mut Case) {
     if releases(case) {
         forget(case, "v2/claims/");
@@ -96,7 +96,7 @@ pub(crate) fn cache_not_compared(_: usize, case: &mut Case) {
     forget(case, "v2/tenants/");
 }
 
-/// A claim does not look whether its attachment was released since it was made.
+/// A claim does not check whether its attachment was released since it was made.
 pub(crate) fn release_mark_ignored(_: usize, case: &mut Case) {
     forget(case, "v2/released/");
 }
@@ -113,7 +113,7 @@ pub(crate) fn reservation_not_checked(_: usize, case: &mut Case) {
     }
 }
 
-/// A claim does not look whether an address is kept for its pod.
+/// A claim does not check whether an address is reserved for its pod.
 pub(crate) fn reserved_for_not_checked(_: usize, case: &mut Case) {
     if claims(case) {
         forget(case, "v2/reserved-for/");

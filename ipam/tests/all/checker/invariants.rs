@@ -104,7 +104,7 @@ fn of_attachment(key: &Key) -> String {
 }
 
 impl State {
-    /// At every moment: claims and addresses refer to each other, no address has two owners or is outside its subnet, a
+    /// At every moment: claims and addresses refer to each other, no address has two owners or is not in its subnet, a
     /// running pod has its claim, and a tenant that was found empty stays empty.
     pub(crate) fn check(&self, world: &World) -> Result<(), String> {
         let cidr = world.cache.borrow().tenant.subnets[0].cidr;
@@ -116,7 +116,7 @@ impl State {
                 }
                 match self.owned.get(&address) {
                     Some((id, owner)) if *id == claim.claim && owner == attachment => {}
-                    other => return Err(format!("{attachment} claims {address}, whose record says {other:?}")),
+                    other => return Err(format!("{attachment} claims {address}, whose record has {other:?}")),
                 }
                 let forbidden = [cidr.network(), cidr.broadcast(), claim.addresses[0].gateway];
                 let excluded = world.exclude.iter().any(|range| range.contains(address));
@@ -147,8 +147,8 @@ impl State {
         Ok(())
     }
 
-    /// Between two moments: no claim appears under a tombstone; a released address cools, and is taken while it cools
-    /// only when nothing is free. The clock stands still: nothing becomes free by itself.
+    /// Between two moments: no claim appears under a tombstone; a released address is in cool-down, and is reused during it
+    /// only if no address is free. The clock stands still: no address becomes free by itself.
     pub(crate) fn check_step(&self, before: &Self, world: &World) -> Result<(), String> {
         for (attachment, claim) in &self.claims {
             let new = before.claims.get(attachment).is_none_or(|old| old.claim != claim.claim);

@@ -51,11 +51,11 @@ pub(crate) struct Setup {
     pub(crate) requests: u64,
     /// An operator reserves addresses for pods meanwhile, and lifts reservations.
     pub(crate) keeper: bool,
-    /// What no pod may have, if anything.
+    /// Addresses that no pod may have, if any.
     pub(crate) exclude: Option<&'static str>,
     /// Clients have lost the exclusions from their cache: a defect.
     pub(crate) blind: bool,
-    /// The cool-down; with the clock standing still, what cools never becomes free.
+    /// The cool-down; the clock stands still, so it never ends.
     pub(crate) cooldown: Duration,
     /// What is broken; nothing usually.
     pub(crate) defect: Defect,
@@ -85,7 +85,7 @@ pub(crate) struct World {
     pub(crate) ghosts: RefCell<Vec<(Versioned<ClaimRecord>, Option<Revision>)>>,
     /// Requests of dead processes that have not arrived.
     pub(crate) late: RefCell<Vec<(Attachment, FaultPlan)>>,
-    /// Requests of living processes that were told that the outcome is unknown, and have not arrived.
+    /// Requests of living processes whose outcome was reported as unknown, and which have not arrived.
     pub(crate) postponed: Rc<RefCell<Vec<Choice>>>,
     /// The tenant was found empty and is being deleted.
     pub(crate) emptied: Cell<bool>,

@@ -84,8 +84,8 @@ impl<S: Store> Store for Yielding<S> {
     }
 }
 
-/// Runs all futures to their end, one step of one of them at a time, as the seed decides; `after` sees every step and
-/// may stop the run. The number of steps, or what `after` or the limit said.
+/// Runs all futures to their end, one step of one of them at a time, as the seed decides; `after` is called after every step
+/// and may stop the run. Returns the number of steps, or the error of `after` or of the limit.
 pub(crate) fn run(
     mut tasks: Vec<Pin<Box<dyn Future<Output = ()> + '_>>>,
     rng: &mut Rng,

@@ -42,7 +42,7 @@ async fn a_claim_names_a_port_that_no_deletion_names() {
     assert_eq!((second.record.port, second.record.deletions_until), (derived, 0), "all was answered");
 
     assert_eq!(release_beside(&store, &second, None, COOL_DOWN, Some(LATE)).await.expect("released"), Released::Done);
-    // The cool-down is over by far.
+    // The cool-down has been over for long.
     tokio::time::advance(REQUEST_LIFETIME).await;
     let third = fixture.claim(&store, "a").await;
     assert_eq!(third.record.deletions_until, LATE.until, "it remembers");
