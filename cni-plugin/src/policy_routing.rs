@@ -69,7 +69,7 @@ pub(crate) fn conflicting_interface<'a>(
 /// The rules that select that table.
 pub(crate) fn rules(claim: &ClaimRecord) -> Vec<PolicyRule> {
     let table = table(&claim.attachment.interface);
-    let rule = |table| claim.addresses.iter().map(move |a| PolicyRule { source: a.address.ip(), table });
+    let rule = |table| claim.addresses.iter().map(move |a| PolicyRule::from_address(a.address.ip(), table));
     table.into_iter().flat_map(rule).collect()
 }
 

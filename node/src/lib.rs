@@ -6,8 +6,8 @@
 //! | [`files`] | reading, replacing, locking and printing |
 //! | [`attachments`] | locks and states of attachments |
 //! | [`tombstones`] | cleanup that could not be recorded in etcd |
-//! | [`netns`] | network namespaces |
-//! | [`netlink`] | requests to the kernel about links, addresses, routes, rules and neighbours |
+//! | [`netns`] | network namespaces and their pins |
+//! | [`netlink`] | requests to the kernel about links, addresses, routes, policy rules, neighbours and bridge entries |
 //! | [`veth`] | what marks the interfaces of attachments |
 
 pub mod attachments;

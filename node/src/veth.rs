@@ -1,9 +1,34 @@
 //! The veth pair of an attachment: what marks it as ours.
 
+use atoll_model::attachment::Attachment;
 use atoll_model::ids::IfName;
+
+use crate::netlink::link::{Link, LinkKind};
 
 /// The link group (`IFLA_GROUP`) of both ends of every pair: listing and deleting all of them is one request each.
 pub const GROUP: u32 = 0xa701;
+
+/// The link group of host ends that are about to be deleted together. They are ours like the others, but a pair of this
+/// group cannot stay: its process may have died before it deleted it.
+pub const DOOMED: u32 = 0xa7ff;
+
+impl Link {
+    /// It is in one of our link groups.
+    pub fn is_in_our_group(&self) -> bool {
+        self.group == GROUP || self.group == DOOMED
+    }
+
+    /// It is a veth of ours, of whatever attachment.
+    pub fn is_ours(&self) -> bool {
+        self.kind == LinkKind::Veth && self.is_in_our_group()
+    }
+
+    /// It is the pod's end of this attachment.
+    pub fn is_pod_end(&self, attachment: &Attachment) -> bool {
+        let host_index = host_index(&attachment.host_interface());
+        self.is_ours() && (self.mac == Some(attachment.mac()) || self.peer == Some(host_index))
+    }
+}
 
 /// The index of a host end. If both ends of a pair have the same index, which is likely in young namespaces, the kernel mistakes
 /// them for plain devices and delays their carrier for up to a second (`net/core/link_watch.c`, `linkwatch_urgent_event`). So

@@ -193,16 +193,17 @@ fn namespace(namespace: &NamespaceIs) -> Option<Diagnosis> {
 #[cfg(test)]
 mod tests {
     use atoll_model::ids::ClaimId;
+    use atoll_node::netns::Netns;
     use atoll_tenant::inventory::ListedPod;
     use uuid::Uuid;
 
     use super::super::evidence::{AddProgress, TombstoneInfo};
     use super::super::log::Line;
     use super::*;
-    use crate::links::{HostEnd, NetnsLocation};
+    use crate::links::HostEnd;
 
     fn one() -> One {
-        let link = HostEnd { place: NetnsLocation::Own, name: "at50926f89922e".to_owned(), index: 7, carrier: true };
+        let link = HostEnd { place: Netns::Own, name: "at50926f89922e".to_owned(), index: 7, carrier: true };
         One {
             pod: ListedPod {
                 address: "10.128.3.7/24".parse().expect("valid"),

@@ -144,12 +144,12 @@ pub(super) fn agreed(first: &Unwanted, second: Unwanted) -> Unwanted {
 #[cfg(test)]
 mod tests {
     use atoll_model::ids::{ClaimId, ContainerId, IfName, Incarnation, NodeName, TenantName};
+    use atoll_node::netns::Netns;
     use atoll_records::{ClaimRecord, SCHEMA, TombstoneKind, TombstoneRecord, Unknown, Versioned};
     use uuid::Uuid;
 
     use super::*;
     use crate::gc::sandboxes::Sandboxes;
-    use crate::links::NetnsLocation;
 
     const NOW: u64 = 1_000_000;
     const DEADLINE: u64 = 60;
@@ -196,7 +196,7 @@ mod tests {
     }
 
     fn link(attachment: &Attachment) -> HostEnd {
-        HostEnd { place: NetnsLocation::Own, name: attachment.host_interface().to_string(), index: 9, carrier: true }
+        HostEnd { place: Netns::Own, name: attachment.host_interface().to_string(), index: 9, carrier: true }
     }
 
     fn observation(sandboxes: &[&str]) -> NodeObservation {

@@ -149,7 +149,7 @@ pub(super) fn routes(call: &CheckCall, ours: &[PodRoute], seen: &KernelView) -> 
 pub(super) fn policy_routing(claim: &ClaimRecord, own: &[PodRoute], seen: &KernelView) -> Vec<String> {
     let Some(link) = &seen.pod_end else { return Vec::new() };
     let rules = crate::policy_routing::rules(claim).into_iter().filter(|rule| !seen.rules.contains(rule));
-    let rules = rules.map(|rule| format!("the rule that looks {} up in table {} is missing", rule.source, rule.table));
+    let rules = rules.map(|rule| format!("policy rule {rule} is missing"));
     let is_there = |route: &PodRoute| {
         seen.routes.iter().any(|found| found.interfaces.contains(&link.index) && found.route.is_instead_of(route))
     };

@@ -10,13 +10,15 @@ pub mod linux;
 
 use std::fmt;
 use std::future::Future;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use atoll_model::attachment::{Attachment, Mac};
+use atoll_model::attachment::Mac;
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::IfName;
 use atoll_model::route::PodRoute;
+pub use atoll_node::netlink::link::{Link, LinkKind};
+pub use atoll_node::netlink::policy_rule::PolicyRule;
+pub use atoll_node::netlink::route::FoundRoute;
 pub use atoll_node::netns::Netns;
 pub use atoll_node::veth::{GROUP, host_index};
 use ipnetwork::Ipv4Network;
@@ -77,8 +79,8 @@ impl fmt::Display for PodChange {
         match self {
             Self::LoopbackUp => f.write_str("bring lo up"),
             Self::Address(interface, address, _) => write!(f, "add address {address} to {interface}"),
-            Self::AddRule(rule) => write!(f, "add policy rule from {} to table {}", rule.source, rule.table),
-            Self::DeleteRule(rule) => write!(f, "delete policy rule from {} to table {}", rule.source, rule.table),
+            Self::AddRule(rule) => write!(f, "add policy rule {rule}"),
+            Self::DeleteRule(rule) => write!(f, "delete policy rule {rule}"),
             Self::Up(interface) => write!(f, "bring {interface} up"),
             Self::Route(interface, route) => write!(f, "add route to {route} on {interface}"),
             Self::Announce(interface) => write!(f, "announce {interface}"),
@@ -86,69 +88,12 @@ impl fmt::Display for PodChange {
     }
 }
 
-/// A policy rule (`ip rule`): packets from an address are looked up in a table before the others (rtnetlink(7), `RTM_NEWRULE`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PolicyRule {
-    /// The address.
-    pub source: Ipv4Addr,
-    /// The table.
-    pub table: u32,
-}
-
-/// A link as the kernel shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// Its name.
-    pub name: String,
-    /// Its index in its namespace.
-    pub index: u32,
-    /// The index of its other end, in the other end's namespace.
-    pub peer: Option<u32>,
-    /// The index of the bridge or datapath that it is a port of.
-    pub master: Option<u32>,
-    /// Its MAC.
-    pub mac: Option<Mac>,
-    /// Its MTU, bytes.
-    pub mtu: u32,
-    /// Administratively up.
-    pub up: bool,
-    /// Its link group.
-    pub group: u32,
-    /// It is a veth.
-    pub veth: bool,
-    /// Its IPv4 addresses.
-    pub addresses: Vec<Ipv4Network>,
-}
-
-impl Link {
-    /// A veth of ours, of whatever attachment.
-    pub fn is_ours(&self) -> bool {
-        self.veth && self.group == GROUP
-    }
-
-    /// The pod's end of this attachment.
-    pub fn is_pod_end(&self, attachment: &Attachment) -> bool {
-        let host_index = host_index(&attachment.host_interface());
-        self.is_ours() && (self.mac == Some(attachment.mac()) || self.peer == Some(host_index))
-    }
-}
-
-/// A route as the kernel shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FoundRoute {
-    /// The route. A route with several next hops has none as its own.
-    pub route: PodRoute,
-    /// The indexes of the interfaces it goes through: several where it has several next hops. None: the kernel names a
-    /// next hop object instead of its interface.
-    pub interfaces: Vec<u32>,
-}
-
 /// The kernel seam.
 pub trait Kernel {
     /// What is at `path`.
     fn kind(&self, path: &Path) -> impl Future<Output = Result<NetnsKind, KernelError>>;
 
-    /// Looks at one link; none means that it, or its namespace, is not there.
+    /// Reads one link with its addresses; `None` if it, or its namespace, is not there.
     fn inspect(&self, netns: &Netns, interface: &IfName) -> impl Future<Output = Result<Option<Link>, KernelError>>;
 
     /// The same by its index.

@@ -353,11 +353,11 @@ async fn it_minds_the_ways_of_a_further_interface() {
     let call = call(&lab, &attached, Version::V1_1_0);
     check(&lab, &call).await.expect("right after ADD");
     let rules = lab.kernel.all_rules();
-    let rule = rules[0].1;
-    lab.kernel.configure(NETNS.as_ref(), &PodChange::DeleteRule(rule)).await.expect("works");
+    let rule = rules[0].1.clone();
+    lab.kernel.configure(NETNS.as_ref(), &PodChange::DeleteRule(rule.clone())).await.expect("works");
     let error = check(&lab, &call).await.expect_err("the rule is gone");
-    assert!(error.to_string().contains(&format!("the rule that looks {} up", rule.source)), "{error}");
-    lab.kernel.configure(NETNS.as_ref(), &PodChange::AddRule(rule)).await.expect("works");
+    assert!(error.to_string().contains(&format!("policy rule {rule} is missing")), "{error}");
+    lab.kernel.configure(NETNS.as_ref(), &PodChange::AddRule(rule.clone())).await.expect("works");
     damage(&lab, "eth1", &pod(), |link| link.routes.retain(|route| route.table != Some(rule.table)));
     let error = check(&lab, &call).await.expect_err("its table is empty");
     assert!(

@@ -76,7 +76,7 @@ async fn many_links_go_at_once() {
     collect(&lab, &gc(&[])).await.expect("works");
     let deletions: Vec<_> =
         lab.plan.passed().into_iter().filter(|effect| effect.starts_with("kernel: delete")).collect();
-    assert_eq!(deletions, ["kernel: delete 20 links in our own network namespace"]);
+    assert_eq!(deletions, ["kernel: delete 20 links in the node's own network namespace"]);
     lab.assert_empty("after all");
 }
 

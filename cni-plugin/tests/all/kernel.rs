@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use atoll_cni_plugin::kernel::linux::Linux;
-use atoll_cni_plugin::kernel::{Kernel, Link, Netns, NetnsKind, PodChange, PolicyRule, Veth, host_index};
+use atoll_cni_plugin::kernel::{Kernel, Link, LinkKind, Netns, NetnsKind, PodChange, PolicyRule, Veth, host_index};
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::IfName;
 use atoll_model::route::PodRoute;
@@ -76,7 +76,10 @@ async fn life(ground: &impl Ground, host_netns: Netns) {
     let host_end = kernel.inspect(&host_netns, &veth.host_interface).await.expect("works").expect("there");
     assert!(host_end.up && host_end.is_ours() && host_end.mtu == 1450 && host_end.master.is_none(), "{host_end:?}");
     let pod_end = kernel.inspect(&at_pod, &veth.pod_interface).await.expect("works").expect("there");
-    assert!(!pod_end.up && pod_end.veth && pod_end.mac == Some(MAC) && pod_end.mtu == 1450, "{pod_end:?}");
+    assert!(
+        !pod_end.up && pod_end.kind == LinkKind::Veth && pod_end.mac == Some(MAC) && pod_end.mtu == 1450,
+        "{pod_end:?}"
+    );
     // Each end has the index of the other; that of the host end is derived.
     assert_eq!((host_end.index, pod_end.peer), (host_index(&veth.host_interface), Some(host_end.index)));
     assert_eq!(host_end.peer, Some(pod_end.index));
@@ -151,22 +154,22 @@ async fn sources(ground: &impl Ground) {
     kernel.create(&veth).await.expect("works");
     let table = 0xa701_0001;
     let by = |route: PodRoute| PodChange::Route(name("eth1"), PodRoute { table: Some(table), ..route });
-    let rule = PolicyRule { source: [10, 128, 0, 6].into(), table };
+    let rule = PolicyRule::from_address([10, 128, 0, 6].into(), table);
     let changes = [
         PodChange::Address(name("eth1"), network("10.128.0.6/24"), Some(1)),
         PodChange::Up(name("eth1")),
         by(PodRoute::plain(network("10.128.0.0/24"), None)),
         by(PodRoute { priority: Some(1), ..PodRoute::plain(network("0.0.0.0/0"), Some([10, 128, 0, 1].into())) }),
-        PodChange::AddRule(rule),
+        PodChange::AddRule(rule.clone()),
     ];
     for change in changes.iter().chain(&changes) {
         kernel.configure(&pod, change).await.expect("works, once and again");
     }
-    assert_eq!(kernel.rules(&at_pod).await, Ok(vec![rule]));
+    assert_eq!(kernel.rules(&at_pod).await, Ok(vec![rule.clone()]));
     let routes = kernel.routes(&at_pod).await.expect("works");
     assert_eq!(routes.iter().filter(|found| found.route.table == Some(table)).count(), 2, "{routes:?}");
     for round in ["first", "again"] {
-        kernel.configure(&pod, &PodChange::DeleteRule(rule)).await.expect(round);
+        kernel.configure(&pod, &PodChange::DeleteRule(rule.clone())).await.expect(round);
         assert_eq!(kernel.rules(&at_pod).await, Ok(vec![]), "{round}");
     }
     assert_eq!(kernel.rules(&Netns::At("/nowhere".into())).await, Ok(vec![]));

@@ -172,14 +172,14 @@ async fn a_further_interface_has_a_way_of_its_own() {
     let address = attached.addresses[0].0;
     let rules = lab.kernel.all_rules();
     let [(netns, rule)] = rules.as_slice() else { panic!("{rules:?}") };
-    assert_eq!((netns.as_path(), rule.source), (std::path::Path::new(NETNS), address.ip()));
+    assert_eq!((netns.as_path(), rule.address()), (std::path::Path::new(NETNS), Some(address.ip())));
     let routes = lab.kernel.routes(&Netns::At(NETNS.into())).await.expect("works");
     let own: Vec<_> = routes.iter().filter(|found| found.route.table == Some(rule.table)).collect();
     let destinations: Vec<_> = own.iter().map(|found| found.route.destination.to_string()).collect();
     assert_eq!(destinations, [lab.first_subnet().to_string(), "0.0.0.0/0".to_owned()]);
     assert_eq!(attached.routes.len(), 1, "the result has the routes of the pod in `main`");
     // Of an earlier life with another address.
-    let stale = PolicyRule { source: [192, 0, 2, 7].into(), ..*rule };
+    let stale = PolicyRule::from_address([192, 0, 2, 7].into(), rule.table);
     lab.kernel.configure(NETNS.as_ref(), &PodChange::AddRule(stale)).await.expect("works");
     lab.add().await.expect("again");
     assert_eq!(lab.kernel.all_rules(), rules, "and no other");

@@ -4,12 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use atoll_node::netlink::link::Link;
+
 use super::kernel_namespace::KernelNamespace;
-use super::lookup::{by_place, host_rules_of, indexed, neighbours_of, settings_of};
+use super::lookup::{by_place, indexed, neighbours_of, policy_rules_of, settings_of};
 use super::surroundings::Surroundings;
 use crate::compile::{DeviceKind, KernelRoute, Neighbour, NextHop, RouterNamespace};
 use crate::error::PlaneError;
-use crate::kernel::link::Link;
 
 impl KernelNamespace {
     /// Goes from `have` to `want`, in the order of `realise`; answers how many changes that took.
@@ -47,8 +48,7 @@ impl KernelNamespace {
         }
         changes += links.neighbours(have, want)?;
         changes += links.routes(have, want)?;
-        changes += self.sources(&have.sources, &want.sources)?;
-        changes += self.host_rules(&host_rules_of(have), &host_rules_of(want))?;
+        changes += self.policy_rules(&policy_rules_of(have), &policy_rules_of(want))?;
         Ok(changes)
     }
 }

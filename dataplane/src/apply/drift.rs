@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use atoll_node::netlink::fdb::{FdbEntry, FdbOrigin};
+use atoll_node::netlink::link::{Link, LinkKind};
+
 use super::kernel_namespace::KernelNamespace;
 use crate::compile::{DeviceKind, GROUP, RouterNamespace};
 use crate::error::PlaneError;
-use crate::kernel::fdb::{FdbEntry, FdbOrigin};
-use crate::kernel::link::{Link, MTU};
-use crate::kernel::sysctl;
+use crate::kernel::link::MTU;
+use crate::kernel::{options, sysctl};
 
 impl KernelNamespace {
     /// Options of our links, and what hangs on them. Interfaces of the machine keep their size and their queues.
@@ -21,12 +23,12 @@ impl KernelNamespace {
         let mut ours = BTreeSet::new();
         for (name, device) in &want.devices {
             let Some(link) = links.get(name) else { continue };
-            settings.extend(link.drift.settings.iter().map(|setting| (name.clone(), *setting)));
+            settings.extend(options::wrong_settings(link).into_iter().map(|setting| (name.clone(), setting)));
             if matches!(device.kind, DeviceKind::Uplink { .. }) && link.group != GROUP {
                 continue;
             }
             ours.insert(link.index);
-            if link.group != GROUP || !link.uses_arp || (link.mtu != MTU && !link.is_bridge) {
+            if link.group != GROUP || !link.uses_arp() || (link.mtu != MTU && link.kind != LinkKind::Bridge) {
                 self.netlink.repair_link(link)?;
                 changes += 1;
             }
@@ -49,10 +51,10 @@ impl KernelNamespace {
 
     /// A port that has a carrier forwards, unless another process has stopped it.
     fn resume(&mut self, link: &Link) -> Result<usize, PlaneError> {
-        if link.stopped {
+        if link.is_blocked() {
             self.netlink.let_forward(link)?;
         }
-        Ok(usize::from(link.stopped))
+        Ok(usize::from(link.is_blocked()))
     }
 
     /// What bridges know, and notes which ports of pods are programmed; the rest is up to `plug`.
@@ -66,8 +68,8 @@ impl KernelNamespace {
             if !pod.allowed_sources.is_empty() {
                 mute.insert(link.index);
             }
-            let fixed = |mac: &_| FdbEntry { port: link.index, mac: *mac, kind: FdbOrigin::Fixed };
-            wanted.extend(pod.fdb.iter().map(fixed));
+            let sticky = |mac: &_| FdbEntry { port: link.index, mac: *mac, origin: FdbOrigin::Sticky };
+            wanted.extend(pod.fdb.iter().map(sticky));
             programmed.insert(*port, (link.index, bridge.index));
         }
         self.programmed = programmed;
@@ -76,20 +78,20 @@ impl KernelNamespace {
             let Some(link) = links.get(name) else { continue };
             if device.kind == DeviceKind::Bridge {
                 bridges.insert(link.index);
-                wanted.extend(link.mac.map(|mac| FdbEntry { port: link.index, mac, kind: FdbOrigin::Own }));
+                wanted.extend(link.mac.map(|mac| FdbEntry { port: link.index, mac, origin: FdbOrigin::Local }));
             }
             if device.kind == DeviceKind::Bridge || link.master.is_some() {
                 ports.insert(link.index, link.mac);
             }
         }
-        let is_ours = |station: &FdbEntry| match station.kind {
-            FdbOrigin::Learned => mute.contains(&station.port),
+        let is_ours = |entry: &FdbEntry| match entry.origin {
+            FdbOrigin::Learned => mute.contains(&entry.port),
             // The kernel's own entry for each port stays.
-            FdbOrigin::Own => ports.get(&station.port).is_some_and(|own| *own != Some(station.mac)),
-            FdbOrigin::Fixed | FdbOrigin::ByHand => ports.contains_key(&station.port),
+            FdbOrigin::Local => ports.get(&entry.port).is_some_and(|own| *own != Some(entry.mac)),
+            FdbOrigin::Sticky | FdbOrigin::Static => ports.contains_key(&entry.port),
         };
         let have: BTreeSet<_> = self.netlink.fdb()?.into_iter().collect();
-        let wrong: Vec<_> = have.difference(&wanted).filter(|station| is_ours(station)).copied().collect();
+        let wrong: Vec<_> = have.difference(&wanted).filter(|entry| is_ours(entry)).copied().collect();
         let missing: Vec<_> = wanted.difference(&have).copied().collect();
         for FdbEntry { port, mac, .. } in &wrong {
             if bridges.contains(port) {
@@ -98,8 +100,8 @@ impl KernelNamespace {
                 self.netlink.delete_fdb_entry(*port, *mac)?;
             }
         }
-        for FdbEntry { port, mac, kind } in &missing {
-            if *kind == FdbOrigin::Own {
+        for FdbEntry { port, mac, origin } in &missing {
+            if *origin == FdbOrigin::Local {
                 self.netlink.add_own_fdb_entry(*port, *mac)?;
             } else {
                 self.netlink.add_fdb_entry(*port, *mac)?;

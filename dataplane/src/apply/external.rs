@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use atoll_node::netlink::link::LinkKind;
 use ipnetwork::Ipv4Network;
 
 use super::host::HostNamespace;
@@ -11,6 +12,7 @@ use super::lookup::by_name;
 use crate::compile::host_to_pod;
 use crate::compile::{ExternalNetwork, GROUP, KernelRoute, MAIN, NextHop};
 use crate::error::PlaneError;
+use crate::kernel::link::is_taken;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::netns::{self, OpenNetns};
 use crate::kernel::sysctl;
@@ -19,7 +21,7 @@ use crate::pins::OUTSIDE;
 /// Gives the interfaces that were taken from this machine back to it, before a namespace goes.
 pub(crate) fn give_back(netns: &OpenNetns, node: &mut HostNamespace) -> Result<(), PlaneError> {
     let mut netlink = Netlink::open(netns)?;
-    for link in netlink.links()?.iter().filter(|link| link.taken) {
+    for link in netlink.links()?.iter().filter(|link| is_taken(link)) {
         // Marked until it is there, or a crash in between would leave it here for good.
         netlink.move_to(link, &node.netns)?;
         if let Some(link) = node.netlink.link(&link.name)? {
@@ -35,7 +37,7 @@ pub(crate) fn close(netns: &OpenNetns) -> Result<(), PlaneError> {
     let links = netlink.links()?;
     links
         .iter()
-        .filter(|link| link.group == GROUP && link.is_bridge && link.up)
+        .filter(|link| link.group == GROUP && link.kind == LinkKind::Bridge && link.up)
         .try_for_each(|link| netlink.set_up(link, false))
 }
 
@@ -53,7 +55,7 @@ impl Contents {
     pub(crate) fn of(netns: &OpenNetns) -> Result<Self, PlaneError> {
         let links = Netlink::open(netns)?.links()?;
         let (ours, others): (Vec<_>, Vec<_>) = links.iter().partition(|link| link.group == GROUP);
-        let has_foreign_interfaces = others.iter().any(|link| link.name != "lo" && !link.taken);
+        let has_foreign_interfaces = others.iter().any(|link| link.name != "lo" && !is_taken(link));
         let links = ours.iter().filter_map(|link| Some((link.peer?, link.index))).collect();
         Ok(Self { has_foreign_interfaces, links })
     }

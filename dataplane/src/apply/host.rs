@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
+use atoll_node::netlink::link::Link;
 use ipnetwork::Ipv4Network;
 
 use super::lookup::by_name;
@@ -16,7 +17,6 @@ use crate::compile::{GROUP, HostLink, HostToPod, HostToPodPool, KernelRoute, MAI
 use crate::error::PlaneError;
 use crate::kernel::flows::{Flow, Flows, Tuple};
 use crate::kernel::guard::Guard;
-use crate::kernel::link::Link;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::netns::OpenNetns;
 

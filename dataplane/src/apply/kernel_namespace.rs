@@ -7,23 +7,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use atoll_node::netlink::link::Link;
+use atoll_node::netlink::policy_rule::PolicyRule;
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
-use super::lookup::{by_name, host_rules_of, indexed, is_small, neighbours_of, settings_of};
+use super::lookup::{by_name, indexed, is_small, neighbours_of, policy_rules_of, settings_of};
 use super::surroundings::Surroundings;
 use crate::compile::{
-    BridgePort, DeviceKind, Element, GROUP, KernelDevice, KernelRoute, Neighbour, NextHop, RouterNamespace, SourceRule,
+    BridgePort, DeviceKind, Element, GROUP, KernelDevice, KernelRoute, Neighbour, NextHop, RouterNamespace,
     TranslationTarget, host_to_pod,
 };
 use crate::counters::{Counters, PortCount};
 use crate::error::PlaneError;
 use crate::kernel::flows::{Flow, Flows};
-use crate::kernel::link::Link;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::netns::OpenNetns;
 use crate::kernel::nft::Filter;
-use crate::kernel::policy_rule::HostRule;
 use crate::kernel::sysctl;
 use crate::pins::OUTSIDE;
 
@@ -106,10 +106,8 @@ impl KernelNamespace {
         changes += self.addresses(want, &links)?;
         changes += self.neighbours(want, &links, &preserved)?;
         changes += self.routes(want, &links, &preserved)?;
-        let leading = self.netlink.sources()?.into_iter().collect();
-        changes += self.sources(&leading, &want.sources)?;
-        let leading = self.netlink.host_rules()?.into_iter().collect();
-        changes += self.host_rules(&leading, &host_rules_of(want))?;
+        let rules = self.netlink.policy_rules()?.into_iter().collect();
+        changes += self.policy_rules(&rules, &policy_rules_of(want))?;
         changes += self.fdb(want, &links)?;
         Ok(changes)
     }
@@ -333,31 +331,18 @@ impl KernelNamespace {
         Ok(have.symmetric_difference(wanted).count())
     }
 
-    /// A table is complete before anything is led to it.
-    pub(super) fn sources(
+    /// Tables are complete before packets are led to them. The new rules first: a source that gets another table is led
+    /// by the one rule or the other.
+    pub(super) fn policy_rules(
         &mut self,
-        have: &BTreeSet<SourceRule>,
-        wanted: &BTreeSet<SourceRule>,
+        have: &BTreeSet<PolicyRule>,
+        wanted: &BTreeSet<PolicyRule>,
     ) -> Result<usize, PlaneError> {
-        for source in wanted.difference(have) {
-            self.netlink.add_source_rule(*source)?;
-        }
-        for source in have.difference(wanted) {
-            self.netlink.delete_source_rule(*source)?;
-        }
-        Ok(have.symmetric_difference(wanted).count())
-    }
-
-    pub(super) fn host_rules(
-        &mut self,
-        have: &BTreeSet<HostRule>,
-        wanted: &BTreeSet<HostRule>,
-    ) -> Result<usize, PlaneError> {
-        for rule in have.difference(wanted) {
-            self.netlink.delete_host_rule(rule)?;
-        }
         for rule in wanted.difference(have) {
-            self.netlink.add_host_rule(rule)?;
+            self.netlink.add_policy_rule(rule)?;
+        }
+        for rule in have.difference(wanted) {
+            self.netlink.delete_policy_rule(rule)?;
         }
         Ok(have.symmetric_difference(wanted).count())
     }

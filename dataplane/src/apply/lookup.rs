@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use atoll_model::attachment::Mac;
+use atoll_node::netlink::link::Link;
+use atoll_node::netlink::policy_rule::{PolicyRule, RuleSelector};
 
 use crate::compile::marks::FROM_HOST;
-use crate::compile::{BridgePort, DeviceKind, KernelRoute, Neighbour, NextHop, RouterNamespace, TO_HOST, TO_PODS};
-use crate::kernel::link::Link;
-use crate::kernel::policy_rule::HostRule;
+use crate::compile::{
+    BridgePort, DeviceKind, HostLink, KernelRoute, Neighbour, NextHop, RouterNamespace, SourceTable, TO_HOST, TO_PODS,
+};
 
 /// True when links came or went, and none that stays is different: the kernel forgets neighbours and routes of a link
 /// whose MAC or address changes, so that everything has to be compared.
@@ -22,12 +24,14 @@ pub(super) fn settings_of(namespace: &RouterNamespace) -> (bool, bool, bool) {
     (namespace.track_bridged, inner, namespace.node.is_some())
 }
 
-/// What leads packets of the node, and what answers them, to their tables.
-pub(super) fn host_rules_of(namespace: &RouterNamespace) -> BTreeSet<HostRule> {
-    let host_rules = |link: &str| {
-        [HostRule::From { link: link.to_owned(), table: TO_PODS }, HostRule::Marked { mark: FROM_HOST, table: TO_HOST }]
+/// What leads packets to their tables: by their source, of the node, and answers to the node.
+pub(super) fn policy_rules_of(namespace: &RouterNamespace) -> BTreeSet<PolicyRule> {
+    let by_source = |of: &SourceTable| PolicyRule { selector: RuleSelector::Source(of.network), table: of.table };
+    let of_host = |link: &HostLink| {
+        let from = PolicyRule { selector: RuleSelector::Interface(link.name.clone()), table: TO_PODS };
+        [from, PolicyRule { selector: RuleSelector::Mark(FROM_HOST), table: TO_HOST }]
     };
-    namespace.node.iter().flat_map(|link| host_rules(&link.name)).collect()
+    namespace.sources.iter().map(by_source).chain(namespace.node.iter().flat_map(of_host)).collect()
 }
 
 /// One MAC for each address: the last one counts.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use atoll_node::netlink::link::Link;
 use uuid::Uuid;
 
 use super::kernel_namespace::KernelNamespace;
@@ -9,8 +10,6 @@ use super::lookup::neighbours_of;
 use super::surroundings::Surroundings;
 use crate::compile::{BridgePort, Element, GROUP, Neighbour, host_to_pod};
 use crate::error::PlaneError;
-use crate::kernel::link::Link;
-use crate::kernel::options::OptionDrift;
 
 impl KernelNamespace {
     /// Lists a pod for the next `realise`, which lets its elements in together with the rules.
@@ -58,9 +57,11 @@ impl KernelNamespace {
             self.netlink.set_master(&link, Some(bridge.index))?;
         }
         let learning = pod.allowed_sources.is_empty();
-        // A port that has just become one is as the kernel makes it.
-        let fresh = Link { learning: None, drift: OptionDrift::default(), ..link.clone() };
-        self.netlink.repair_port(if link.master == Some(bridge.index) { &link } else { &fresh }, learning)?;
+        if link.master == Some(bridge.index) {
+            self.netlink.repair_port(&link, learning)?;
+        } else {
+            self.netlink.set_learning(&link, learning)?;
+        }
         if !programmed {
             // Another interface of that name is another pod's, or the same that begins anew.
             if self.programmed.contains_key(&port) {
@@ -84,7 +85,7 @@ impl KernelNamespace {
         // The kernel enables ports and carriers asynchronously, and sends an event when it has.
         let port = self.netlink.link(&pod.interface)?;
         let bridge = self.netlink.link(&pod.bridge)?;
-        Ok(port.is_some_and(|link| link.flowing) && bridge.is_some_and(|link| link.flowing))
+        Ok(port.is_some_and(|link| link.is_forwarding()) && bridge.is_some_and(|link| link.is_forwarding()))
     }
 
     /// Interfaces that are not ours.

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use atoll_node::netlink::link::Link;
 use uuid::Uuid;
 
 use super::host::HostNamespace;
 use crate::error::PlaneError;
-use crate::kernel::link::Link;
 use crate::kernel::netns::OpenNetns;
 
 /// What realising needs beside the namespace itself.

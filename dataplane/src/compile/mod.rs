@@ -56,7 +56,7 @@ pub use element::{AllowedSource, Element, NftSet, Stage};
 pub use host_to_pod::{TO_HOST, TO_PODS};
 pub use plan::{
     DeviceKind, ExternalNetwork, GROUP, HostLink, KernelDevice, KernelPlan, KernelRoute, MAIN, Neighbour, NextHop,
-    RouterNamespace, SourceRule, TranslationTarget,
+    RouterNamespace, SourceTable, TranslationTarget,
 };
 pub use pod::{BridgePort, HostToPod, PodBridge, RouterEnd};
 pub use pool::HostToPodPool;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::location::{self, Location};
 use super::plan::{
-    DeviceKind, ExternalNetwork, KernelDevice, KernelRoute, MAIN, Neighbour, NextHop, RouterNamespace, SourceRule,
+    DeviceKind, ExternalNetwork, KernelDevice, KernelRoute, MAIN, Neighbour, NextHop, RouterNamespace, SourceTable,
     TranslationTarget,
 };
 use super::unsupported::Unsupported;
@@ -187,10 +187,10 @@ fn tables(usable: &[Usable], namespace: &mut RouterNamespace) {
     let everywhere = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a length");
     let sources: BTreeSet<_> =
         usable.iter().map(|usable| usable.source).filter(|source| *source != everywhere).collect();
-    namespace.sources = (1000..).zip(sources).map(|(table, network)| SourceRule { network, table }).collect();
+    namespace.sources = (1000..).zip(sources).map(|(table, network)| SourceTable { network, table }).collect();
     let mut tables: Vec<_> = namespace.sources.iter().copied().collect();
-    tables.push(SourceRule { network: everywhere, table: MAIN });
-    for SourceRule { network, table } in tables {
+    tables.push(SourceTable { network: everywhere, table: MAIN });
+    for SourceTable { network, table } in tables {
         let mut taken = BTreeSet::new();
         for Usable { id, source, route } in usable {
             if source.prefix() > network.prefix() || !source.contains(network.ip()) {

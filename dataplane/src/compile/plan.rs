@@ -31,7 +31,7 @@ pub struct RouterNamespace {
     /// Routes of the router.
     pub routes: BTreeSet<KernelRoute<String>>,
     /// Which sources have a table of their own.
-    pub sources: BTreeSet<SourceRule>,
+    pub sources: BTreeSet<SourceTable>,
     /// Neighbours that are known without asking.
     pub neighbours: BTreeSet<Neighbour<String>>,
     /// The packet filter, elements of pods aside.
@@ -163,7 +163,7 @@ pub enum NextHop<D> {
 
 /// Sources that have a table of their own. The longest prefix wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct SourceRule {
+pub struct SourceTable {
     /// The sources.
     pub network: Ipv4Network,
     /// Their table.

@@ -352,7 +352,7 @@ impl Stages {
         }
         guarded(items, "sources", priorities::SOURCES, &[], outbound.translate);
         let routed: Vec<_> = node.into_iter().chain([accept(Match::mark_lacks(ROUTED))]).collect();
-        let after = outbound.untranslated.into_iter().chain(outdated(Translated::SourceRule)).chain(outbound.after);
+        let after = outbound.untranslated.into_iter().chain(outdated(Translated::Source)).chain(outbound.after);
         guarded(items, "outbound_after", priorities::OUTBOUND_AFTER, &routed, after.collect());
         if translated {
             guarded(items, "ports_outbound", priorities::PORTS_OUTBOUND_AFTER, &routed, late);

@@ -284,7 +284,7 @@ impl<'a> Compiler<'a> {
                 Act { asks: vec![Match::translatable()], action }
             }
             RuleAction::Snat { targets, then } if self.context.routed() => {
-                self.translate(rule, Translated::SourceRule, targets, *then, top)?
+                self.translate(rule, Translated::Source, targets, *then, top)?
             }
             RuleAction::Dnat { targets, then } if !self.context.routed() => {
                 self.translate(rule, Translated::Destination, targets, *then, top)?
@@ -293,7 +293,7 @@ impl<'a> Compiler<'a> {
                 self.refuse(rule, "type", "the kernel translates sources after and destinations before routing");
                 return None;
             }
-            RuleAction::ReverseSnat { then } => self.reverse(Translated::SourceRule, *then, top),
+            RuleAction::ReverseSnat { then } => self.reverse(Translated::Source, *then, top),
             RuleAction::ReverseDnat { then } => self.reverse(Translated::Destination, *then, top),
             RuleAction::Other { kind } => {
                 self.refuse(rule, "type", format!("rules of kind {kind} are not known"));
@@ -365,7 +365,7 @@ impl<'a> Compiler<'a> {
         self.output.chains.extend(compiled.chains);
         self.output.translate.push(compiled.translate);
         self.output.untranslated.extend(compiled.untranslated);
-        if translated == Translated::SourceRule && everything_that_leaves(rule) {
+        if translated == Translated::Source && everything_that_leaves(rule) {
             let ports = rule.condition.out_ports.iter().flat_map(|test| &test.value);
             self.output.translated.extend(ports.filter_map(|port| (self.context.interface)(*port)));
         }

@@ -248,7 +248,7 @@ pub(super) enum IcmpError {
 /// What a translation changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Translated {
-    SourceRule,
+    Source,
     Destination,
 }
 
@@ -304,7 +304,7 @@ impl Display for Verdict {
             Self::Goto(chain) => write!(f, "goto {chain}"),
             Self::Reject(IcmpError::AdminProhibited) => f.write_str("reject with icmp type admin-prohibited"),
             Self::Reject(IcmpError::HostUnreachable) => f.write_str("reject with icmp type host-unreachable"),
-            Self::Translate(Translated::SourceRule, range) => write!(f, "snat to {range}"),
+            Self::Translate(Translated::Source, range) => write!(f, "snat to {range}"),
             Self::Translate(Translated::Destination, range) => write!(f, "dnat to {range}"),
             Self::GotoOneOf(chains) => {
                 let choice = chains.iter().enumerate().map(|(number, chain)| format!("{number} : goto {chain}"));

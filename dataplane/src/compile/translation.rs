@@ -12,21 +12,21 @@ impl Translated {
     /// The bit of a flow's status that says so.
     pub(super) fn status(self) -> u32 {
         match self {
-            Self::SourceRule => SOURCE_TRANSLATED,
+            Self::Source => SOURCE_TRANSLATED,
             Self::Destination => DESTINATION_TRANSLATED,
         }
     }
 
     fn verb(self) -> &'static str {
         match self {
-            Self::SourceRule => "snat",
+            Self::Source => "snat",
             Self::Destination => "dnat",
         }
     }
 
     fn field(self) -> Field {
         match self {
-            Self::SourceRule => Field::IpSource,
+            Self::Source => Field::IpSource,
             Self::Destination => Field::IpDestination,
         }
     }

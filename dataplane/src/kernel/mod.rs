@@ -1,11 +1,11 @@
-//! The effects. Everything that knows a syscall, a netlink message or the `nft` program is in here.
+//! The effects. What knows a syscall, a netlink message or the `nft` program is here or in `atoll_node`.
 //!
 //! | module | what |
 //! |---|---|
-//! | `netns` | network namespaces and their pins |
+//! | `netns` | handles of network namespaces |
 //! | `netlink` | the rtnetlink socket of one namespace |
 //! | `link`, `options`, `repair`, `queue` | links, what they are set to, and what hangs on them |
-//! | `address`, `route`, `policy_rule`, `neighbour`, `fdb` | one kind of object each |
+//! | `address`, `route`, `policy_rule`, `neighbour`, `fdb` | one kind of object each; `atoll_node::netlink` has their messages |
 //! | `watch` | events |
 //! | `nfnetlink` | messages that the next three share |
 //! | `nft`, `element`, `swap`, `checksum` | the ruleset of a namespace |
@@ -17,7 +17,7 @@
 mod address;
 mod checksum;
 mod element;
-pub(crate) mod fdb;
+mod fdb;
 pub(crate) mod flows;
 pub(crate) mod guard;
 pub(crate) mod link;
@@ -27,7 +27,7 @@ pub(crate) mod netns;
 mod nfnetlink;
 pub(crate) mod nft;
 pub(crate) mod options;
-pub(crate) mod policy_rule;
+mod policy_rule;
 mod queue;
 mod repair;
 mod route;

@@ -1,27 +1,27 @@
 //! The rtnetlink socket of one namespace.
 //!
-//! Nothing outside `kernel` knows the shape of a netlink message; there is one file for each kind of object. Each change
-//! is announced first (`steps`). Adding what exists and deleting what does not are no errors.
+//! `atoll_node::netlink` builds and reads the messages. The files of this folder have one kind of object each: what the
+//! data plane does with it, and in which words. Each change is announced first (`steps`). Adding what exists and deleting
+//! what does not exist are no errors.
 
 use std::io;
 
-use atoll_node::netlink::{Socket, errno_of};
+use atoll_node::netlink::{Refused, Socket, errno_of};
 use nix::errno::Errno;
-use rtnetlink::packet_route::RouteNetlinkMessage as Message;
 use rtnetlink::packet_route::route::RouteProtocol;
 
 use super::netns::OpenNetns;
 use super::steps::step;
 use crate::error::PlaneError;
 
-/// The origin of our routes (`rtm_protocol`).
+/// The origin of our routes and policy rules (`rtm_protocol`).
 pub(super) const PROTOCOL: RouteProtocol = RouteProtocol::Other(201);
 
 type Result<T> = std::result::Result<T, PlaneError>;
 
 /// A socket in one namespace.
 pub(crate) struct Netlink {
-    pub(super) socket: Socket,
+    socket: Socket,
 }
 
 impl Netlink {
@@ -40,32 +40,56 @@ impl Netlink {
         self.socket.port_id().map_err(|source| fail("read the socket's address".to_owned(), source))
     }
 
-    pub(super) fn change(&mut self, what: String, message: Message, flags: u16) -> Result<()> {
-        match step(&what).and_then(|()| Ok(self.socket.change(message, flags)?)) {
-            Ok(()) => Ok(()),
-            Err(source) => Err(fail(what, source)),
-        }
+    /// Makes a change.
+    pub(super) fn change(
+        &mut self,
+        what: String,
+        work: impl FnOnce(&Socket) -> std::result::Result<(), Refused>,
+    ) -> Result<()> {
+        self.change_unless(&[], what, work)
     }
 
-    pub(super) fn remove(&mut self, what: String, message: Message) -> Result<()> {
+    /// Makes a change; one that an existing object makes superfluous is fine.
+    pub(super) fn add(
+        &mut self,
+        what: String,
+        work: impl FnOnce(&Socket) -> std::result::Result<(), Refused>,
+    ) -> Result<()> {
+        self.change_unless(&[Errno::EEXIST], what, work)
+    }
+
+    /// Removes an object; an absent one is fine.
+    pub(super) fn remove(
+        &mut self,
+        what: String,
+        work: impl FnOnce(&Socket) -> std::result::Result<(), Refused>,
+    ) -> Result<()> {
         let absent = [Errno::ENODEV, Errno::ENOENT, Errno::ESRCH, Errno::EADDRNOTAVAIL, Errno::ENXIO];
-        match step(&what).and_then(|()| Ok(self.socket.change(message, 0)?)) {
-            Err(error) if absent.iter().any(|errno| is(&error, *errno)) => Ok(()),
-            Err(source) => Err(fail(what, source)),
-            Ok(()) => Ok(()),
+        self.change_unless(&absent, what, work)
+    }
+
+    fn change_unless(
+        &mut self,
+        fine: &[Errno],
+        what: String,
+        work: impl FnOnce(&Socket) -> std::result::Result<(), Refused>,
+    ) -> Result<()> {
+        match step(&what).and_then(|()| Ok(work(&self.socket)?)) {
+            Err(error) if errno_of(&error).is_some_and(|errno| fine.contains(&errno)) => Ok(()),
+            other => other.map_err(|source| fail(what, source)),
         }
     }
 
-    /// All objects of a kind.
-    pub(super) fn list(&mut self, what: &str, message: Message) -> Result<Vec<Message>> {
-        self.socket.list(message).map_err(|refused| fail(what.to_owned(), refused.into()))
+    /// Reads objects.
+    pub(super) fn read<T>(
+        &mut self,
+        what: &str,
+        work: impl FnOnce(&Socket) -> std::result::Result<T, Refused>,
+    ) -> Result<T> {
+        work(&self.socket).map_err(|refused| fail(what.to_owned(), refused.into()))
     }
 }
 
-pub(super) fn fail(what: String, source: io::Error) -> PlaneError {
+fn fail(what: String, source: io::Error) -> PlaneError {
     PlaneError::Netlink { what, source }
-}
-
-pub(super) fn is(error: &io::Error, errno: Errno) -> bool {
-    errno_of(error) == Some(errno)
 }

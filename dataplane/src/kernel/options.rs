@@ -1,10 +1,11 @@
 //! What links are set to beside what they are made with: options of a bridge, flags of its ports, settings of IP.
 //!
-//! Only what differs is kept of a link, with the value it should have: there are many options, and they rarely change.
+//! Only what differs is returned, with the value it should have: there are many options, and they rarely change.
 
+use atoll_node::netlink::link::Link;
 use rtnetlink::packet_route::link::{
     AfSpecInet, AfSpecInet6, AfSpecUnspec, BridgeBooleanOptionFlags, BridgeBooleanOptions, BridgeStpState, InetDevConf,
-    InfoBridge, InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkInfo, LinkMessage,
+    InfoBridge, InfoBridgePort, LinkAttribute,
 };
 
 use super::sysctl::Setting;
@@ -12,42 +13,23 @@ use super::sysctl::Setting;
 /// Five minutes, in hundredths of a second: the kernel's own.
 const AGEING: u32 = 30_000;
 
-/// What is not as it should be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct OptionDrift {
-    pub(super) bridge: Vec<InfoBridge>,
-    pub(super) port: Vec<InfoBridgePort>,
-    /// Settings under `/proc/sys/net`.
-    pub(crate) settings: Vec<Setting>,
+/// Options of a bridge that differ.
+pub(super) fn wrong_bridge_options(link: &Link) -> Vec<InfoBridge> {
+    link.bridge_options().filter_map(|option| differing(option, right_option(option))).collect()
 }
 
-impl OptionDrift {
-    /// Reads what a link shows.
-    pub(super) fn of(message: &LinkMessage) -> Self {
-        let mut drift = Self::default();
-        let infos = message.attributes.iter().filter_map(|attribute| match attribute {
-            LinkAttribute::LinkInfo(infos) => Some(infos),
-            _ => None,
-        });
-        for info in infos.flatten() {
-            match info {
-                LinkInfo::Data(InfoData::Bridge(options)) => {
-                    drift.bridge =
-                        options.iter().filter_map(|option| differing(option, right_option(option))).collect();
-                }
-                LinkInfo::PortData(InfoPortData::BridgePort(flags)) => {
-                    drift.port = flags.iter().filter_map(|flag| differing(flag, right_flag(flag))).collect();
-                }
-                _ => {}
-            }
-        }
-        for attribute in &message.attributes {
-            if let LinkAttribute::AfSpecUnspec(families) = attribute {
-                drift.settings = families.iter().flat_map(settings).collect();
-            }
-        }
-        drift
-    }
+/// Flags of a port that differ.
+pub(super) fn wrong_port_flags(link: &Link) -> Vec<InfoBridgePort> {
+    link.port_flags().filter_map(|flag| differing(flag, right_flag(flag))).collect()
+}
+
+/// Settings under `/proc/sys/net` that differ.
+pub(crate) fn wrong_settings(link: &Link) -> Vec<Setting> {
+    let families = link.attributes.iter().filter_map(|attribute| match attribute {
+        LinkAttribute::AfSpecUnspec(families) => Some(families),
+        _ => None,
+    });
+    families.flatten().flat_map(settings).collect()
 }
 
 fn differing<T: PartialEq>(is: &T, right: Option<T>) -> Option<T> {
@@ -57,7 +39,7 @@ fn differing<T: PartialEq>(is: &T, right: Option<T>) -> Option<T> {
 /// What an option of a bridge should be; none when it does not matter.
 fn right_option(option: &InfoBridge) -> Option<InfoBridge> {
     use InfoBridge as O;
-    let quiet = BridgeBooleanOptionFlags::NoLinkLocalLearn;
+    let no_link_local = BridgeBooleanOptionFlags::NoLinkLocalLearn;
     Some(match option {
         O::StpState(_) => O::StpState(BridgeStpState::Disabled),
         O::VlanFiltering(_) => O::VlanFiltering(false),
@@ -70,8 +52,8 @@ fn right_option(option: &InfoBridge) -> Option<InfoBridge> {
         O::NfCallIp6Tables(_) => O::NfCallIp6Tables(false),
         O::NfCallArpTables(_) => O::NfCallArpTables(false),
         O::FdbMaxLearned(_) => O::FdbMaxLearned(0),
-        O::MultiBoolOpt(now) if !now.value.contains(quiet) => {
-            O::MultiBoolOpt(BridgeBooleanOptions { value: quiet, mask: quiet })
+        O::MultiBoolOpt(now) if !now.value.contains(no_link_local) => {
+            O::MultiBoolOpt(BridgeBooleanOptions { value: no_link_local, mask: no_link_local })
         }
         _ => return None,
     })

@@ -1,180 +1,79 @@
-//! Policy rules (`ip rule`): which packets use which table of routes.
+//! Policy rules (`ip rule`) of a router namespace: ours, the kernel's own, and drift of both.
 
 use std::net::IpAddr;
 
-use ipnetwork::Ipv4Network;
-use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use atoll_node::netlink::policy_rule::{self, PolicyRule, RuleSelector};
 use rtnetlink::packet_route::route::RouteProtocol;
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 
 use super::netlink::{Netlink, PROTOCOL};
-use super::route::LOCAL;
-use crate::compile::{MAIN, SourceRule};
+use crate::compile::MAIN;
 use crate::error::PlaneError;
+use atoll_model::route::LOCAL_TABLE;
 
 type Result<T> = std::result::Result<T, PlaneError>;
 
 /// The kernel's rules: priority and table.
-const RULES: [(u32, u32); 3] = [(0, LOCAL), (32_766, MAIN), (32_767, 253)];
-
-/// A rule that leads packets to a table of host-to-pod addressing.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum HostRule {
-    /// What comes in through this link.
-    From {
-        /// Its name.
-        link: String,
-        /// The table.
-        table: u32,
-    },
-    /// What carries this bit in its mark.
-    Marked {
-        /// The bit.
-        mark: u32,
-        /// The table.
-        table: u32,
-    },
-}
+const RULES: [(u32, u32); 3] = [(0, LOCAL_TABLE), (32_766, MAIN), (32_767, 253)];
 
 impl Netlink {
-    /// Our rules that lead sources to tables of their own.
-    pub(crate) fn sources(&mut self) -> Result<Vec<SourceRule>> {
-        let mut message = RuleMessage::default();
-        message.header.family = AddressFamily::Inet;
-        let answers = self.list("list rules", Message::GetRule(message))?;
-        Ok(answers.iter().filter_map(source_rule_of).collect())
+    /// Our rules.
+    pub(crate) fn policy_rules(&mut self) -> Result<Vec<PolicyRule>> {
+        let all = self.read("list rules", policy_rule::list)?;
+        Ok(all.iter().filter(|rule| is_ours(rule)).filter_map(PolicyRule::read).collect())
     }
 
-    /// Leads a source to its table.
-    pub(crate) fn add_source_rule(&mut self, source: SourceRule) -> Result<()> {
-        let what = format!("add rule from {}", source.network);
-        self.change(what, Message::NewRule(source_rule_message(source)), NLM_F_CREATE | NLM_F_EXCL)
+    /// Adds a rule.
+    pub(crate) fn add_policy_rule(&mut self, rule: &PolicyRule) -> Result<()> {
+        self.change(format!("add rule {rule}"), |socket| policy_rule::add(socket, message(rule)))
     }
 
-    /// Stops leading a source to its table.
-    pub(crate) fn delete_source_rule(&mut self, source: SourceRule) -> Result<()> {
-        self.remove(format!("delete rule from {}", source.network), Message::DelRule(source_rule_message(source)))
+    /// Deletes a rule.
+    pub(crate) fn delete_policy_rule(&mut self, rule: &PolicyRule) -> Result<()> {
+        self.remove(format!("delete rule {rule}"), |socket| policy_rule::delete(socket, message(rule)))
     }
 
-    /// Our rules that lead to tables of host-to-pod addressing.
-    pub(crate) fn host_rules(&mut self) -> Result<Vec<HostRule>> {
-        let mut message = RuleMessage::default();
-        message.header.family = AddressFamily::Inet;
-        let answers = self.list("list rules", Message::GetRule(message))?;
-        Ok(answers.iter().filter_map(host_rule_of).collect())
-    }
-
-    /// Leads packets to a table.
-    pub(crate) fn add_host_rule(&mut self, rule: &HostRule) -> Result<()> {
-        self.change(format!("add rule {rule:?}"), Message::NewRule(host_rule_message(rule)), NLM_F_CREATE | NLM_F_EXCL)
-    }
-
-    /// Stops leading packets to a table.
-    pub(crate) fn delete_host_rule(&mut self, rule: &HostRule) -> Result<()> {
-        self.remove(format!("delete rule {rule:?}"), Message::DelRule(host_rule_message(rule)))
-    }
-
-    /// Removes rules of ours of a shape that we never make, and makes the kernel's own again where they are gone; answers
-    /// how many.
+    /// Deletes rules of ours of a shape that we never add, and adds the kernel's own again where they are gone; returns
+    /// the number of both.
     pub(crate) fn repair_rules(&mut self) -> Result<usize> {
-        let mut message = RuleMessage::default();
-        message.header.family = AddressFamily::Inet;
         let mut changes = 0;
         let mut missing = Vec::from(RULES);
-        for answer in self.list("list rules", Message::GetRule(message))? {
-            missing.retain(|rule| !leads_all(&answer, *rule));
-            let Message::NewRule(rule) = &answer else { continue };
-            let ours = rule.attributes.iter().any(|it| matches!(it, RuleAttribute::Protocol(p) if *p == PROTOCOL));
-            let right = source_rule_of(&answer)
-                .map(source_rule_message)
-                .or(host_rule_of(&answer).as_ref().map(host_rule_message));
-            let placed = right.is_some_and(|right| priority(&right) == priority(rule));
-            if ours && (has_more(rule) || !placed) {
-                self.remove("delete a policy rule of a foreign shape".to_owned(), Message::DelRule(rule.clone()))?;
+        for rule in self.read("list rules", policy_rule::list)? {
+            missing.retain(|kernels| !leads_all(&rule, *kernels));
+            let right = PolicyRule::read(&rule).map(|known| place(&known.selector));
+            if is_ours(&rule) && (has_more(&rule) || right != Some(priority(&rule))) {
+                let what = "delete a policy rule of a foreign shape".to_owned();
+                self.remove(what, |socket| policy_rule::delete(socket, rule))?;
                 changes += 1;
             }
         }
         for (priority, table) in missing {
-            let mut message = RuleMessage::default();
-            message.header.family = AddressFamily::Inet;
-            message.header.action = RuleAction::ToTable;
-            let protocol = RuleAttribute::Protocol(RouteProtocol::Kernel);
-            message.attributes = vec![RuleAttribute::Priority(priority), RuleAttribute::Table(table), protocol];
+            let message = policy_rule::leading_to(table, priority, Some(RouteProtocol::Kernel));
             let what = format!("add the kernel's rule to table {table}");
-            self.change(what, Message::NewRule(message), NLM_F_CREATE | NLM_F_EXCL)?;
+            self.change(what, |socket| policy_rule::add(socket, message))?;
             changes += 1;
         }
         Ok(changes)
     }
 }
 
-pub(super) fn source_rule_message(source: SourceRule) -> RuleMessage {
-    let mut message = RuleMessage::default();
-    message.header.family = AddressFamily::Inet;
-    message.header.src_len = source.network.prefix();
-    message.header.action = RuleAction::ToTable;
-    message.attributes = vec![
-        RuleAttribute::Source(source.network.network().into()),
+fn message(rule: &PolicyRule) -> RuleMessage {
+    rule.message(place(&rule.selector), Some(PROTOCOL))
+}
+
+/// The priority of a rule of ours.
+fn place(selector: &RuleSelector) -> u32 {
+    match selector {
+        // Before the rules by source: what comes from the node never reaches the next one.
+        RuleSelector::Interface(_) => 100,
+        RuleSelector::Mark(_) => 101,
         // The longest prefix first, and all of them before the main table.
-        RuleAttribute::Priority(1000 + u32::from(32 - source.network.prefix().min(32))),
-        RuleAttribute::Table(source.table),
-        RuleAttribute::Protocol(PROTOCOL),
-    ];
-    message
-}
-
-pub(super) fn source_rule_of(message: &Message) -> Option<SourceRule> {
-    let Message::NewRule(message) = message else { return None };
-    let (mut network, mut table, mut ours) = (None, None, false);
-    for attribute in &message.attributes {
-        match attribute {
-            RuleAttribute::Source(IpAddr::V4(ip)) => network = Ipv4Network::new(*ip, message.header.src_len).ok(),
-            RuleAttribute::Table(value) => table = Some(*value),
-            RuleAttribute::Protocol(protocol) => ours = *protocol == PROTOCOL,
-            _ => {}
-        }
+        RuleSelector::Source(source) => 1000 + u32::from(32 - source.prefix().min(32)),
     }
-    Some(SourceRule { network: network.filter(|_| ours)?, table: table? })
 }
 
-pub(super) fn host_rule_message(rule: &HostRule) -> RuleMessage {
-    let mut message = RuleMessage::default();
-    message.header.family = AddressFamily::Inet;
-    message.header.action = RuleAction::ToTable;
-    // Before the rules for sources: what comes from the node never reaches the next one.
-    let (priority, table) = match rule {
-        HostRule::From { link, table } => {
-            message.attributes.push(RuleAttribute::Iifname(link.clone()));
-            (100, *table)
-        }
-        HostRule::Marked { mark, table } => {
-            message.attributes.extend([RuleAttribute::FwMark(*mark), RuleAttribute::FwMask(*mark)]);
-            (101, *table)
-        }
-    };
-    message.attributes.extend([
-        RuleAttribute::Priority(priority),
-        RuleAttribute::Table(table),
-        RuleAttribute::Protocol(PROTOCOL),
-    ]);
-    message
-}
-
-pub(super) fn host_rule_of(message: &Message) -> Option<HostRule> {
-    let Message::NewRule(message) = message else { return None };
-    let (mut from, mut marked, mut table, mut ours) = (None, None, None, false);
-    for attribute in &message.attributes {
-        match attribute {
-            RuleAttribute::Iifname(link) => from = Some(link.clone()),
-            RuleAttribute::FwMark(mark) => marked = Some(*mark),
-            RuleAttribute::Table(value) => table = Some(*value),
-            RuleAttribute::Protocol(protocol) => ours = *protocol == PROTOCOL,
-            _ => {}
-        }
-    }
-    let table = table.filter(|_| ours)?;
-    from.map(|link| HostRule::From { link, table }).or(marked.map(|mark| HostRule::Marked { mark, table }))
+fn is_ours(rule: &RuleMessage) -> bool {
+    rule.attributes.contains(&RuleAttribute::Protocol(PROTOCOL))
 }
 
 fn priority(rule: &RuleMessage) -> u32 {
@@ -199,10 +98,9 @@ fn has_more(rule: &RuleMessage) -> bool {
         || !rule.attributes.iter().all(known)
 }
 
-/// True for a rule that leads everything to a table, with this priority.
-fn leads_all(message: &Message, (first, table): (u32, u32)) -> bool {
+/// True for a rule that leads all packets to a table, with this priority.
+fn leads_all(rule: &RuleMessage, (first, table): (u32, u32)) -> bool {
     use RuleAttribute as A;
-    let Message::NewRule(rule) = message else { return false };
     let selects = |attribute: &A| {
         !matches!(attribute, A::Priority(_) | A::Table(_) | A::Protocol(_) | A::SuppressPrefixLen(u32::MAX))
     };

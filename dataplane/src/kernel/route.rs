@@ -2,197 +2,125 @@
 
 use std::net::Ipv4Addr;
 
+use atoll_model::route::{LOCAL_TABLE, PodRoute};
+use atoll_node::netlink::route::{self, FoundRoute, RoutePosition, RouteRequest};
 use ipnetwork::Ipv4Network;
-use nix::errno::Errno;
-use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_CREATE};
-use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage as Message};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
 
-use super::netlink::{Netlink, PROTOCOL, fail, is};
-use super::steps::step;
+use super::netlink::{Netlink, PROTOCOL};
 use crate::compile::{KernelRoute, MAIN, NextHop};
 use crate::error::PlaneError;
 
 type Result<T> = std::result::Result<T, PlaneError>;
 
-/// The kernel's table of its own addresses (`RT_TABLE_LOCAL`).
-pub(super) const LOCAL: u32 = 255;
-
 impl Netlink {
     /// Our routes, links by index.
     pub(crate) fn routes(&mut self) -> Result<Vec<KernelRoute<u32>>> {
-        let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet;
-        let answers = self.list("list routes", Message::GetRoute(message))?;
-        Ok(answers.iter().filter_map(route_of).collect())
+        Ok(self.all_routes()?.iter().filter_map(our_route).collect())
     }
 
     /// Adds a route, before others with the same destination and metric: in a namespace of ours, ours count.
     pub(crate) fn add_route(&mut self, route: &KernelRoute<u32>) -> Result<()> {
-        self.insert_route(route.destination, route_message(route), NLM_F_CREATE)
+        self.insert_route(route, None, RoutePosition::First)
     }
 
-    fn insert_route(&mut self, to: Ipv4Network, message: RouteMessage, flags: u16) -> Result<()> {
-        let what = format!("add route to {to}");
-        match step(&what).and_then(|()| Ok(self.socket.change(Message::NewRoute(message), flags)?)) {
-            Err(error) if is(&error, Errno::EEXIST) => Ok(()),
-            other => other.map_err(|source| fail(what, source)),
-        }
+    fn insert_route(
+        &mut self,
+        route: &KernelRoute<u32>,
+        source: Option<Ipv4Addr>,
+        position: RoutePosition,
+    ) -> Result<()> {
+        let message = message(route, source);
+        self.add(format!("add route to {}", route.destination), |socket| route::add(socket, message, position))
     }
 
     /// Deletes a route.
     pub(crate) fn delete_route(&mut self, route: &KernelRoute<u32>) -> Result<()> {
-        self.remove(format!("delete route to {}", route.destination), Message::DelRoute(route_message(route)))
+        let message = message(route, None);
+        self.remove(format!("delete route to {}", route.destination), |socket| route::delete(socket, message))
     }
 
     /// Our routes with the source that packets are sent from, links by index.
     pub(crate) fn sourced_routes(&mut self) -> Result<Vec<(KernelRoute<u32>, Option<Ipv4Addr>)>> {
-        let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet;
-        let answers = self.list("list routes", Message::GetRoute(message))?;
-        Ok(answers.iter().filter_map(|answer| Some((route_of(answer)?, source_of_route(answer)))).collect())
+        let all = self.all_routes()?;
+        Ok(all.iter().filter_map(|message| Some((our_route(message)?, route::preferred_source(message)))).collect())
     }
 
     /// Networks that this namespace reaches by other routes than ours, with the index of the link.
     pub(crate) fn foreign_routes(&mut self) -> Result<Vec<(Ipv4Network, Option<u32>)>> {
-        let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet;
-        let answers = self.list("list routes", Message::GetRoute(message))?;
-        Ok(answers.iter().filter_map(foreign_route_of).collect())
+        Ok(self.all_routes()?.iter().filter_map(foreign_route).collect())
     }
 
     /// Adds a route by which packets are sent from `source`, behind others with the same destination and metric: in a
     /// namespace that is not ours, those of others count.
     pub(crate) fn add_sourced_route(&mut self, route: &KernelRoute<u32>, source: Option<Ipv4Addr>) -> Result<()> {
-        let mut message = route_message(route);
-        message.attributes.extend(source.map(|ip| RouteAttribute::PrefSource(RouteAddress::Inet(ip))));
-        self.insert_route(route.destination, message, NLM_F_CREATE | NLM_F_APPEND)
+        self.insert_route(route, source, RoutePosition::Last)
     }
 
-    /// Removes routes of ours of a shape that we never make; answers how many.
+    /// Deletes routes of ours of a shape that we never add; returns their number.
     pub(crate) fn remove_odd_routes(&mut self) -> Result<usize> {
-        let routes = self.all_routes()?;
-        let odd: Vec<_> =
-            routes.into_iter().filter(|route| route.header.protocol == PROTOCOL && is_odd(route)).collect();
-        for route in &odd {
-            self.remove("delete a route of a foreign shape".to_owned(), Message::DelRoute(route.clone()))?;
+        let mut routes = self.all_routes()?;
+        routes.retain(|route| route.header.protocol == PROTOCOL && is_odd(route));
+        let count = routes.len();
+        for route in routes {
+            let what = "delete a route of a foreign shape".to_owned();
+            self.remove(what, |socket| route::delete(socket, route))?;
         }
-        Ok(odd.len())
+        Ok(count)
     }
 
-    /// Addresses that packets are taken in for, with the index of their link.
+    /// Addresses for which packets are accepted, with the index of their link.
     pub(crate) fn local_addresses(&mut self) -> Result<Vec<(u32, Ipv4Addr)>> {
-        let local = |route: &RouteMessage| {
-            let (mut address, mut device, mut table) = (None, None, u32::from(route.header.table));
-            for attribute in &route.attributes {
-                match attribute {
-                    RouteAttribute::Destination(RouteAddress::Inet(ip)) => address = Some(*ip),
-                    RouteAttribute::Oif(index) => device = Some(*index),
-                    RouteAttribute::Table(value) => table = *value,
-                    _ => {}
-                }
-            }
-            let kernels = route.header.protocol == RouteProtocol::Kernel && route.header.kind == RouteType::Local;
-            (kernels && table == LOCAL).then_some((device?, address?))
+        let local = |message: &RouteMessage| {
+            let of_kernel = message.header.protocol == RouteProtocol::Kernel && message.header.kind == RouteType::Local;
+            let found = FoundRoute::read(message).filter(|it| of_kernel && it.route.table == Some(LOCAL_TABLE))?;
+            Some((found.interface()?, found.route.destination.ip()))
         };
         Ok(self.all_routes()?.iter().filter_map(local).collect())
     }
 
     fn all_routes(&mut self) -> Result<Vec<RouteMessage>> {
-        let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet;
-        let answers = self.list("list routes", Message::GetRoute(message))?;
-        let route = |answer| if let Message::NewRoute(route) = answer { Some(route) } else { None };
-        Ok(answers.into_iter().filter_map(route).collect())
+        self.read("list routes", route::list)
     }
 }
 
-fn route_message(route: &KernelRoute<u32>) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    message.header = RouteHeader {
-        address_family: AddressFamily::Inet,
-        destination_prefix_length: route.destination.prefix(),
-        // The whole number is in an attribute.
-        table: RouteHeader::RT_TABLE_UNSPEC,
-        protocol: PROTOCOL,
-        scope: RouteScope::Universe,
-        kind: RouteType::Unicast,
-        ..RouteHeader::default()
+fn message(route: &KernelRoute<u32>, source: Option<Ipv4Addr>) -> RouteMessage {
+    let gateway = if let NextHop::Via { gateway, .. } = route.next { Some(gateway) } else { None };
+    let all = PodRoute {
+        priority: Some(route.metric),
+        table: Some(route.table),
+        ..PodRoute::plain(route.destination, gateway)
     };
-    message.attributes = vec![
-        RouteAttribute::Destination(RouteAddress::Inet(route.destination.network())),
-        RouteAttribute::Priority(route.metric),
-        RouteAttribute::Table(route.table),
-    ];
-    match route.next {
-        NextHop::Via { device, gateway } => {
-            // The topology decides what is reachable through a port, not the port's own address.
-            message.header.flags = RouteFlags::Onlink;
-            message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
-            message.attributes.push(RouteAttribute::Oif(device));
-        }
-        NextHop::Direct { device } => {
-            message.header.scope = RouteScope::Link;
-            message.attributes.push(RouteAttribute::Oif(device));
-        }
-        NextHop::BlackHole => message.header.kind = RouteType::BlackHole,
-        NextHop::Prohibit => message.header.kind = RouteType::Prohibit,
-    }
-    message
+    let request = match route.next {
+        NextHop::Via { device, .. } | NextHop::Direct { device } => RouteRequest::unicast(&all, device),
+        NextHop::BlackHole => RouteRequest::dead_end(&all, RouteType::BlackHole),
+        NextHop::Prohibit => RouteRequest::dead_end(&all, RouteType::Prohibit),
+    };
+    // The topology decides what is reachable through a port, not the port's own address.
+    RouteRequest { protocol: PROTOCOL, on_link: gateway.is_some(), source, ..request }.message()
 }
 
-pub(super) fn route_of(message: &Message) -> Option<KernelRoute<u32>> {
-    let Message::NewRoute(message) = message else { return None };
+fn our_route(message: &RouteMessage) -> Option<KernelRoute<u32>> {
     if message.header.protocol != PROTOCOL {
         return None;
     }
-    let mut table = u32::from(message.header.table);
-    let (mut network, mut metric, mut device, mut via) = (Ipv4Addr::UNSPECIFIED, 0, None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(ip)) => network = *ip,
-            RouteAttribute::Priority(value) => metric = *value,
-            RouteAttribute::Table(value) => table = *value,
-            RouteAttribute::Oif(index) => device = Some(*index),
-            RouteAttribute::Gateway(RouteAddress::Inet(ip)) => via = Some(*ip),
-            _ => {}
-        }
-    }
-    let next = match (message.header.kind, device, via) {
+    let found = FoundRoute::read(message)?;
+    let next = match (message.header.kind, found.interface(), found.route.gateway) {
         (RouteType::BlackHole, ..) => NextHop::BlackHole,
         (RouteType::Prohibit, ..) => NextHop::Prohibit,
         (_, Some(device), Some(gateway)) => NextHop::Via { device, gateway },
         (_, Some(device), None) => NextHop::Direct { device },
         _ => return None,
     };
-    let destination = Ipv4Network::new(network, message.header.destination_prefix_length).ok()?;
-    Some(KernelRoute { table, destination, metric, next })
+    let PodRoute { destination, priority, table, .. } = found.route;
+    Some(KernelRoute { table: table?, destination, metric: priority.unwrap_or(0), next })
 }
 
-/// A route of the main table that is not ours.
-fn foreign_route_of(message: &Message) -> Option<(Ipv4Network, Option<u32>)> {
-    let Message::NewRoute(message) = message else { return None };
-    let (mut network, mut table, mut device) = (None, u32::from(message.header.table), None);
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(ip)) => network = Some(*ip),
-            RouteAttribute::Table(value) => table = *value,
-            RouteAttribute::Oif(index) => device = Some(*index),
-            _ => {}
-        }
-    }
-    let network = Ipv4Network::new(network?, message.header.destination_prefix_length).ok()?;
-    (table == MAIN && message.header.protocol != PROTOCOL).then_some((network, device))
-}
-
-fn source_of_route(message: &Message) -> Option<Ipv4Addr> {
-    let Message::NewRoute(message) = message else { return None };
-    message.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::PrefSource(RouteAddress::Inet(ip)) => Some(*ip),
-        _ => None,
-    })
+/// A route of the main table that is not ours, default routes aside.
+fn foreign_route(message: &RouteMessage) -> Option<(Ipv4Network, Option<u32>)> {
+    let found = FoundRoute::read(message)?;
+    let is_foreign = found.route.table == Some(MAIN) && message.header.protocol != PROTOCOL;
+    (is_foreign && found.route.destination.prefix() != 0).then_some((found.route.destination, found.interface()))
 }
 
 /// True for a route that has an attribute that no route of ours has.
@@ -210,5 +138,5 @@ fn is_odd(route: &RouteMessage) -> bool {
         || !kinds.contains(&route.header.kind)
         || !scopes.contains(&route.header.scope)
         || !route.attributes.iter().all(known)
-        || route_of(&Message::NewRoute(route.clone())).is_none()
+        || our_route(route).is_none()
 }

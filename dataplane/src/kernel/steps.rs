@@ -34,6 +34,12 @@ pub(crate) fn current() -> Option<Listener> {
     CURRENT.with(|current| current.borrow().clone())
 }
 
+/// Announces changes to the listener of the calling thread, on any thread.
+pub(super) fn announcer() -> impl Fn(&str) -> io::Result<()> + Sync {
+    let listener = current();
+    move |what| listener.as_ref().map_or(Ok(()), |listener| listener.change(what))
+}
+
 /// Announces one change.
 pub(super) fn step(what: &str) -> io::Result<()> {
     CURRENT.with(|current| current.borrow().as_ref().map_or(Ok(()), |listener| listener.change(what)))

@@ -1,7 +1,8 @@
-//! Tells when something changes in a namespace: at once which link, and that anything else did.
+//! Events of a namespace: which link changed, or that something else did.
 
 use std::future::poll_fn;
 
+use atoll_node::netlink::link::Link;
 use rtnetlink::constants::{RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_LINK};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -11,7 +12,6 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{AbortHandle, JoinSet};
 use uuid::Uuid;
 
-use super::link::{Link, link_of};
 use super::netns::OpenNetns;
 use crate::error::PlaneError;
 
@@ -126,15 +126,21 @@ fn send_events(datagram: &[u8], scope: Option<Uuid>, own: u32, events: &Unbounde
             }
             continue;
         }
-        let Some(link) = link_of(&inner) else { continue };
-        let event = match inner {
-            RouteNetlinkMessage::DelLink(message) if message.header.interface_family == 0.into() => {
-                Event::Gone { scope, name: link.name }
+        let (message, is_gone) = match inner {
+            // Bridges send events in their own family: a port has left.
+            RouteNetlinkMessage::DelLink(message) => {
+                let is_gone = message.header.interface_family == 0.into();
+                (message, is_gone)
             }
-            // Also events that bridges send in their own family: a port forwards, a port has left.
-            RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_) => Event::Link { scope, link },
+            // Also those of bridges: a port forwards.
+            RouteNetlinkMessage::NewLink(message) => (message, false),
             _ => continue,
         };
+        let link = Link::read(message);
+        if link.name.is_empty() {
+            continue;
+        }
+        let event = if is_gone { Event::Gone { scope, name: link.name } } else { Event::Link { scope, link } };
         if events.send(event).is_err() {
             return false;
         }

@@ -3,19 +3,20 @@
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
+use atoll_node::netlink::fdb::{FdbEntry, FdbOrigin};
+use atoll_node::netlink::link::Link;
+use atoll_node::netlink::policy_rule::{PolicyRule, RuleSelector};
 use ipnetwork::Ipv4Network;
 
 use super::need::Need;
-use crate::compile::{Element, GROUP, KernelRoute, MAIN, Neighbour, NextHop, NftSet, Ruleset, SourceRule, TO_PODS};
+use crate::compile::{Element, GROUP, KernelRoute, MAIN, Neighbour, NextHop, NftSet, Ruleset, TO_PODS};
 use crate::error::{PlaneError, line};
-use crate::kernel::fdb::{FdbEntry, FdbOrigin};
 use crate::kernel::flows::{Flow, Flows};
 use crate::kernel::guard::Guard;
-use crate::kernel::link::Link;
+use crate::kernel::link::is_taken;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::netns::OpenNetns;
 use crate::kernel::nft::{Filter, run_nft};
-use crate::kernel::policy_rule::HostRule;
 use crate::kernel::sysctl;
 use crate::missing::Missing;
 
@@ -99,7 +100,7 @@ pub(super) fn try_all(here: &OpenNetns, there: &OpenNetns) -> Vec<Missing> {
                 try_one(&ROUTES, routes(&mut netlink, bridge));
                 try_one(&LINKS, changes(&mut netlink, pair, there));
             }
-            try_one(&POLICY_RULES, host_rules(&mut netlink));
+            try_one(&POLICY_RULES, policy_rules(&mut netlink));
             links = Some((bridge, pair));
         }
     }
@@ -147,16 +148,16 @@ fn pair(netlink: &mut Netlink, there: &OpenNetns) -> Tried<Link> {
 fn port(netlink: &mut Netlink, bridge: &Link, pair: &Link) -> Tried<()> {
     netlink.set_master(pair, Some(bridge.index))?;
     netlink.repair_port(pair, false)?;
-    shown(netlink, "v0", |link| link.master == Some(bridge.index) && link.learning == Some(false)).map(drop)
+    shown(netlink, "v0", |link| link.master == Some(bridge.index) && link.is_learning() == Some(false)).map(drop)
 }
 
 fn station(netlink: &mut Netlink, bridge: &Link, pair: &Link) -> Tried<()> {
     // It may be a port only by what was tried before.
     netlink.set_master(pair, Some(bridge.index))?;
     netlink.add_fdb_entry(pair.index, mac(4))?;
-    let station = FdbEntry { port: pair.index, mac: mac(4), kind: FdbOrigin::Fixed };
-    if !netlink.fdb()?.contains(&station) {
-        return Err(ignored("known_host".to_owned()));
+    let entry = FdbEntry { port: pair.index, mac: mac(4), origin: FdbOrigin::Sticky };
+    if !netlink.fdb()?.contains(&entry) {
+        return Err(ignored("FDB entry".to_owned()));
     }
     netlink.delete_fdb_entry(pair.index, mac(4))
 }
@@ -165,10 +166,10 @@ fn changes(netlink: &mut Netlink, pair: &Link, there: &OpenNetns) -> Tried<()> {
     netlink.leave_master(pair)?;
     netlink.set_mac(pair, mac(5))?;
     netlink.mark_taken(pair, true)?;
-    shown(netlink, "v0", |link| link.taken && link.mac == Some(mac(5)))?;
+    shown(netlink, "v0", |link| is_taken(link) && link.mac == Some(mac(5)))?;
     netlink.move_to(pair, there)?;
     let mut other = Netlink::open(there)?;
-    let moved = shown(&mut other, "v0", |link| link.taken)?;
+    let moved = shown(&mut other, "v0", is_taken)?;
     other.delete(&moved)
 }
 
@@ -213,22 +214,21 @@ fn routes(netlink: &mut Netlink, bridge: &Link) -> Tried<()> {
     netlink.delete_address(device, own.into())
 }
 
-fn host_rules(netlink: &mut Netlink) -> Tried<()> {
-    let source = SourceRule { network: Ipv4Network::new(TEST_NET, 24).expect("24 is a length"), table: TO_PODS };
-    netlink.add_source_rule(source)?;
-    let from = HostRule::From { link: "v0".to_owned(), table: TO_PODS };
-    let host_rules = [from, HostRule::Marked { mark: 1, table: TO_PODS }];
-    for rule in &host_rules {
-        netlink.add_host_rule(rule)?;
+fn policy_rules(netlink: &mut Netlink) -> Tried<()> {
+    let source = RuleSelector::Source(Ipv4Network::new(TEST_NET, 24).expect("24 is a length"));
+    let selectors = [source, RuleSelector::Interface("v0".to_owned()), RuleSelector::Mark(1)];
+    let rules = selectors.map(|selector| PolicyRule { selector, table: TO_PODS });
+    for rule in &rules {
+        netlink.add_policy_rule(rule)?;
     }
-    let (sources, have) = (netlink.sources()?, netlink.host_rules()?);
-    if !sources.contains(&source) || !host_rules.iter().all(|rule| have.contains(rule)) {
-        return Err(ignored("rules of routing".to_owned()));
+    let have = netlink.policy_rules()?;
+    if !rules.iter().all(|rule| have.contains(rule)) {
+        return Err(ignored("policy rules".to_owned()));
     }
-    for rule in &host_rules {
-        netlink.delete_host_rule(rule)?;
+    for rule in &rules {
+        netlink.delete_policy_rule(rule)?;
     }
-    netlink.delete_source_rule(source)
+    Ok(())
 }
 
 fn flows(netns: &OpenNetns) -> Tried<()> {

@@ -1,13 +1,30 @@
-//! rtnetlink: one blocking socket for every program of this project.
+//! rtnetlink: one blocking socket for every program of this project, and one file for each kind of object.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`socket`] | a request and all its answers |
 //! | [`answer`] | reading a datagram |
 //! | [`refused`] | why the kernel did not do it |
+//! | [`link`] | links: reading, creating, changing, deleting |
+//! | [`address`] | IPv4 addresses of links |
+//! | [`route`] | IPv4 routes |
+//! | [`policy_rule`] | policy rules (`ip rule`) |
+//! | [`neighbour`] | permanent neighbours and proxy entries |
+//! | [`fdb`] | entries of bridges |
+//! | [`queue`] | queueing disciplines (`tc qdisc`) |
+//!
+//! The modules build and read messages. Which objects are ours, and what is to be done about others, is decided by the
+//! programs.
 
+pub mod address;
 pub mod answer;
+pub mod fdb;
+pub mod link;
+pub mod neighbour;
+pub mod policy_rule;
+pub mod queue;
 pub mod refused;
+pub mod route;
 pub mod socket;
 
 pub use refused::{Refused, errno_of};

@@ -19,7 +19,7 @@ use rtnetlink::sys::{Socket as Raw, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::Refused;
 use super::answer::NetlinkAnswer;
-use crate::netns;
+use crate::netns::{self, Netns};
 
 /// How often a list is requested that changes each time.
 pub const ATTEMPTS: usize = 20;
@@ -63,7 +63,24 @@ impl Socket {
     /// # Errors
     /// `EINVAL`: `netns` is no network namespace. Otherwise what starting a thread, `setns`, `socket` or `bind` says.
     pub fn inside(netns: &File) -> io::Result<Self> {
-        netns::run_inside(netns, Self::here)
+        netns::open_inside(netns, Self::here)
+    }
+
+    /// Opens a socket in a namespace; `None` if there is no such namespace.
+    ///
+    /// # Errors
+    /// What opening the namespace, starting a thread, `setns`, `socket` or `bind` says.
+    pub fn within(netns: &Netns) -> io::Result<Option<Self>> {
+        match netns {
+            Netns::Own => Self::here().map(Some),
+            Netns::At(path) => match netns::open(path)? {
+                None => Ok(None),
+                Some(file) => match Self::inside(&file) {
+                    Err(error) if netns::is_no_netns(&error) => Ok(None),
+                    other => other.map(Some),
+                },
+            },
+        }
     }
 
     /// The number by which the kernel names this socket in its namespace. Events that this socket caused carry it.

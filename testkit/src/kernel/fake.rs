@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use atoll_cni_plugin::kernel::{
-    FoundRoute, GROUP, Kernel, KernelError, Link, Netns, NetnsKind, PodChange, PolicyRule, Veth, host_index,
+    FoundRoute, GROUP, Kernel, KernelError, Link, LinkKind, Netns, NetnsKind, PodChange, PolicyRule, Veth, host_index,
 };
 use atoll_model::attachment::Mac;
 use atoll_model::ids::IfName;
@@ -62,18 +62,7 @@ impl Default for FakeKernel {
 
 /// A new namespace has `lo` and nothing else.
 fn fresh() -> Links {
-    let link = Link {
-        name: "lo".to_owned(),
-        index: 1,
-        peer: None,
-        master: None,
-        mac: Some(Mac([0; 6])),
-        mtu: 65_536,
-        up: false,
-        group: 0,
-        veth: false,
-        addresses: vec![],
-    };
+    let link = Link { name: "lo".to_owned(), index: 1, mac: Some(Mac([0; 6])), mtu: 65_536, ..Link::default() };
     BTreeMap::from([("lo".to_owned(), FakeLink { link, peer: None, routes: vec![], announced: 0 })])
 }
 
@@ -116,14 +105,11 @@ impl FakeKernel {
         let link = Link {
             name: name.to_owned(),
             index: 77,
-            peer: None,
-            master: None,
             mac: Some(Mac([2, 0, 0, 0, 0, 1])),
             mtu: 1500,
             up: true,
-            group: 0,
-            veth,
-            addresses: vec![],
+            kind: if veth { LinkKind::Veth } else { LinkKind::Other },
+            ..Link::default()
         };
         let mut kernel = self.0.borrow_mut();
         let links = kernel.links(netns).expect("the namespace exists");
@@ -217,8 +203,8 @@ impl FakeState {
         let pod_index = u32::try_from(count + 1).unwrap_or(u32::MAX);
         let end = |name: &str, (index, peer_index), mac, up, peer| {
             let (name, peer_index) = (name.to_owned(), Some(peer_index));
-            let (mtu, group, veth, addresses) = (veth.mtu, GROUP, true, vec![]);
-            let link = Link { name, index, peer: peer_index, master: None, mac, mtu, up, group, veth, addresses };
+            let (mtu, group, kind) = (veth.mtu, GROUP, LinkKind::Veth);
+            let link = Link { name, index, peer: peer_index, mac, mtu, up, group, kind, ..Link::default() };
             FakeLink { link, peer: Some(peer), routes: vec![], announced: 0 }
         };
         let host_mac = Some(Mac([2, 0, 0, 0, 0, 2]));
@@ -245,8 +231,8 @@ impl FakeState {
             PodChange::LoopbackUp | PodChange::Up(_) => link.link.up = true,
             PodChange::Address(_, address, _) if link.link.addresses.contains(address) => {}
             PodChange::Address(_, address, _) => link.link.addresses.push(*address),
-            PodChange::AddRule(rule) => drop(self.rules.insert((pod_netns.to_owned(), *rule))),
-            PodChange::DeleteRule(rule) => drop(self.rules.remove(&(pod_netns.to_owned(), *rule))),
+            PodChange::AddRule(rule) => drop(self.rules.insert((pod_netns.to_owned(), rule.clone()))),
+            PodChange::DeleteRule(rule) => drop(self.rules.remove(&(pod_netns.to_owned(), rule.clone()))),
             PodChange::Route(..) if !link.link.up => return Err("Network is down"),
             PodChange::Announce(_) => link.announced += u32::from(link.link.up),
             PodChange::Route(_, route) if refuses_routes && route.destination.prefix() > 0 => {
@@ -352,7 +338,7 @@ impl Kernel for FakeKernel {
     async fn rules(&self, netns: &Netns) -> Result<Vec<PolicyRule>, KernelError> {
         let kernel = self.0.borrow();
         let here = kernel.rules.iter().filter(|(path, _)| Netns::At(path.clone()) == *netns);
-        Ok(here.map(|(_, rule)| *rule).collect())
+        Ok(here.map(|(_, rule)| rule.clone()).collect())
     }
 
     async fn is_same(&self, one: &Path, other: &Path) -> Result<bool, KernelError> {

@@ -8,6 +8,7 @@ use atoll_model::attachment::Attachment;
 use atoll_model::config::Addressing;
 use atoll_model::config::Config;
 use atoll_model::ids::{ClaimId, ContainerId, IfName, Incarnation, Namespace, NetworkName, NodeName, TenantName};
+use atoll_node::netns::Netns;
 use atoll_store::etcd::MemberStatus;
 use atoll_tenant::Node;
 use atoll_tenant::identity::NodeIdentity;
@@ -20,7 +21,7 @@ use super::super::seen::{
     HostRecords, KernelSupport, PlaneSupport, PluginBinary, Problem, Records, SecretFile, Site,
 };
 use super::{Level, judge};
-use crate::links::{HostEnd, NetnsLocation};
+use crate::links::HostEnd;
 use crate::nodefiles::{AddState, Lock, ObservedAttachment};
 use crate::runtime::{Loaded, NoAnswer, Places, Runtime, Status};
 
@@ -334,7 +335,7 @@ fn every_fault_is_reported_with_its_effect_and_its_remedy() {
         ("conflist", Level::Warn, |s| content(s).unserved = vec![("portMappings".to_owned(), "chain portmap")]),
         ("interface", Level::Warn, |s| {
             let name = "at0123456789ab".to_owned();
-            site(s).links = Ok(vec![HostEnd { place: NetnsLocation::Own, name, index: 4, carrier: true }]);
+            site(s).links = Ok(vec![HostEnd { place: Netns::Own, name, index: 4, carrier: true }]);
         }),
         ("interface", Level::Skip, |s| site(s).records = Err(gone())),
         ("attachment-state", Level::Warn, |s| {
@@ -454,7 +455,7 @@ fn a_running_add_and_a_new_tombstone_are_well() {
     ]);
     site(&mut seen).records.as_mut().expect("ok").tombstones = vec![tombstone("n1", 3)];
     let link = attachment("n1").host_interface().to_string();
-    site(&mut seen).links = Ok(vec![HostEnd { place: NetnsLocation::Own, name: link, index: 4, carrier: false }]);
+    site(&mut seen).links = Ok(vec![HostEnd { place: Netns::Own, name: link, index: 4, carrier: false }]);
     let bad: Vec<_> = judge(&seen).into_iter().filter(|f| f.level != Level::Ok && f.check != "cluster").collect();
     assert_eq!(bad, []);
 }

@@ -1,9 +1,11 @@
-//! Network namespaces: naming, opening, identifying and entering them.
+//! Network namespaces: naming, opening, identifying, entering and pinning them.
 //!
 //! # Guarantees
 //! * The calling thread never changes its namespace: what has to run inside another one runs on a thread that is started for
 //!   it and ends there.
 //! * Nothing but a regular file is opened as a namespace: opening a pipe waits, and opening a device can have effects.
+
+pub mod pin;
 
 use std::fmt;
 use std::fs::{self, File};
@@ -32,7 +34,7 @@ pub enum Netns {
 impl fmt::Display for Netns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Own => f.write_str("our own network namespace"),
+            Self::Own => f.write_str("the node's own network namespace"),
             Self::At(path) => write!(f, "network namespace {}", path.display()),
         }
     }
@@ -95,19 +97,30 @@ pub fn is_no_netns(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::EINVAL as i32)
 }
 
-/// The stack of a thread that only enters a namespace, bytes: it is mapped and unmapped for each.
+/// The stack of a thread that only opens a socket in a namespace, bytes: it is mapped and unmapped for each.
 const SMALL_STACK: usize = 64 * 1024;
 
 /// Runs `work`, which needs little stack, inside a namespace. A socket that is opened there stays there.
 ///
 /// # Errors
 /// `EINVAL` if `netns` is no network namespace; otherwise what starting a thread, `setns` or `work` says.
-pub fn run_inside<T: Send>(netns: &File, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+pub fn open_inside<T: Send>(netns: &File, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     let enter = || {
         setns(netns, CloneFlags::CLONE_NEWNET)?;
         work()
     };
     on(std::thread::Builder::new().stack_size(SMALL_STACK), enter)
+}
+
+/// Runs `work` inside a namespace.
+///
+/// # Errors
+/// `EINVAL` if `netns` is no network namespace; otherwise what starting a thread, `setns` or `work` says.
+pub fn run_inside<T: Send>(netns: &File, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    on_thread(|| {
+        setns(netns, CloneFlags::CLONE_NEWNET)?;
+        work()
+    })
 }
 
 /// Runs `work` on a thread of its own: the namespace that it enters ends with the thread.

@@ -1,0 +1,70 @@
+//! IPv4 addresses of links (`RTM_NEWADDR` and its like, rtnetlink(7)).
+
+use std::net::IpAddr;
+
+use ipnetwork::Ipv4Network;
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::{Refused, Socket};
+
+/// The addresses of one link, or of all (`index` 0), each with the index of its link.
+///
+/// # Errors
+/// What the kernel says.
+pub fn list(socket: &Socket, index: u32) -> Result<Vec<(u32, Ipv4Network)>, Refused> {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.index = index;
+    let answers = socket.list(RouteNetlinkMessage::GetAddress(message))?;
+    let address = |answer: &RouteNetlinkMessage| {
+        let RouteNetlinkMessage::NewAddress(found) = answer else { return None };
+        let local = found.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+            _ => None,
+        })?;
+        Some((found.header.index, Ipv4Network::new(local, found.header.prefix_len).ok()?))
+    };
+    // An old kernel does not filter.
+    Ok(answers.iter().filter_map(address).filter(|(of, _)| index == 0 || *of == index).collect())
+}
+
+/// Gives a link an address with its broadcast address. `metric`: that of the route to its subnet.
+///
+/// # Errors
+/// `EEXIST`: it has that address. Otherwise what the kernel says.
+pub fn add(socket: &Socket, index: u32, address: Ipv4Network, metric: Option<u32>) -> Result<(), Refused> {
+    let mut message = message(index, address);
+    if address.prefix() < 31 {
+        message.attributes.push(AddressAttribute::Broadcast(address.broadcast()));
+    }
+    message.attributes.extend(metric.map(AddressAttribute::RoutePriority));
+    socket.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// Gives a link an address without a broadcast address; an existing one is replaced.
+///
+/// # Errors
+/// What the kernel says.
+pub fn replace(socket: &Socket, index: u32, address: Ipv4Network) -> Result<(), Refused> {
+    socket.change(RouteNetlinkMessage::NewAddress(message(index, address)), NLM_F_CREATE | NLM_F_REPLACE)
+}
+
+/// Removes an address from a link.
+///
+/// # Errors
+/// `EADDRNOTAVAIL`: it does not have that address. Otherwise what the kernel says.
+pub fn delete(socket: &Socket, index: u32, address: Ipv4Network) -> Result<(), Refused> {
+    socket.change(RouteNetlinkMessage::DelAddress(message(index, address)), 0)
+}
+
+fn message(index: u32, address: Ipv4Network) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.prefix_len = address.prefix();
+    message.header.index = index;
+    let ip = IpAddr::V4(address.ip());
+    message.attributes = vec![AddressAttribute::Address(ip), AddressAttribute::Local(ip)];
+    message
+}

@@ -1,0 +1,140 @@
+//! Policy rules (`ip rule`; `RTM_NEWRULE` and its like, rtnetlink(7)): which packets are routed by which table.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnetwork::Ipv4Network;
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::route::RouteProtocol;
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::{Refused, Socket};
+
+/// A policy rule: packets that match the selector are routed by the table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PolicyRule {
+    /// Which packets.
+    pub selector: RuleSelector,
+    /// The table.
+    pub table: u32,
+}
+
+/// What a [`PolicyRule`] selects packets by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RuleSelector {
+    /// The source address.
+    Source(Ipv4Network),
+    /// The interface by which they came in.
+    Interface(String),
+    /// This bit of their mark.
+    Mark(u32),
+}
+
+impl fmt::Display for PolicyRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.selector {
+            RuleSelector::Source(source) if source.prefix() == 32 => write!(f, "from {}", source.ip())?,
+            RuleSelector::Source(source) => write!(f, "from {source}")?,
+            RuleSelector::Interface(name) => write!(f, "iif {name}")?,
+            RuleSelector::Mark(bit) => write!(f, "fwmark {bit:#x}")?,
+        }
+        write!(f, " to table {}", self.table)
+    }
+}
+
+impl PolicyRule {
+    /// Packets from one address.
+    pub fn from_address(source: Ipv4Addr, table: u32) -> Self {
+        Self { selector: RuleSelector::Source(source.into()), table }
+    }
+
+    /// The only address that it selects by.
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        match &self.selector {
+            RuleSelector::Source(source) if source.prefix() == 32 => Some(source.ip()),
+            _ => None,
+        }
+    }
+
+    /// Reads a rule of an answer; `None` if it selects by none of these. What else it selects by is not shown.
+    pub fn read(message: &RuleMessage) -> Option<Self> {
+        let mut table = u32::from(message.header.table);
+        let (mut source, mut interface, mut mark) = (None, None, None);
+        for attribute in &message.attributes {
+            match attribute {
+                RuleAttribute::Source(IpAddr::V4(ip)) => source = Ipv4Network::new(*ip, message.header.src_len).ok(),
+                RuleAttribute::Iifname(name) => interface = Some(name),
+                RuleAttribute::FwMark(bit) => mark = Some(*bit),
+                RuleAttribute::Table(number) => table = *number,
+                _ => {}
+            }
+        }
+        let selector = source.map(RuleSelector::Source);
+        let selector = selector.or_else(|| interface.map(|name| RuleSelector::Interface(name.clone())));
+        Some(Self { selector: selector.or_else(|| mark.map(RuleSelector::Mark))?, table })
+    }
+
+    /// The message of this rule. `protocol` notes whose it is.
+    pub fn message(&self, priority: u32, protocol: Option<RouteProtocol>) -> RuleMessage {
+        let mut message = leading_to(self.table, priority, protocol);
+        match &self.selector {
+            RuleSelector::Source(source) => {
+                message.header.src_len = source.prefix();
+                message.attributes.push(RuleAttribute::Source(IpAddr::V4(source.network())));
+            }
+            RuleSelector::Interface(name) => message.attributes.push(RuleAttribute::Iifname(name.clone())),
+            RuleSelector::Mark(bit) => {
+                message.attributes.extend([RuleAttribute::FwMark(*bit), RuleAttribute::FwMask(*bit)]);
+            }
+        }
+        message
+    }
+}
+
+/// The message of a rule that selects all packets.
+pub fn leading_to(table: u32, priority: u32, protocol: Option<RouteProtocol>) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.action = RuleAction::ToTable;
+    message.attributes = vec![RuleAttribute::Table(table), RuleAttribute::Priority(priority)];
+    message.attributes.extend(protocol.map(RuleAttribute::Protocol));
+    message
+}
+
+/// All IPv4 rules of the namespace.
+///
+/// # Errors
+/// What the kernel says.
+pub fn list(socket: &Socket) -> Result<Vec<RuleMessage>, Refused> {
+    let mut message = RuleMessage::default();
+    message.header.family = AddressFamily::Inet;
+    let answers = socket.list(RouteNetlinkMessage::GetRule(message))?;
+    let rule = |answer| if let RouteNetlinkMessage::NewRule(rule) = answer { Some(rule) } else { None };
+    Ok(answers.into_iter().filter_map(rule).collect())
+}
+
+/// All rules for packets from one address.
+///
+/// # Errors
+/// What the kernel says.
+pub fn list_by_address(socket: &Socket) -> Result<Vec<PolicyRule>, Refused> {
+    let rules = list(socket)?;
+    Ok(rules.iter().filter_map(PolicyRule::read).filter(|rule| rule.address().is_some()).collect())
+}
+
+/// Adds a rule.
+///
+/// # Errors
+/// `EEXIST`: there is such a rule. Otherwise what the kernel says.
+pub fn add(socket: &Socket, message: RuleMessage) -> Result<(), Refused> {
+    socket.change(RouteNetlinkMessage::NewRule(message), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// Deletes a rule.
+///
+/// # Errors
+/// `ENOENT`: there is no such rule. Otherwise what the kernel says.
+pub fn delete(socket: &Socket, message: RuleMessage) -> Result<(), Refused> {
+    socket.change(RouteNetlinkMessage::DelRule(message), 0)
+}

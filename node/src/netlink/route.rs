@@ -1,0 +1,190 @@
+//! IPv4 routes (`RTM_NEWROUTE` and its like, rtnetlink(7)).
+
+use std::net::Ipv4Addr;
+
+use atoll_model::route::{PodRoute, SCOPE_LINK};
+use ipnetwork::Ipv4Network;
+use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
+    RouteType,
+};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::{Refused, Socket};
+
+/// A route as the kernel shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundRoute {
+    /// The route. If it has several next hops, its gateway is `None`.
+    pub route: PodRoute,
+    /// The indices of the interfaces it goes through: one for each next hop. Empty if the kernel names a next hop object
+    /// instead.
+    pub interfaces: Vec<u32>,
+}
+
+impl FoundRoute {
+    /// Reads a route of an answer.
+    pub fn read(message: &RouteMessage) -> Option<Self> {
+        let RouteHeader { destination_prefix_length: prefix, table, scope, .. } = message.header;
+        let mut network = Ipv4Addr::UNSPECIFIED;
+        let mut interfaces = Vec::new();
+        let mut route = PodRoute {
+            table: Some(table.into()),
+            scope: Some(scope.into()),
+            ..PodRoute::plain(Ipv4Network::new(network, prefix).ok()?, None)
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Destination(RouteAddress::Inet(address)) => network = *address,
+                RouteAttribute::Gateway(RouteAddress::Inet(address)) => route.gateway = Some(*address),
+                RouteAttribute::Oif(index) => interfaces.push(*index),
+                RouteAttribute::MultiPath(hops) => interfaces.extend(hops.iter().map(|hop| hop.interface_index)),
+                RouteAttribute::Priority(priority) => route.priority = Some(*priority),
+                RouteAttribute::Table(table) => route.table = Some(*table),
+                RouteAttribute::Metrics(metrics) => {
+                    for metric in metrics {
+                        match metric {
+                            RouteMetric::Mtu(mtu) => route.mtu = Some(*mtu),
+                            RouteMetric::Advmss(advmss) => route.advmss = Some(*advmss),
+                            _ => {}
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        route.destination = Ipv4Network::new(network, prefix).ok()?;
+        Some(Self { route, interfaces })
+    }
+
+    /// The interface of a route with one next hop.
+    pub fn interface(&self) -> Option<u32> {
+        if let [only] = *self.interfaces { Some(only) } else { None }
+    }
+}
+
+/// The source address that the kernel prefers for packets of this route.
+pub fn preferred_source(message: &RouteMessage) -> Option<Ipv4Addr> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::PrefSource(RouteAddress::Inet(address)) => Some(*address),
+        _ => None,
+    })
+}
+
+/// All IPv4 routes of the namespace, of every table and type.
+///
+/// # Errors
+/// What the kernel says.
+pub fn list(socket: &Socket) -> Result<Vec<RouteMessage>, Refused> {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    let answers = socket.list(RouteNetlinkMessage::GetRoute(message))?;
+    let route = |answer| if let RouteNetlinkMessage::NewRoute(route) = answer { Some(route) } else { None };
+    Ok(answers.into_iter().filter_map(route).collect())
+}
+
+/// All IPv4 routes that lead somewhere else (`RTN_UNICAST`).
+///
+/// # Errors
+/// What the kernel says.
+pub fn list_unicast(socket: &Socket) -> Result<Vec<FoundRoute>, Refused> {
+    let routes = list(socket)?;
+    let unicast = routes.iter().filter(|route| route.header.kind == RouteType::Unicast);
+    Ok(unicast.filter_map(FoundRoute::read).collect())
+}
+
+/// A route that is to be added or deleted.
+#[derive(Clone, Debug)]
+pub struct RouteRequest<'a> {
+    /// The route. Without a scope, its next hop decides: a gateway is elsewhere, and the destination of a unicast route
+    /// without a gateway is on the link.
+    pub route: &'a PodRoute,
+    /// Unicast, or what happens to packets instead.
+    pub kind: RouteType,
+    /// The index of its interface.
+    pub interface: Option<u32>,
+    /// Whose route it is (`rtm_protocol`).
+    pub protocol: RouteProtocol,
+    /// The gateway is reached through the interface whatever addresses the interface has.
+    pub on_link: bool,
+    /// The source address that the kernel prefers for packets of this route.
+    pub source: Option<Ipv4Addr>,
+}
+
+impl<'a> RouteRequest<'a> {
+    /// A unicast route as an administrator would add it (`RTPROT_STATIC`).
+    pub fn unicast(route: &'a PodRoute, interface: u32) -> Self {
+        let (kind, protocol) = (RouteType::Unicast, RouteProtocol::Static);
+        Self { route, kind, interface: Some(interface), protocol, on_link: false, source: None }
+    }
+
+    /// A route that leads nowhere: [`RouteType::BlackHole`] or [`RouteType::Prohibit`].
+    pub fn dead_end(route: &'a PodRoute, kind: RouteType) -> Self {
+        Self { route, kind, interface: None, protocol: RouteProtocol::Static, on_link: false, source: None }
+    }
+
+    /// The message of this route.
+    pub fn message(&self) -> RouteMessage {
+        let Self { route, kind, .. } = *self;
+        let is_on_link = kind == RouteType::Unicast && route.gateway.is_none();
+        let scope = route.scope.unwrap_or(if is_on_link { SCOPE_LINK } else { 0 });
+        let mut message = RouteMessage::default();
+        message.header = RouteHeader {
+            address_family: AddressFamily::Inet,
+            destination_prefix_length: route.destination.prefix(),
+            table: RouteHeader::RT_TABLE_MAIN,
+            protocol: self.protocol,
+            scope: RouteScope::from(scope),
+            kind,
+            flags: if self.on_link { RouteFlags::Onlink } else { RouteFlags::empty() },
+            ..RouteHeader::default()
+        };
+        let attributes = &mut message.attributes;
+        attributes.push(RouteAttribute::Destination(RouteAddress::Inet(route.destination.network())));
+        attributes.extend(self.interface.map(RouteAttribute::Oif));
+        attributes.extend(route.gateway.map(|gateway| RouteAttribute::Gateway(RouteAddress::Inet(gateway))));
+        // The kernel uses it instead of the table of the header, which has eight bits.
+        attributes.extend(route.table.map(RouteAttribute::Table));
+        attributes.extend(route.priority.map(RouteAttribute::Priority));
+        attributes.extend(self.source.map(|source| RouteAttribute::PrefSource(RouteAddress::Inet(source))));
+        let metrics: Vec<_> =
+            route.mtu.map(RouteMetric::Mtu).into_iter().chain(route.advmss.map(RouteMetric::Advmss)).collect();
+        if !metrics.is_empty() {
+            attributes.push(RouteAttribute::Metrics(metrics));
+        }
+        message
+    }
+}
+
+/// The position of a new route among routes with the same table, destination and metric. The first one is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoutePosition {
+    /// Before the others.
+    First,
+    /// Behind the others.
+    Last,
+    /// There must be no other.
+    Only,
+}
+
+/// Adds a route.
+///
+/// # Errors
+/// `EEXIST`: there is such a route. Otherwise what the kernel says.
+pub fn add(socket: &Socket, message: RouteMessage, position: RoutePosition) -> Result<(), Refused> {
+    let flags = match position {
+        RoutePosition::First => NLM_F_CREATE,
+        RoutePosition::Last => NLM_F_CREATE | NLM_F_APPEND,
+        RoutePosition::Only => NLM_F_CREATE | NLM_F_EXCL,
+    };
+    socket.change(RouteNetlinkMessage::NewRoute(message), flags)
+}
+
+/// Deletes a route.
+///
+/// # Errors
+/// `ESRCH`: there is no such route. Otherwise what the kernel says.
+pub fn delete(socket: &Socket, message: RouteMessage) -> Result<(), Refused> {
+    socket.change(RouteNetlinkMessage::DelRoute(message), 0)
+}
