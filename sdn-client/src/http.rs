@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::credentials::read_private;
-use crate::endpoints::Endpoints;
 use crate::not_api;
 use crate::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use ::http::header::{ACCEPT, ACCEPT_ENCODING};
 use ::http::{HeaderMap, HeaderValue};
 use atoll_model::{certificate, clock};
+use atoll_node::endpoints::EndpointOrder;
 use atoll_node::files::{CERTIFICATES, read};
 use bytes::{Bytes, BytesMut};
 
@@ -60,7 +60,7 @@ impl Default for HttpSettings {
 /// HTTP.
 pub struct Http {
     client: reqwest::Client,
-    endpoints: Endpoints,
+    endpoints: EndpointOrder,
     /// Our certificate, if there is one.
     certificate: Option<PathBuf>,
 }
@@ -102,7 +102,11 @@ impl Http {
         }
         let client = builder.build().map_err(|error| wrong(reasons(&error)))?;
         let certificate = settings.identity.as_ref().map(|(certificate, _)| certificate.clone());
-        Ok(Self { client, endpoints: Endpoints::new(endpoints, settings.memory.clone()), certificate })
+        let endpoints = EndpointOrder::new(endpoints);
+        if let Some(memory) = &settings.memory {
+            endpoints.remember_in(memory.clone());
+        }
+        Ok(Self { client, endpoints, certificate })
     }
 
     /// Recognises a failure caused by our certificate: the server names it in a TLS alert, or hangs up before the alert
@@ -153,7 +157,7 @@ impl Transport for Http {
     async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         let mut last = TransportError::Settings("no endpoint is configured".to_owned());
         for endpoint in self.endpoints.order() {
-            let waiting = self.endpoints.wait_for(endpoint);
+            let waiting = self.endpoints.wait_for(endpoint, &|| ());
             let outcome = self.exchange(self.endpoints.url(endpoint), request.clone()).await;
             waiting.over();
             match outcome.map_err(|error| self.certificate_failure(error)) {
@@ -183,7 +187,7 @@ impl Transport for Http {
     }
 
     fn endpoints(&self) -> usize {
-        self.endpoints.count()
+        self.endpoints.urls().len()
     }
 }
 

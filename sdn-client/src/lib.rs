@@ -30,7 +30,6 @@ pub mod configured;
 pub mod convert;
 pub mod credentials;
 pub mod dialect;
-mod endpoints;
 pub mod ensure;
 pub mod error;
 mod exchange;

@@ -7,7 +7,8 @@
 //! The connection is established before the request, so a request whose connection failed was certainly not sent. While
 //! other endpoints are left, each gets at most [`HASTE`]; if none connects in that time, all get the full timeout.
 //!
-//! An endpoint that a caller stopped waiting for counts as one that failed, also for the next process.
+//! The order and its file are `atoll_node::endpoints`, as with the controller. Here are the connections: an endpoint
+//! whose connection was dropped a short while ago is tried after the others, whatever the order.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -15,7 +16,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use atoll_model::{certificate, clock};
-use atoll_node::files::{CERTIFICATES, TEXT, atomic, read};
+use atoll_node::endpoints::EndpointOrder;
+use atoll_node::files::{CERTIFICATES, read};
 use etcd_client as wire;
 use tokio::time::{Instant, timeout};
 use tonic::transport::Endpoint;
@@ -25,7 +27,7 @@ use super::limits::Limits;
 use crate::StoreError;
 
 /// How long a connection may take while there are other endpoints: many times what it takes, a fraction of what a DEL
-/// has. And how long an endpoint must have been silent for a caller's giving up to be its fault.
+/// has.
 const HASTE: Duration = Duration::from_millis(300);
 
 /// What may be sent again, to another endpoint, after no answer came.
@@ -40,16 +42,13 @@ pub(super) enum Repeat {
 pub(super) struct Endpoints {
     /// Never empty.
     list: Vec<Known>,
-    preferred: Cell<usize>,
+    order: EndpointOrder,
     limits: Limits,
-    /// File with the URL of the preferred one, for the next process. It may be lost or wrong: it only changes the order.
-    memory: RefCell<Option<PathBuf>>,
     /// The client certificate, if there is one: examined when a server closes the connection.
     certificate: Option<PathBuf>,
 }
 
 struct Known {
-    url: String,
     settings: Endpoint,
     client: RefCell<Option<wire::Client>>,
     failed: Cell<Option<Instant>>,
@@ -58,9 +57,10 @@ struct Known {
 impl Endpoints {
     /// `list` must not be empty; [`super::settings`] sees to it.
     pub(super) fn new(list: Vec<(String, Endpoint)>, limits: Limits, certificate: Option<PathBuf>) -> Self {
-        let known = |(url, settings)| Known { url, settings, client: RefCell::default(), failed: Cell::default() };
-        let list = list.into_iter().map(known).collect();
-        Self { list, preferred: Cell::new(0), limits, memory: RefCell::default(), certificate }
+        let (urls, settings): (Vec<_>, Vec<_>) = list.into_iter().unzip();
+        let known = |settings| Known { settings, client: RefCell::default(), failed: Cell::default() };
+        let list = settings.into_iter().map(known).collect();
+        Self { list, order: EndpointOrder::new(urls), limits, certificate }
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -68,37 +68,17 @@ impl Endpoints {
     }
 
     pub(super) fn preferred(&self) -> &str {
-        self.list.get(self.preferred.get()).map_or("", |known| &known.url)
+        self.order.url(self.order.preferred())
     }
 
     /// Begins with the endpoint that is remembered in a file, and remembers there which one to begin with next time.
     pub(super) fn remember(&self, memory: PathBuf) {
-        if self.list.len() == 1 {
-            return;
-        }
-        if let Ok(url) = read::own(&memory, TEXT)
-            && let Some(index) = self.list.iter().position(|known| known.url.as_bytes() == url)
-        {
-            self.preferred.set(index);
-        }
-        *self.memory.borrow_mut() = Some(memory);
-    }
-
-    fn prefer(&self, index: usize) {
-        if self.preferred.replace(index) == index {
-            return;
-        }
-        if let Some(path) = &*self.memory.borrow()
-            && let Err(error) = atomic::replace(path, self.preferred().as_bytes(), atomic::Durability::Lossy)
-        {
-            tracing::debug!(path = %path.display(), %error, "the endpoint was not remembered");
-        }
+        self.order.remember_in(memory);
     }
 
     /// The preferred one, then the rest in turn; those that failed lately behind all others.
     fn order(&self) -> Vec<usize> {
-        let count = self.list.len();
-        let mut order: Vec<_> = (0..count).map(|step| (self.preferred.get() + step) % count).collect();
+        let mut order = self.order.order();
         let lately = |index: &usize| {
             let failed = self.list.get(*index).and_then(|known| known.failed.get());
             failed.is_some_and(|failed| failed.elapsed() < self.limits.penalty)
@@ -120,7 +100,8 @@ impl Endpoints {
         while let Some((index, connect)) = turns.get(turn).copied() {
             turn += 1;
             let Some(known) = self.list.get(index) else { continue };
-            let waiting = Waiting { endpoints: self, index, since: Instant::now() };
+            let given_up = || known.drop_connection();
+            let waiting = self.order.wait_for(index, &given_up);
             let failure = match known.client(connect).await {
                 Err(NoConnection::Late) if connect < self.limits.connect => {
                     // Others first. If none of them is there, it gets the rest of its time.
@@ -135,7 +116,7 @@ impl Endpoints {
                     Ok(Ok(answer)) => {
                         waiting.over();
                         known.failed.set(None);
-                        self.prefer(index);
+                        self.order.keep(index);
                         return Ok(answer);
                     }
                     Ok(Err(error)) => EtcdFailure::of(error),
@@ -148,18 +129,23 @@ impl Endpoints {
             let reason = match failure {
                 EtcdFailure::Answer(stopped) => return Err(self.dated(stopped)),
                 EtcdFailure::NoAnswer(reason) if repeat == Repeat::Unsent => {
-                    self.leave(index);
+                    known.drop_connection();
+                    self.order.abandon(index);
                     let reason = match self.certificate_trouble() {
                         Some(trouble) => format!("{reason}; {trouble}"),
                         None => reason,
                     };
-                    return Err(Stopped::Error(StoreError::Unknown { endpoint: known.url.clone(), reason }));
+                    return Err(Stopped::Error(StoreError::Unknown {
+                        endpoint: self.order.url(index).to_owned(),
+                        reason,
+                    }));
                 }
                 EtcdFailure::NotSent(reason) | EtcdFailure::NoAnswer(reason) => reason,
             };
             known.drop_connection();
-            tracing::debug!(endpoint = known.url, reason, "etcd endpoint failed");
-            reasons.push(format!("{}: {reason}", known.url));
+            let url = self.order.url(index);
+            tracing::debug!(endpoint = url, reason, "etcd endpoint failed");
+            reasons.push(format!("{url}: {reason}"));
         }
         let reason = reasons.join("; ");
         // A server that refuses a certificate may hang up before its own reason has arrived.
@@ -175,7 +161,7 @@ impl Endpoints {
             ""
         };
         let reason = reason + perhaps;
-        let endpoints = self.list.iter().map(|known| known.url.as_str()).collect::<Vec<_>>().join(", ");
+        let endpoints = self.order.urls().join(", ");
         Err(Stopped::Error(StoreError::Unavailable { endpoints, reason }))
     }
 
@@ -198,42 +184,10 @@ impl Endpoints {
         Some(format!("this node's certificate {} (`etcd.cert`): {problem}", path.display()))
     }
 
-    /// This one failed and no other was asked: the next call, also of another process, begins with the next one.
-    fn leave(&self, index: usize) {
-        if let Some(known) = self.list.get(index) {
-            known.drop_connection();
-        }
-        if self.preferred.get() == index {
-            self.prefer((index + 1) % self.list.len());
-        }
-    }
-
     /// The endpoint that answered last has failed since, in a way that no call has seen.
     pub(super) fn blame_preferred(&self) {
-        if let Some(known) = self.list.get(self.preferred.get()) {
+        if let Some(known) = self.list.get(self.order.preferred()) {
             known.drop_connection();
-        }
-    }
-}
-
-/// An endpoint is being waited for. Dropped before it is [`Waiting::over`], the caller has given up.
-struct Waiting<'a> {
-    endpoints: &'a Endpoints,
-    index: usize,
-    since: Instant,
-}
-
-impl Waiting<'_> {
-    /// The endpoint answered, or failed by itself.
-    fn over(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if self.since.elapsed() >= HASTE {
-            self.endpoints.leave(self.index);
         }
     }
 }
