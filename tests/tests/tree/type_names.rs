@@ -53,16 +53,6 @@ const KNOWN: &[Known] = &[
         modules: &["mock-controller/refusal", "sdn-client/api/system"],
         reason: "a field that the API refuses: as the server writes it, and as the client reads it",
     },
-    Known {
-        names: &["Endpoints"],
-        modules: &["sdn-client/endpoints", "store/etcd/endpoints"],
-        reason: "the servers of one service, in order of preference: of the controller, and of etcd",
-    },
-    Known {
-        names: &["Link"],
-        modules: &["cni-plugin/kernel", "dataplane/kernel/link"],
-        reason: "a link as the kernel reports it: what the plugin reads of it, and what the data plane reads",
-    },
 ];
 
 /// The public types of one file.
