@@ -1,9 +1,8 @@
-//! What this machine made for a container's interface under another name: of the node (its host name changed, its
-//! configuration names it anew) or of the network (the configuration list was renamed).
+//! Finds attachments of this machine that were made under another name: of the node (its host name or `nodeName` changed)
+//! or of the network (the configuration list was renamed).
 //!
-//! An interface of a container is one object, under any name of node and network. So container and interface identify it;
-//! the claims that are searched are those of names under which this machine is registered, so that a container with the same
-//! id on another machine is never meant.
+//! Container id and interface identify an attachment under every name of node and network. Only claims of names under which
+//! this machine is registered are searched, so that a container with the same id on another machine is never found.
 
 use std::collections::BTreeSet;
 

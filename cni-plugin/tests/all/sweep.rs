@@ -453,8 +453,8 @@ async fn with_the_older_api_nothing_leaks_wherever_it_fails() {
     }
 }
 
-/// One call after the other dies, each at every effect, with what it has on its way arriving at the end, and then an ADD
-/// succeeds. The pod keeps what it has, and its DEL leaves nothing.
+/// Two calls die in a row, each at every effect; an ADD succeeds; then their in-flight requests arrive. The pod keeps its
+/// network, and its DEL leaves nothing.
 #[tokio::test(start_paused = true)]
 async fn whatever_died_before_the_pod_of_an_add_keeps_its_port() {
     use Verb::{Add, Del, UndoneAdd};

@@ -17,15 +17,15 @@ const WORTH_IT: usize = 4;
 
 /// The first rules of a list as one.
 pub(super) struct RuleGroup {
-    /// How many rules it stands for.
+    /// The number of its rules.
     pub(super) length: usize,
-    /// What they all ask beside the fields of the set.
+    /// The condition that all its rules share, besides the fields of the set.
     pub(super) rest: Condition,
     /// The fields of the set.
     pub(super) fields: Vec<Field>,
     /// Its elements, a range for each field, each with the place of its rule in the list.
     pub(super) elements: Vec<(Ranges, usize)>,
-    /// They do different things.
+    /// Whether its rules have different actions.
     pub(super) mixed: bool,
 }
 
