@@ -220,7 +220,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
         (
             "reservations: of the gateway, in no subnet, of no tenant, and a good one",
             |fixture, _, free| {
-                let unknown = atoll_model::ids::TenantName::new("unknown").expect("valid");
+                let unknown = atoll_model::ids::TenantName::new("missing").expect("valid");
                 [(tenant_name(), 0, at(1)), (tenant_name(), 5, at(9)), (unknown, 0, at(9)), (tenant_name(), 0, free)]
                     .into_iter()
                     .enumerate()

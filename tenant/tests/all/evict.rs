@@ -224,7 +224,7 @@ async fn whatever_the_node_still_tries_loses_and_afterwards_it_is_welcome() {
                     world.resolver(&engine, &cache).refresh(&namespace("red"), current).await.expect_err("wait");
                 assert!(matches!(error, TenantError::Evicting { .. }), "{error}");
                 assert_eq!(error.class(), Class::Unavailable);
-                assert!(error.hint().expect("a hint").contains("comes back by itself"));
+                assert!(error.hint().expect("a hint").contains("is then admitted again"));
             }
             // An ADD that had its claim before goes on to make its port, and one that died leaves a tombstone.
             world.engine().ensure_port(&port(&binding, &claim.record)).await.expect("the controller knows no fencing");
