@@ -1,9 +1,9 @@
 //! TCP between two pods of a tenant, with and without rules, through the tenant's router to another bridge, and through
-//! two routers to the outside, against a plain bridge with connection tracking and two plain routers that masquerade.
+//! two routers to the external network, against a plain bridge with connection tracking and two plain routers that masquerade.
 //!
 //! The variants take turns, so that the load of the machine hits all of them alike; printed are the median and the
 //! spread of each, and how it compares, in rate and in rate for each second of processor: to the plain bridge, and a
-//! thousand rules to ten. `cargo run -p atoll-dataplane --example throughput -- [rounds] [seconds] [part of a name]`, as
+//! thousand rules to ten. `cargo run -p atoll-tools --example throughput -- [rounds] [seconds] [part of a name]`, as
 //! root; with a part of a name, only those variants and the plain bridge.
 
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
@@ -67,10 +67,10 @@ fn plain(directory: &Path) -> (PathBuf, PathBuf) {
     (a, b)
 }
 
-/// A pod, a bridge whose router masquerades, a second router, and the outside: made by hand, with one rule.
+/// A pod, a bridge whose router masquerades, a second router, and an external host: made by hand, with one rule.
 fn plain_routers(directory: &Path) -> (PathBuf, PathBuf) {
     let netns = |name: &str| netns(directory, name);
-    let (pod, first, second, outside) = (netns("hand-a"), netns("hand-1"), netns("hand-2"), netns("hand-o"));
+    let (pod, first, second, external) = (netns("hand-a"), netns("hand-1"), netns("hand-2"), netns("hand-o"));
     let veth = |from: &Path, name: &str, to: &Path, other: &str| {
         let path = to.display().to_string();
         inside(from, "ip", &["link", "add", name, "type", "veth", "peer", "name", other, "netns", &path]);
@@ -83,7 +83,7 @@ fn plain_routers(directory: &Path) -> (PathBuf, PathBuf) {
     inside(&first, "ip", &["link", "set", "br0", "up"]);
     veth(&first, "pa", &pod, "eth0");
     veth(&first, "up0", &second, "down0");
-    veth(&second, "up0", &outside, "eth0");
+    veth(&second, "up0", &external, "eth0");
     inside(&first, "ip", &["link", "set", "pa", "master", "br0"]);
     for (at, ip, device) in [
         (&first, "10.9.0.1/24", "br0"),
@@ -91,13 +91,13 @@ fn plain_routers(directory: &Path) -> (PathBuf, PathBuf) {
         (&first, "100.64.0.2/30", "up0"),
         (&second, "100.64.0.1/30", "down0"),
         (&second, "203.0.113.2/24", "up0"),
-        (&outside, "203.0.113.1/24", "eth0"),
+        (&external, "203.0.113.1/24", "eth0"),
     ] {
         address(at, ip, device);
     }
     default(&pod, "10.9.0.1");
     default(&first, "100.64.0.1");
-    default(&outside, "203.0.113.2");
+    default(&external, "203.0.113.2");
     for router in [&first, &second] {
         inside(router, "sysctl", &["-qw", "net.ipv4.ip_forward=1"]);
         inside(router, "sysctl", &["-qw", "net.bridge.bridge-nf-call-iptables=0"]);
@@ -105,7 +105,7 @@ fn plain_routers(directory: &Path) -> (PathBuf, PathBuf) {
     let rules = "add table ip f\nadd chain ip f post { type nat hook postrouting priority 100; }\n\
                  add rule ip f post oifname up0 snat to 100.64.0.2";
     inside(&first, "sh", &["-c", &format!("echo '{rules}' | nft -f -")]);
-    (pod, outside)
+    (pod, external)
 }
 
 /// A pod of another bridge of the tenant's router, with the address 10.10.0.2.
@@ -196,8 +196,8 @@ fn main() {
     let mixed = filtered(&lab, red, 5, 1000, true);
     let other = behind_router(&lab, red);
     let (plain_a, plain_b) = plain(lab.directory.path());
-    let (hand_a, hand_outside) = plain_routers(lab.directory.path());
-    let servers = [&b, &plain_b, &lab.outside(), &other, &hand_outside];
+    let (hand_a, hand_external) = plain_routers(lab.directory.path());
+    let servers = [&b, &plain_b, &lab.external_network(), &other, &hand_external];
     let _servers: Vec<_> = servers.into_iter().map(|netns| Server::start(netns)).collect();
     std::thread::sleep(std::time::Duration::from_millis(300));
     let variants: [(&str, &Path, &str); 8] = [
@@ -207,7 +207,7 @@ fn main() {
         ("same tenant, 1000 rules", &thousand, "10.9.0.102"),
         ("same tenant, 1000 mixed rules", &mixed, "10.9.0.102"),
         ("to another bridge, its router", &a, "10.10.0.2"),
-        ("to the outside, two routers", &a, "203.0.113.1"),
+        ("to the external network, two routers", &a, "203.0.113.1"),
         ("two plain routers", &hand_a, "203.0.113.1"),
     ];
     let chosen = |place: usize| place == PLAIN || variants[place].0.contains(&part);

@@ -1,7 +1,7 @@
 //! Many tenants with five pods each: how long a tenant and a port take, first against last, how much memory, and how
 //! long it takes to read the counters.
 //!
-//! `cargo run -p atoll-dataplane --example scale -- [tenants]`, as root.
+//! `cargo run -p atoll-tools --example scale -- [tenants]`, as root.
 
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 
