@@ -12,7 +12,7 @@ use crate::kernel::steps::BeforeChange;
 /// Where and for whom.
 #[derive(Clone, Debug)]
 pub struct PlaneSettings {
-    /// Namespaces are pinned here, by the id of their router; and `outside`.
+    /// Namespaces are pinned here, by the id of their router; the external network's file is `outside`.
     pub directory: PathBuf,
     /// Only bindings of this host are realised.
     pub host: Uuid,

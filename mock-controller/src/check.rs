@@ -183,8 +183,8 @@ fn row_of_device(name: &str, device: &KernelDevice) -> [String; 3] {
         DeviceKind::Link { name, bridge: Some(bridge), .. } => format!("port of {bridge}, to {name}"),
         DeviceKind::Link { name, .. } => format!("link to {name}"),
         DeviceKind::Host { end, .. } => format!("link to {end} of this machine"),
-        DeviceKind::Uplink { outside: Some(outside) } => format!("uplink, to {} if it is missing", outside.address),
-        DeviceKind::Uplink { outside: None } => "uplink".to_owned(),
+        DeviceKind::Uplink { external: Some(external) } => format!("uplink, to {} if it is missing", external.address),
+        DeviceKind::Uplink { external: None } => "uplink".to_owned(),
     };
     [name.to_owned(), what, [vec![device.mac.to_string()], addresses].concat().join(" ")]
 }

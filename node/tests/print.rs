@@ -39,7 +39,7 @@ fn start(size: usize, output: impl Into<Stdio>) -> Child {
         .expect("it starts")
 }
 
-/// The exit code of the child, and what it said.
+/// The exit code of the child, and what it printed.
 fn end(child: Child) -> (Option<i32>, String) {
     let output = child.wait_with_output().expect("it ends");
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
@@ -60,18 +60,18 @@ fn a_slow_reader_of_a_pipe_that_does_not_block_gets_all() {
 }
 
 #[test]
-fn what_did_not_arrive_is_told_with_its_cause_and_what_is_done_all_the_same() {
+fn a_failed_write_is_reported_with_its_cause_and_the_call_goes_on() {
     let full = || File::options().write(true).open("/dev/full").expect("a device");
-    let (code, said) = end(start(1, full()));
+    let (code, printed) = end(start(1, full()));
     assert_eq!(code, Some(LOST));
     for part in ["standard output could not be written", "No space left", "but it is done", "make room"] {
-        assert!(said.contains(part), "{part} is not in: {said}");
+        assert!(printed.contains(part), "{part} is not in: {printed}");
     }
     assert_eq!(end(start(0, full())), (Some(0), String::new()), "nothing was to be printed");
 
     let (reader, writer) = pipe().expect("a pipe");
     drop(reader);
-    let (code, said) = end(start(1, OwnedFd::from(writer)));
+    let (code, printed) = end(start(1, OwnedFd::from(writer)));
     assert_eq!(code, Some(LOST));
-    assert!(said.contains("Broken pipe"), "{said}");
+    assert!(printed.contains("Broken pipe"), "{printed}");
 }

@@ -16,7 +16,7 @@ use crate::kernel::link::is_taken;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::netns::{self, OpenNetns};
 use crate::kernel::sysctl;
-use crate::pins::OUTSIDE;
+use crate::pins::EXTERNAL;
 
 /// Gives the interfaces that were taken from this machine back to it, before a namespace goes.
 pub(crate) fn give_back(netns: &OpenNetns, node: &mut HostNamespace) -> Result<(), PlaneError> {
@@ -69,7 +69,7 @@ pub(crate) fn host_ends(netns: &OpenNetns) -> Result<BTreeSet<String>, PlaneErro
 
 /// Makes the namespace behind an uplink answer as the next hop would. `waits`: an uplink that is down now leads there.
 pub(crate) fn external(directory: &Path, wanted: &[&ExternalNetwork], waits: bool) -> Result<usize, PlaneError> {
-    let path = directory.join(OUTSIDE);
+    let path = directory.join(EXTERNAL);
     let Some(netns) = OpenNetns::open(&path)? else { return Ok(0) };
     if wanted.is_empty() && !waits {
         netns::unpin(&path)?;
@@ -80,18 +80,18 @@ pub(crate) fn external(directory: &Path, wanted: &[&ExternalNetwork], waits: boo
     let links = by_name(netlink.links()?);
     let have = netlink.addresses()?;
     let mut routes: BTreeSet<KernelRoute<u32>> = netlink.routes()?.into_iter().collect();
-    for (metric, outside) in (0..).zip(wanted) {
-        let Some(link) = links.get(&outside.name) else { continue };
+    for (metric, network) in (0..).zip(wanted) {
+        let Some(link) = links.get(&network.name) else { continue };
         if !link.up {
             netlink.set_up(link, true)?;
             changes += 1;
         }
-        if !have.contains(&(link.index, outside.address)) {
-            netlink.add_address(link.index, outside.address)?;
+        if !have.contains(&(link.index, network.address)) {
+            netlink.add_address(link.index, network.address)?;
             changes += 1;
         }
         let destination = Ipv4Network::new(std::net::Ipv4Addr::UNSPECIFIED, 0).expect("0 is a length");
-        let next = NextHop::Via { device: link.index, gateway: outside.back };
+        let next = NextHop::Via { device: link.index, gateway: network.back };
         let route = KernelRoute { table: MAIN, destination, metric, next };
         if !routes.remove(&route) {
             netlink.add_route(&route)?;

@@ -25,7 +25,7 @@ use crate::kernel::netlink::Netlink;
 use crate::kernel::netns::OpenNetns;
 use crate::kernel::nft::Filter;
 use crate::kernel::sysctl;
-use crate::pins::OUTSIDE;
+use crate::pins::EXTERNAL;
 
 /// A namespace of ours with its sockets.
 pub(crate) struct KernelNamespace {
@@ -176,15 +176,15 @@ impl KernelNamespace {
                 // The node's end is created where it stays.
                 self.netlink.add_veth(name, device.mac, own, end, *mac)
             }),
-            DeviceKind::Uplink { outside } => {
+            DeviceKind::Uplink { external } => {
                 if !around.adopt(name, &self.netns)? {
-                    let Some(outside) = outside else { return Ok(()) };
-                    let (peer, _) = OpenNetns::ensure(&around.directory.join(OUTSIDE))?;
+                    let Some(external) = external else { return Ok(()) };
+                    let (peer, _) = OpenNetns::ensure(&around.directory.join(EXTERNAL))?;
                     let mut there = Netlink::open(&peer)?;
-                    if let Some(stale) = there.link(&outside.name)? {
+                    if let Some(stale) = there.link(&external.name)? {
                         there.delete(&stale)?;
                     }
-                    self.netlink.add_veth(name, device.mac, &peer, &outside.name, outside.mac)?;
+                    self.netlink.add_veth(name, device.mac, &peer, &external.name, external.mac)?;
                 }
                 if let Some(link) = self.netlink.link(name)?.filter(|link| link.mac != Some(device.mac)) {
                     self.netlink.set_mac(&link, device.mac)?;
@@ -402,9 +402,9 @@ impl KernelNamespace {
 fn is_whole(link: &Link, device: &KernelDevice, around: &mut Surroundings<'_>) -> Result<bool, PlaneError> {
     match &device.kind {
         DeviceKind::Host { end, .. } => around.node.holds(end, link),
-        DeviceKind::Uplink { outside: Some(outside) } if link.group == GROUP => {
-            let Some(netns) = OpenNetns::open(&around.directory.join(OUTSIDE))? else { return Ok(false) };
-            let end = Netlink::open(&netns)?.link(&outside.name)?;
+        DeviceKind::Uplink { external: Some(external) } if link.group == GROUP => {
+            let Some(netns) = OpenNetns::open(&around.directory.join(EXTERNAL))? else { return Ok(false) };
+            let end = Netlink::open(&netns)?.link(&external.name)?;
             Ok(end.is_some_and(|end| end.peer == Some(link.index)))
         }
         _ => Ok(true),

@@ -24,7 +24,7 @@ pub(super) fn link(port: Uuid, peer: Uuid) -> String {
 }
 
 /// The far end of an uplink that leads nowhere: `out` and 12 hexadecimal digits.
-pub(super) fn outside(port: Uuid) -> String {
+pub(super) fn external(port: Uuid) -> String {
     format!("out{}", digits(port.as_bytes()))
 }
 
@@ -72,14 +72,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_no_interface_of_a_pod_can_have_are_told_from_those_that_one_can() {
+    fn names_of_pod_interfaces_differ_from_all_others() {
         for name in ["a", "veth-web", "eth0.5", "0123456789abcde", "x}y;z", "br-0123456789ab", "rl0"] {
             assert_eq!(unusable(name), None, "{name}");
         }
         for name in ["", ".", "..", "a b", "a/b", "a:b", "a\nb", "0123456789abcdef", "a*", "a\"b", "a\\", "lo"] {
             assert!(unusable(name).is_some(), "{name}");
         }
-        for name in [bridge(Uuid::nil()), link(Uuid::nil(), Uuid::nil()), outside(Uuid::nil())] {
+        for name in [bridge(Uuid::nil()), link(Uuid::nil(), Uuid::nil()), external(Uuid::nil())] {
             assert!(unusable(&name).is_some(), "{name}");
         }
     }

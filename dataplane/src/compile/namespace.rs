@@ -123,7 +123,7 @@ fn ports_of_router(view: &View<'_>, router_id: Uuid, namespace: &mut RouterNames
                 namespace.devices.insert(name, KernelDevice { kind, mac, addresses });
             }
             Location::Uplink(interface) => {
-                let kind = DeviceKind::Uplink { outside: outside(view, router_id, id, address) };
+                let kind = DeviceKind::Uplink { external: external(view, router_id, id, address) };
                 namespace.devices.insert(interface, KernelDevice { kind, mac, addresses });
             }
             Location::Nowhere => {}
@@ -132,7 +132,7 @@ fn ports_of_router(view: &View<'_>, router_id: Uuid, namespace: &mut RouterNames
 }
 
 /// What an uplink finds at its far end when the machine has no such interface: the gateway of a route through it.
-fn outside(view: &View<'_>, router: Uuid, port: Uuid, own: Ipv4Network) -> Option<ExternalNetwork> {
+fn external(view: &View<'_>, router: Uuid, port: Uuid, own: Ipv4Network) -> Option<ExternalNetwork> {
     let gateway = view.routes_of(router).find_map(|(_, route)| match route.action {
         RouteAction::Forward { port: through, gateway: Some(gateway) } if through == port => Some(gateway),
         _ => None,
@@ -141,7 +141,7 @@ fn outside(view: &View<'_>, router: Uuid, port: Uuid, own: Ipv4Network) -> Optio
         return None;
     }
     let address = Ipv4Network::new(gateway, own.prefix()).ok()?;
-    let name = names::outside(port);
+    let name = names::external(port);
     Some(ExternalNetwork { mac: names::mac(Uuid::new_v5(&port, b"outside")), name, address, back: own.ip() })
 }
 

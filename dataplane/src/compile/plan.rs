@@ -102,7 +102,8 @@ pub enum DeviceKind {
     /// An interface of this machine that a router port is bound to.
     Uplink {
         /// The external network behind it, simulated if the machine has no such interface.
-        outside: Option<ExternalNetwork>,
+        #[serde(rename = "outside")]
+        external: Option<ExternalNetwork>,
     },
 }
 

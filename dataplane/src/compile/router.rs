@@ -154,7 +154,7 @@ fn unknown_interfaces(namespace: &RouterNamespace) -> NftChain {
     NftChain::fixed("unknown_interfaces", priorities::UNKNOWN_INTERFACES, &drops)
 }
 
-/// Addresses of services mean something in the cluster only: outside they belong to others, or to this machine, whose rules
+/// Addresses of services mean something in the cluster only: elsewhere they belong to others, or to this machine, whose rules
 /// know no tenants.
 fn services(view: &View<'_>, namespace: &RouterNamespace) -> Option<NftChain> {
     let uplinks = namespace.devices.iter().filter(|(_, device)| matches!(device.kind, DeviceKind::Uplink { .. }));

@@ -118,7 +118,7 @@ impl Plane {
         self.forget_counts();
         self.due.extend(self.namespaces.keys());
         self.suspect_external = true;
-        self.outside();
+        self.external_network();
         self.verify_host();
         self.publish_status();
     }
@@ -140,7 +140,7 @@ impl Plane {
     /// Compares one namespace and its pods with the kernel.
     fn verify(&mut self, id: Uuid) {
         self.realise(id, true, &BTreeMap::new());
-        self.outside();
+        self.external_network();
         let pods: Vec<_> = self.pods_of(id).map(|(port, pod)| (*port, pod.clone())).collect();
         for (port, pod) in pods {
             self.plug(port, pod);

@@ -105,7 +105,7 @@ impl Plane {
         }
     }
 
-    /// Packets of the node for an address that several may have must not leave it: a host outside could answer probes.
+    /// Packets of the node for an address that several may have must not leave it: an external host could answer probes.
     pub(super) fn stop_at_host(&mut self, port: Uuid) {
         let allowed_sources = self.pods.get(&port).into_iter().flat_map(|pod| &pod.allowed_sources);
         let own =

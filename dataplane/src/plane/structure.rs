@@ -39,7 +39,7 @@ impl Plane {
             self.active.remove(port);
         }
         let touched: BTreeSet<_> = ids.into_iter().filter(|id| self.realise(*id, false, &wanted)).collect();
-        self.outside();
+        self.external_network();
         self.verify_ends();
         for (port, pod) in wanted {
             if touched.contains(&pod.namespace) || self.pods.get(&port) != Some(&pod) {
@@ -133,7 +133,7 @@ impl Plane {
         let devices =
             self.compiled.plan().namespaces.get(&id).into_iter().flat_map(|namespace| namespace.devices.values());
         let externals = devices.filter_map(|device| match &device.kind {
-            DeviceKind::Uplink { outside } => outside.clone(),
+            DeviceKind::Uplink { external } => external.clone(),
             _ => None,
         });
         let externals: Vec<_> = externals.collect();
@@ -147,7 +147,7 @@ impl Plane {
     }
 
     /// Makes the namespace behind the uplinks as it should be, where it may have changed.
-    pub(super) fn outside(&mut self) {
+    pub(super) fn external_network(&mut self) {
         if !std::mem::take(&mut self.suspect_external) {
             return;
         }

@@ -67,10 +67,10 @@ fn world() -> Topology {
 
 /// Everything that the kernel gets, and what is reported.
 fn becomes(topology: &Topology) -> (String, BTreeSet<Unsupported>) {
-    told(&Compiled::new(topology.clone(), HOST))
+    reported(&Compiled::new(topology.clone(), HOST))
 }
 
-fn told(compiled: &Compiled) -> (String, BTreeSet<Unsupported>) {
+fn reported(compiled: &Compiled) -> (String, BTreeSet<Unsupported>) {
     let mut plan = compiled.plan().clone();
     let mut unsupported = BTreeSet::new();
     for namespace in plan.namespaces.values_mut() {
@@ -91,14 +91,14 @@ fn told(compiled: &Compiled) -> (String, BTreeSet<Unsupported>) {
 }
 
 fn check(what: &str, before: &Topology, after: &Topology, fate: Fate) {
-    let ((old, reported), (new, reports)) = (becomes(before), becomes(after));
+    let ((old, before_reports), (new, reports)) = (becomes(before), becomes(after));
     let mut changed = Compiled::new(before.clone(), HOST);
     for change in changes(before, after) {
         changed.apply(change);
     }
     changed.update();
-    assert_eq!(told(&changed), (new.clone(), reports.clone()), "{what}: compiled change by change");
-    let fresh: Vec<_> = reports.difference(&reported).map(|one| one.field.as_str()).collect();
+    assert_eq!(reported(&changed), (new.clone(), reports.clone()), "{what}: compiled change by change");
+    let fresh: Vec<_> = reports.difference(&before_reports).map(|one| one.field.as_str()).collect();
     match fate {
         Expressed => assert!(old != new && fresh.is_empty(), "{what} is not expressed; reported: {fresh:?}"),
         Nothing => assert!(old == new && fresh.is_empty(), "{what} means something; reported: {fresh:?}"),
@@ -214,7 +214,7 @@ fn objects() -> Vec<(&'static str, &'static str, Spoil, Fate)> {
         ("Chain", "tenant", |t| t.chains.get_mut(&red().outbound()).unwrap().tenant = "x".into(), Nothing),
         ("Chain", "name", |t| t.chains.get_mut(&red().outbound()).unwrap().name = "x".into(), Nothing),
         ("Chain", "rules", |t| outbound(t).push(drop_all().remove(0)), Expressed),
-        // What the rule counts is told by its id.
+        // The rule's counter is identified by its id.
         ("Rule", "id", |t| outbound(t)[0].id = CHAIN, Expressed),
         ("Rule", "condition", |t| outbound(t)[0].condition.return_flow = false, Expressed),
         ("Rule", "action", |t| outbound(t)[0].action = RuleAction::Drop, Expressed),

@@ -57,7 +57,7 @@ fn scene() -> Scene {
     for (pod, n) in pods.iter().zip(1..) {
         serve(pod, &n.to_string());
     }
-    serve(&lab.outside(), "outside");
+    serve(&lab.external_network(), "external");
     Scene { lab, red, pods }
 }
 
@@ -77,7 +77,7 @@ impl Scene {
         (pings(&self.pods[from - 1], &address), ask(&self.pods[from - 1], &address).is_some())
     }
 
-    fn outside(&self, from: usize) -> (bool, bool) {
+    fn external(&self, from: usize) -> (bool, bool) {
         let pod = &self.pods[from - 1];
         (pings(pod, "203.0.113.1"), ask(pod, "203.0.113.1").is_some())
     }
@@ -92,22 +92,22 @@ const TCP: (bool, bool) = (false, true);
 fn what_a_port_lets_in_is_what_its_pod_may_send() {
     let s = scene();
     s.put([rules([(tcp(7000), RuleAction::Drop)]), filtered(s.red, 1, Some(CHAIN), None)]);
-    assert_eq!((s.reaches(1, 2), s.outside(1)), (PING, PING));
-    assert_eq!((s.reaches(2, 1), s.reaches(2, 3), s.outside(2)), (ALL, ALL, ALL));
+    assert_eq!((s.reaches(1, 2), s.external(1)), (PING, PING));
+    assert_eq!((s.reaches(2, 1), s.reaches(2, 3), s.external(2)), (ALL, ALL, ALL));
     // Edited, then taken away.
     s.put([rules([(icmp(), RuleAction::Drop)])]);
-    assert_eq!((s.reaches(1, 2), s.outside(1)), (TCP, TCP));
+    assert_eq!((s.reaches(1, 2), s.external(1)), (TCP, TCP));
     s.put([filtered(s.red, 1, None, None)]);
-    assert_eq!((s.reaches(1, 2), s.outside(1)), (ALL, ALL));
+    assert_eq!((s.reaches(1, 2), s.external(1)), (ALL, ALL));
 }
 
 #[test]
-fn a_stateful_port_answers_whom_it_asked_and_nobody_else() {
+fn a_stateful_port_accepts_only_answers_to_its_own_flows() {
     let s = scene();
     let answers = Condition { return_flow: true, ..any() };
     s.put([rules([(answers, RuleAction::Accept), (ip(), RuleAction::Drop)]), filtered(s.red, 1, None, Some(CHAIN))]);
-    assert_eq!((s.reaches(1, 2), s.outside(1)), (ALL, ALL), "what it asks is answered, bridged and routed");
-    assert_eq!((s.reaches(2, 1), s.reaches(2, 3), s.outside(2)), (NONE, ALL, ALL));
+    assert_eq!((s.reaches(1, 2), s.external(1)), (ALL, ALL), "what it asks is answered, bridged and routed");
+    assert_eq!((s.reaches(2, 1), s.reaches(2, 3), s.external(2)), (NONE, ALL, ALL));
     assert!(!pings(&s.lab.namespace(s.red), address(1)), "the router has no exception");
     // A bridge needs no router for that.
     let down = atoll_model::topology::Router { up: false, ..Default::default() };
@@ -123,19 +123,19 @@ fn a_bridge_filters_what_passes_it_and_what_goes_to_its_router() {
         Object::Bridge(s.red.bridge(), bridge)
     };
     s.put([rules([(icmp(), RuleAction::Drop)]), bridge(Some(CHAIN), None)]);
-    assert_eq!((s.reaches(1, 2), s.outside(1)), (TCP, TCP));
+    assert_eq!((s.reaches(1, 2), s.external(1)), (TCP, TCP));
     s.put([bridge(None, Some(CHAIN))]);
-    assert_eq!((s.reaches(1, 2), s.outside(1)), (TCP, TCP));
+    assert_eq!((s.reaches(1, 2), s.external(1)), (TCP, TCP));
     // Only what leaves to the router, which is known once the frame was looked up.
     let to_router = Condition { out_ports: Some(Test::is(vec![s.red.bridge_port()])), ..ip() };
     s.put([rules([(to_router, RuleAction::Drop)])]);
-    assert_eq!((s.reaches(1, 2), s.outside(1)), (ALL, NONE));
+    assert_eq!((s.reaches(1, 2), s.external(1)), (ALL, NONE));
     // Only what comes from the router.
     let from_router = Condition { in_ports: Some(Test::is(vec![s.red.bridge_port()])), ..ip() };
     s.put([rules([(from_router.clone(), RuleAction::Drop)])]);
-    assert_eq!((s.reaches(1, 2), s.outside(1)), (ALL, NONE));
+    assert_eq!((s.reaches(1, 2), s.external(1)), (ALL, NONE));
     s.put([bridge(Some(CHAIN), None)]);
-    assert_eq!((s.reaches(1, 2), s.outside(1)), (ALL, NONE));
+    assert_eq!((s.reaches(1, 2), s.external(1)), (ALL, NONE));
     // One pod to another.
     let pair = Condition {
         in_ports: Some(Test::is(vec![s.red.pod(1)])),
@@ -143,7 +143,7 @@ fn a_bridge_filters_what_passes_it_and_what_goes_to_its_router() {
         ..ip()
     };
     s.put([rules([(pair, RuleAction::Drop)]), bridge(None, Some(CHAIN))]);
-    assert_eq!((s.reaches(1, 2), s.reaches(1, 3), s.reaches(3, 2), s.outside(1)), (NONE, ALL, ALL, ALL));
+    assert_eq!((s.reaches(1, 2), s.reaches(1, 3), s.reaches(3, 2), s.external(1)), (NONE, ALL, ALL, ALL));
 }
 
 #[test]
@@ -183,11 +183,11 @@ fn a_router_filters_what_it_routes_and_not_what_is_bridged() {
     };
     let from_one = Condition { source: Some(Test::is(net("10.9.0.101/32"))), ..tcp(7000) };
     s.put([rules([(from_one, RuleAction::Drop)]), router(Some(CHAIN))]);
-    assert_eq!((s.reaches(1, 2), s.outside(1), s.outside(2)), (ALL, PING, ALL));
+    assert_eq!((s.reaches(1, 2), s.external(1), s.external(2)), (ALL, PING, ALL));
     s.put([rules([(icmp(), RuleAction::Reject)])]);
-    assert_eq!((s.reaches(1, 2), s.outside(1)), (ALL, TCP));
-    let said = attempt(&s.pods[0], "ping", &["-c1", "-W1", "-n", "203.0.113.1"]);
-    assert!(String::from_utf8_lossy(&said.stdout).contains("Packet filtered"), "{said:?}");
+    assert_eq!((s.reaches(1, 2), s.external(1)), (ALL, TCP));
+    let output = attempt(&s.pods[0], "ping", &["-c1", "-W1", "-n", "203.0.113.1"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("Packet filtered"), "{output:?}");
 }
 
 #[test]
@@ -210,12 +210,12 @@ fn a_routers_port_filters_beside_a_router_that_filters_and_a_bridge_that_looks_a
         rules([(tcp(7000), RuleAction::Drop)]),
         Object::Port(id, uplink),
     ]);
-    assert_eq!((s.outside(1), s.reaches(1, 2)), (PING, ALL));
+    assert_eq!((s.external(1), s.reaches(1, 2)), (PING, ALL));
     s.put([
         chain(flows, [(Condition { return_flow: true, ..any() }, RuleAction::Accept)]),
         filtered(s.red, 2, Some(flows), None),
     ]);
-    assert_eq!((s.outside(1), s.reaches(1, 2)), (PING, ALL));
+    assert_eq!((s.external(1), s.reaches(1, 2)), (PING, ALL));
 }
 
 fn route_to(port: Uuid, destination: &str) -> Route {
@@ -224,12 +224,12 @@ fn route_to(port: Uuid, destination: &str) -> Route {
 }
 
 #[test]
-fn a_sender_is_told_also_when_the_rule_that_rejects_means_all_icmp() {
+fn a_sender_gets_an_error_also_if_the_rejecting_rule_matches_all_icmp() {
     let s = scene();
     let bridge = atoll_model::topology::Bridge { up: true, outbound: Some(CHAIN), ..Default::default() };
     s.put([rules([(icmp(), RuleAction::Reject)]), Object::Bridge(s.red.bridge(), bridge)]);
-    let said = attempt(&s.pods[0], "ping", &["-c1", "-W1", "-n", &address(2).to_string()]);
-    assert!(String::from_utf8_lossy(&said.stdout).contains("Packet filtered"), "{said:?}");
+    let output = attempt(&s.pods[0], "ping", &["-c1", "-W1", "-n", &address(2).to_string()]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("Packet filtered"), "{output:?}");
 }
 
 #[test]
@@ -320,15 +320,15 @@ fn a_floating_address_leads_to_its_pod_and_nowhere_else() {
     let dnat = RuleAction::Dnat { targets: vec![target(address(2), 7000)], then: FlowAction::Accept };
     let floating = Condition { destination: Some(Test::is(own.into())), ..tcp(80) };
     s.put([chain(s.red.inbound(), [(floating, dnat)])]);
-    let outside = s.lab.outside();
-    let says = on_thread(&outside, move || {
+    let external = s.lab.external_network();
+    let answer = on_thread(&external, move || {
         let mut stream = std::net::TcpStream::connect_timeout(&(own, 80).into(), std::time::Duration::from_secs(1))?;
         let mut answer = String::new();
         std::io::Read::read_to_string(&mut stream, &mut answer).map(|_| answer)
     });
-    assert_eq!(says.join().expect("no panic").expect("an answer"), "2");
-    assert_eq!(ask(&outside, &own.to_string()), None);
-    assert_eq!(s.outside(2), ALL);
+    assert_eq!(answer.join().expect("no panic").expect("an answer"), "2");
+    assert_eq!(ask(&external, &own.to_string()), None);
+    assert_eq!(s.external(2), ALL);
 }
 
 #[test]
@@ -341,21 +341,21 @@ fn routes_that_drop_drop_and_routes_that_refuse_say_so() {
     };
     s.put([no(1, "198.51.100.0/25", RouteAction::BlackHole), no(2, "198.51.100.128/25", RouteAction::Reject)]);
     let ping = |to: &str| {
-        let said = attempt(&s.pods[0], "ping", &["-c1", "-W1", "-n", to]);
-        String::from_utf8_lossy(&said.stdout).into_owned()
+        let output = attempt(&s.pods[0], "ping", &["-c1", "-W1", "-n", to]);
+        String::from_utf8_lossy(&output.stdout).into_owned()
     };
     assert!(!ping("198.51.100.1").contains("From"));
     assert!(ping("198.51.100.200").contains("Packet filtered"));
     // The longest prefix wins.
     let single = RouteAction::BlackHole;
     s.put([no(3, "203.0.113.1/32", single)]);
-    assert_eq!(s.outside(1), NONE);
+    assert_eq!(s.external(1), NONE);
     // A router that is down refuses everything.
     s.lab.submit(vec![atoll_model::topology::TopologyChange::Remove(Uuid::from_u128(0x503))]);
-    assert_eq!(s.outside(1), ALL);
+    assert_eq!(s.external(1), ALL);
     let down = atoll_model::topology::Router { up: false, ..Default::default() };
     s.put([Object::Router(s.red.router(), down)]);
-    assert_eq!((s.outside(1), s.reaches(1, 2)), (NONE, ALL));
+    assert_eq!((s.external(1), s.reaches(1, 2)), (NONE, ALL));
 }
 
 #[test]
@@ -380,7 +380,7 @@ fn a_thousand_rules_mean_what_each_of_them_says() {
     let leaving = (0..=9).map(|n| (wide(n), RuleAction::Drop));
     let snat = rules_of(&s.red.objects("10.9.0.0/24"), s.red.outbound());
     s.put([chain(s.red.outbound(), leaving.chain(snat))]);
-    assert_eq!((s.outside(1), s.reaches(1, 2)), (PING, ALL));
+    assert_eq!((s.external(1), s.reaches(1, 2)), (PING, ALL));
 }
 
 #[test]
@@ -405,7 +405,7 @@ fn rules_that_do_different_things_are_one_map_and_mean_the_same() {
     let to = (address(1), 7000).into();
     let connect = move || std::net::TcpStream::connect_timeout(&to, std::time::Duration::from_secs(2));
     let refused = on_thread(&s.pods[1], connect).join().expect("no panic").expect_err("refused");
-    assert_eq!(refused.kind(), std::io::ErrorKind::HostUnreachable, "its sender is told");
+    assert_eq!(refused.kind(), std::io::ErrorKind::HostUnreachable, "its sender gets an error");
     // What the inner chain does not end comes back.
     s.put([chain(inner, [(tcp(7000), RuleAction::Accept)])]);
     assert_eq!(s.reaches(1, 2), ALL);
@@ -429,18 +429,18 @@ fn the_longest_destination_wins_among_routes_whose_source_fits() {
     };
     // Pod 1 may not go out; pod 2 may, but not to 203.0.113.1; pods 1 and 2 both lie in the wider source.
     s.put([route(1, "10.9.0.101/32", "0.0.0.0/0", RouteAction::BlackHole, 0)]);
-    assert_eq!((s.outside(1), s.outside(2), s.reaches(1, 2)), (NONE, ALL, ALL));
+    assert_eq!((s.external(1), s.external(2), s.reaches(1, 2)), (NONE, ALL, ALL));
     let report = s.lab.plane().report();
     assert_eq!(report.unsupported.len(), 1, "the tenant's own route has the same weight: {report:#?}");
     let Object::Route(_, mut own) = s.red.objects("10.9.0.0/24").remove(5) else { unreachable!() };
     own.weight = 50;
     s.put([Object::Route(Uuid::from_u128(2 << 16 | 0x30), own)]);
-    assert_eq!((s.outside(1), s.outside(2), s.reaches(1, 2)), (NONE, ALL, ALL));
+    assert_eq!((s.external(1), s.external(2), s.reaches(1, 2)), (NONE, ALL, ALL));
     assert!(s.lab.plane().report().unsupported.is_empty());
     s.put([route(2, "10.9.0.100/30", "203.0.113.0/24", RouteAction::BlackHole, 0)]);
-    assert_eq!((s.outside(1), s.outside(2), s.outside(3)), (NONE, NONE, NONE));
+    assert_eq!((s.external(1), s.external(2), s.external(3)), (NONE, NONE, NONE));
     // A longer destination beats a longer source.
     let Object::Route(_, through) = s.red.objects("10.9.0.0/24").remove(5) else { unreachable!() };
     s.put([route(3, "0.0.0.0/0", "203.0.113.1/32", through.action, 0)]);
-    assert_eq!((s.outside(1), s.outside(2), s.outside(3)), (ALL, ALL, ALL));
+    assert_eq!((s.external(1), s.external(2), s.external(3)), (ALL, ALL, ALL));
 }

@@ -177,7 +177,7 @@ fn a_rule_between_translations_is_refused_when_it_asks_for_what_was_translated()
 }
 
 #[test]
-fn a_seed_of_the_arp_table_that_nobody_answers_for_is_reported() {
+fn a_static_arp_entry_without_a_host_is_reported() {
     let seeds = |mac: Mac, behind: Option<Uuid>| {
         let plan = plan(|t, red| {
             let bridge = t.bridges.get_mut(&red.bridge()).unwrap();

@@ -236,7 +236,7 @@ fn a_translation_counts_and_what_undoes_it() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let pod = lab.pod(red, 1);
-    inside(&lab.outside(), "ip", &["addr", "add", "192.0.2.1/32", "dev", "lo"]);
+    inside(&lab.external_network(), "ip", &["addr", "add", "192.0.2.1/32", "dev", "lo"]);
     inside(&pod, "ping", &["-q", "-n", "-c5", "-i0.01", "-W1", "192.0.2.1"]);
     let objects = red.objects("10.9.0.0/24");
     let rules = objects.iter().filter_map(|object| match object {
@@ -284,10 +284,10 @@ fn ports_count_and_refused_frames_keep_their_counts() {
     assert_eq!(refused(&lab), after);
 }
 
-/// Namespaces are read one by one during changes: every caller gets all rules that existed at its request, also after a
-/// caller that gave up, and while a namespace is removed.
+/// Namespaces are read one by one during changes: every caller gets all rules that existed at its request, also after another
+/// caller gave up, and while a namespace is removed.
 #[test]
-fn whoever_counts_is_in_nobodys_way() {
+fn reading_counters_delays_no_change() {
     let lab = Lab::start(provider());
     let tenants: Vec<_> = (1..6).map(|n| lab.tenant(n)).collect();
     let plane = lab.plane();

@@ -42,7 +42,8 @@ impl Drop for Traffic {
 
 impl Traffic {
     fn start(lab: &Lab, from: &Path) -> Self {
-        let listener = on_thread(&lab.outside(), || TcpListener::bind("0.0.0.0:7009").unwrap()).join().unwrap();
+        let listener =
+            on_thread(&lab.external_network(), || TcpListener::bind("0.0.0.0:7009").unwrap()).join().unwrap();
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut byte = [0];

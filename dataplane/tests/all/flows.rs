@@ -12,7 +12,7 @@ use atoll_testkit::plane::*;
 use uuid::Uuid;
 
 const CHAIN: Uuid = Uuid::from_u128(0xc0);
-const OUTSIDE: &str = "203.0.113.1";
+const EXTERNAL: &str = "203.0.113.1";
 
 /// A socket in `netns`, bound to `port`.
 fn socket(netns: &Path, port: u16) -> UdpSocket {
@@ -49,15 +49,6 @@ fn at(address: impl std::fmt::Display, port: u16) -> SocketAddr {
     format!("{address}:{port}").parse().unwrap()
 }
 
-/// The provider looks at flows, so that it tracks them too.
-fn tracking_provider(lab: &Lab) {
-    let answers = Condition { return_flow: true, ..Condition::default() };
-    let rule = Rule { id: Uuid::from_u128(0xc1), condition: answers, action: RuleAction::Accept };
-    let router = Router { up: true, inbound: Some(CHAIN), ..Router::default() };
-    let chain = Chain { rules: vec![rule], ..Chain::default() };
-    lab.submit(put([Object::Chain(CHAIN, chain), Object::Router(PROVIDER, router)]));
-}
-
 /// The pod `n` goes, as a runtime takes it: its port, then its interface and namespace.
 fn end(lab: &Lab, tenant: TenantObjects, n: u8) {
     lab.submit(vec![TopologyChange::Remove(tenant.pod(n))]);
@@ -81,18 +72,18 @@ fn successor(lab: &Lab, tenant: TenantObjects, n: u8) -> PathBuf {
 }
 
 #[test]
-fn who_has_an_address_next_hears_nothing_from_outside_that_was_meant_for_the_one_before() {
+fn the_next_owner_of_an_address_gets_no_external_answer_for_the_earlier_owner() {
     let lab = Lab::start(provider());
-    tracking_provider(&lab);
+    lab.track_flows_of_provider(CHAIN);
     let (red, blue) = (lab.tenant(1), lab.tenant(2));
     let (old, other, neighbour) = (lab.pod(red, 1), lab.pod(red, 2), lab.pod(blue, 1));
-    let (server, echo) = (socket(&lab.outside(), 7002), socket(&lab.outside(), 7));
+    let (server, echo) = (socket(&lab.external_network(), 7002), socket(&lab.external_network(), 7));
     let (client, others, neighbours) = (socket(&old, 6000), socket(&other, 6001), socket(&neighbour, 6000));
-    let known = exchange(&client, &server, at(OUTSIDE, 7002));
-    let [others_known, neighbours_known] = [&others, &neighbours].map(|it| exchange(it, &server, at(OUTSIDE, 7002)));
+    let known = exchange(&client, &server, at(EXTERNAL, 7002));
+    let [others_known, neighbours_known] = [&others, &neighbours].map(|it| exchange(it, &server, at(EXTERNAL, 7002)));
     // A ping is a flow too, also without an answer.
-    assert!(pings(&old, OUTSIDE));
-    client.send_to(b"nobody there", at(OUTSIDE, 9)).unwrap();
+    assert!(pings(&old, EXTERNAL));
+    client.send_to(b"no listener", at(EXTERNAL, 9)).unwrap();
     let provider = lab.planes().join(PROVIDER.to_string());
     assert!(tracked(&provider, &red.transit()).len() >= 4 && tracked(&lab.namespace(red), "10.9.0.101").len() >= 3);
     drop(client);
@@ -104,17 +95,17 @@ fn who_has_an_address_next_hears_nothing_from_outside_that_was_meant_for_the_one
     let listener = socket(&new, 6000);
     server.send_to(b"for the old pod", known).unwrap();
     assert_eq!(heard(&listener), None);
-    // Others of the tenant, and other tenants with the same address, have noticed nothing.
+    // Flows of other pods, and of another tenant's pod with the same address, go on.
     for (socket, known) in [(&others, others_known), (&neighbours, neighbours_known)] {
         server.send_to(b"still here", known).unwrap();
         assert_eq!(heard(socket).map(|it| it.0).as_deref(), Some("still here"));
     }
     // And the new pod has flows of its own, from the very same port.
-    exchange(&listener, &echo, at(OUTSIDE, 7));
+    exchange(&listener, &echo, at(EXTERNAL, 7));
 }
 
 #[test]
-fn who_has_an_address_next_answers_nobody_in_the_name_of_the_one_before() {
+fn the_next_owner_of_an_address_answers_no_flow_of_the_earlier_owner() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let (a, old) = (lab.pod(red, 1), lab.pod(red, 2));
@@ -129,7 +120,7 @@ fn who_has_an_address_next_answers_nobody_in_the_name_of_the_one_before() {
     lab.wait_active(id, true);
     let (asks, answers) = (socket(&a, 6000), socket(&old, 7000));
     exchange(&asks, &answers, at(address(2), 7000));
-    // The node too: what it asked, it takes answers to.
+    // The node too: it accepts answers to its own flows.
     let side = lab.plane().report().host_to_pod[&red.pod(2)].address;
     let node_asks = socket(node(), 6100);
     let source = exchange(&node_asks, &answers, at(side, 7000));
@@ -141,11 +132,11 @@ fn who_has_an_address_next_answers_nobody_in_the_name_of_the_one_before() {
     }
     let new = successor(&lab, red, 2);
     let pretends = socket(&new, 7000);
-    pretends.send_to(b"for whoever asked", at(address(1), 6000)).unwrap();
+    pretends.send_to(b"unsolicited", at(address(1), 6000)).unwrap();
     assert_eq!(heard(&asks), None);
-    pretends.send_to(b"for whoever asked", source).unwrap();
+    pretends.send_to(b"unsolicited", source).unwrap();
     assert_eq!(heard(&node_asks), None);
-    // Asked itself, it is heard.
+    // Its answers to flows of its own arrive.
     exchange(&asks, &pretends, at(address(2), 7000));
 }
 
@@ -155,12 +146,12 @@ fn an_interface_that_takes_the_place_of_another_has_none_of_its_flows() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let old = lab.pod(red, 1);
-    let server = socket(&lab.outside(), 7002);
-    let known = exchange(&socket(&old, 6000), &server, at(OUTSIDE, 7002));
+    let server = socket(&lab.external_network(), 7002);
+    let known = exchange(&socket(&old, 6000), &server, at(EXTERNAL, 7002));
     take_away(&lab, red, 1);
     wait(|| "the flow is forgotten".to_owned(), || tracked(&lab.namespace(red), "10.9.0.101").is_empty());
     let new = lab.wire(red, 1, Some(&lab.namespace(red)));
-    reaches(&new, OUTSIDE);
+    reaches(&new, EXTERNAL);
     let listener = socket(&new, 6000);
     server.send_to(b"for the old pod", known).unwrap();
     assert_eq!(heard(&listener), None);
@@ -171,9 +162,9 @@ fn other_rules_leave_the_flows_of_a_port_alone_and_so_does_a_restart() {
     let mut lab = Lab::start(provider());
     let red = lab.tenant(1);
     let pod = lab.pod(red, 1);
-    let server = socket(&lab.outside(), 7002);
+    let server = socket(&lab.external_network(), 7002);
     let client = socket(&pod, 6000);
-    let known = exchange(&client, &server, at(OUTSIDE, 7002));
+    let known = exchange(&client, &server, at(EXTERNAL, 7002));
     let Object::Port(id, port) = red.pod_port(1) else { unreachable!() };
     let port = Object::Port(id, Port { inbound: Some(CHAIN), ..port });
     let chain = Object::Chain(CHAIN, Chain::default());
@@ -220,12 +211,12 @@ fn a_translation_that_is_gone_takes_its_flows_along() {
     };
     topology.routes.insert(Uuid::from_u128(0x109), route(PROVIDER, "203.0.113.50/32", red.provider_port(), None));
     let lab = Lab::start(topology);
-    tracking_provider(&lab);
+    lab.track_flows_of_provider(CHAIN);
     lab.submit(put(rules(Some(1))));
     let (first, second) = (lab.pod(red, 1), lab.pod(red, 2));
     let [servers, successors] = [&first, &second].map(|pod| socket(pod, 7000));
-    let client = socket(&lab.outside(), 7002);
-    inside(&lab.outside(), "ip", &["route", "add", "203.0.113.50/32", "via", "203.0.113.2"]);
+    let client = socket(&lab.external_network(), 7002);
+    inside(&lab.external_network(), "ip", &["route", "add", "203.0.113.50/32", "via", "203.0.113.2"]);
     exchange(&client, &servers, at(floating, 7000));
     // Away, and back for another pod: the same flow is another one.
     lab.submit(put(rules(None)));

@@ -50,7 +50,7 @@ fn the_node_reaches_two_pods_with_the_very_same_address_and_each_sees_the_fixed_
     }
     // Neither address is declared unique: the node does not route it.
     assert_eq!(ask(node(), "10.9.0.101"), None);
-    // A closed port is told at once, a big packet comes back whole.
+    // A closed port is reported at once, and a big packet comes back whole.
     let refused = on_thread(node(), {
         let to = format!("{to_red}:7001").parse().unwrap();
         move || std::net::TcpStream::connect_timeout(&to, std::time::Duration::from_secs(2)).unwrap_err().kind()
@@ -134,7 +134,7 @@ fn what_belongs_to_no_flow_comes_to_no_pod_by_the_node() {
     let mut lab = Lab::start(provider());
     let red = lab.tenant(1);
     let pod = unique(&lab, red, 1);
-    let (stranger, namespace) = (neighbour(&lab), lab.namespace(red));
+    let (host, namespace) = (neighbour(&lab), lab.namespace(red));
     let mut topology = provider();
     let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
     port.vif_id = Some(PortSecurity { mac: mac(1), address: address(1), unique: true }.to_vif_id());
@@ -145,12 +145,12 @@ fn what_belongs_to_no_flow_comes_to_no_pod_by_the_node() {
     let shown = run("ip", &["-o", "link", "show", "lan0"]);
     let node_mac = shown.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap().parse().unwrap();
     let sends = |what: &str| {
-        let (out, ear) = (frame::tap(&stranger), frame::tap(&pod));
+        let (out, sniffer) = (frame::tap(&host), frame::tap(&pod));
         // A reset out of nowhere.
         let reset = frame::ip_of(6, from, to, 0, &[], &frame::tcp(from, to, 7000, 4, b"out of nowhere"));
         frame::shoot(&out, &frame::ethernet(mac(9), node_mac, 0x0800, &reset), what);
         assert!(pings(node(), "10.9.0.101"), "{what}: the way is there");
-        let heard: Vec<_> = std::iter::from_fn(|| frame::overhear(&ear)).collect();
+        let heard: Vec<_> = std::iter::from_fn(|| frame::overhear(&sniffer)).collect();
         !frame::contains(&heard, b"out of nowhere")
     };
     assert!(sends("both"));
@@ -163,11 +163,11 @@ fn what_belongs_to_no_flow_comes_to_no_pod_by_the_node() {
     let remove = || inside(&namespace, "nft", &["delete", "rule", "ip", "atoll", "host_arriving", "handle", handle]);
     remove();
     assert!(!sends("neither: this is what they stop"));
-    // The node's guard is mended, the router's is not looked at before that.
+    // The node's guard is repaired; the router's is not compared before that.
     run("nft", &["add rule ip atoll_node passing oifname atn* jump entering"]);
     assert!(sends("the node alone"));
     lab.restart(topology);
-    assert!(sends("mended"));
+    assert!(sends("repaired"));
 }
 
 /// Whatever is routed there, the link to the node carries only answers of pods and of the router.
@@ -182,11 +182,11 @@ fn nothing_but_answers_goes_by_the_link_to_the_node() {
     let link = links.split_whitespace().find_map(|word| word.split('@').next().filter(|it| it.starts_with("atr")));
     let via = HostToPodPool::DEFAULT.source().to_string();
     inside(&namespace, "ip", &["route", "add", "198.51.100.9/32", "via", &via, "dev", link.unwrap(), "onlink"]);
-    let ear = frame::sniff(node());
+    let sniffer = frame::sniff(node());
     assert!(!pings(&pod, "198.51.100.9"));
     assert!(!pings(&namespace, "198.51.100.9"), "the router itself");
     assert!(pings(node(), &to));
-    let heard: Vec<_> = std::iter::from_fn(|| frame::overhear(&ear)).collect();
+    let heard: Vec<_> = std::iter::from_fn(|| frame::overhear(&sniffer)).collect();
     assert!(frame::contains(&heard, &HostToPodPool::DEFAULT.node().octets()), "its own ping is heard");
     assert!(!frame::contains(&heard, &[198, 51, 100, 9]));
     // Should the router's guard be gone, the node's own stands.
@@ -195,32 +195,33 @@ fn nothing_but_answers_goes_by_the_link_to_the_node() {
     run("ip", &["addr", "add", "198.51.100.9/32", "dev", "lo"]);
     let server = std::net::UdpSocket::bind("198.51.100.9:7000").unwrap();
     server.set_read_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
-    let ear = frame::sniff(node());
+    let sniffer = frame::sniff(node());
     let client = on_thread(&pod, || std::net::UdpSocket::bind("0.0.0.0:0").unwrap()).join().unwrap();
     client.send_to(b"to the node", "198.51.100.9:7000").unwrap();
-    frame::hear(&ear, b"to the node");
+    frame::hear(&sniffer, b"to the node");
     assert!(server.recv(&mut [0; 100]).is_err(), "it came as far as the node, and no further");
 }
 
-/// What is for the pool and no answer goes nowhere: not to the provider either, which would ask strangers for it.
+/// Packets to the pool that are no answers are dropped. They do not reach the provider, which would send them to the external
+/// network.
 #[test]
-fn what_a_pod_sends_to_the_node_side_does_not_leave_its_router() {
+fn what_a_pod_sends_to_the_host_to_pod_pool_does_not_leave_its_router() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let pod = lab.pod(red, 1);
-    let ear = frame::sniff(&lab.planes().join(PROVIDER.to_string()));
+    let sniffer = frame::sniff(&lab.planes().join(PROVIDER.to_string()));
     let (out, gateway) = (frame::tap(&pod), lab.mac_of(red, &red.bridge_device()));
     assert!(pings(&pod, "203.0.113.1"));
-    for (to, says) in [([169, 254, 200, 200], &b"to the node"[..]), ([203, 0, 113, 1], b"outside")] {
+    for (to, says) in [([169, 254, 200, 200], &b"to the node"[..]), ([203, 0, 113, 1], b"external")] {
         let packet = frame::ip([10, 9, 0, 101], to, says);
         frame::shoot(&out, &frame::ethernet(mac(1), gateway, 0x0800, &packet), "from the pod");
     }
-    assert!(!frame::contains(&frame::hear(&ear, b"outside"), b"to the node"));
+    assert!(!frame::contains(&frame::hear(&sniffer, b"external"), b"to the node"));
 }
 
 /// A port without port security may use any source except the node's.
 #[test]
-fn nobody_speaks_with_an_address_of_the_node_side() {
+fn a_pod_cannot_use_an_address_of_host_to_pod_addressing() {
     let lab = Lab::start(provider());
     let (red, pool) = (lab.tenant(1), HostToPodPool::DEFAULT);
     let open = lab.wire(red, 1, Some(&lab.namespace(red)));
@@ -228,7 +229,7 @@ fn nobody_speaks_with_an_address_of_the_node_side() {
     port.vif_id = None;
     lab.submit(put([Object::Port(id, port)]));
     lab.wait_active(id, true);
-    let ear = frame::sniff(&lab.outside());
+    let sniffer = frame::sniff(&lab.external_network());
     let (out, gateway) = (frame::tap(&open), lab.mac_of(red, &red.bridge_device()));
     assert!(pings(&open, "203.0.113.1"));
     for from in [pool.source(), pool.node(), "169.254.200.200".parse().unwrap()] {
@@ -237,26 +238,26 @@ fn nobody_speaks_with_an_address_of_the_node_side() {
     }
     let packet = frame::ip([10, 9, 0, 101], [203, 0, 113, 1], b"as itself");
     frame::shoot(&out, &frame::ethernet(mac(1), gateway, 0x0800, &packet), "as itself");
-    let heard = frame::hear(&ear, b"as itself");
+    let heard = frame::hear(&sniffer, b"as itself");
     assert!(!frame::contains(&heard, b"as the node"));
 }
 
-/// A kubelet probes `status.podIP`, which several tenants may have: no stranger on the node's network answers in their name.
+/// A kubelet probes `status.podIP`, which several tenants may have: no host on the node's network answers instead of them.
 #[test]
 fn what_the_node_sends_to_an_address_that_several_pods_may_have_does_not_leave_it() {
     let mut lab = Lab::start(provider());
     let (red, blue) = (lab.tenant(1), lab.tenant(2));
-    let stranger = neighbour(&lab);
-    inside(&stranger, "ip", &["addr", "add", "10.9.0.101/32", "dev", "eth0"]);
+    let host = neighbour(&lab);
+    inside(&host, "ip", &["addr", "add", "10.9.0.101/32", "dev", "eth0"]);
     run("ip", &["route", "add", "default", "via", "192.0.2.9"]);
-    let _served = serve(&stranger, "a stranger");
-    assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("a stranger"), "before any pod has it");
+    let _served = serve(&host, "a host");
+    assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("a host"), "before any pod has it");
     let stopped = |what: &str| {
         let asked = on_thread(node(), || {
             let to = "10.9.0.101:7000".parse().unwrap();
             std::net::TcpStream::connect_timeout(&to, std::time::Duration::from_secs(1)).map(drop)
         });
-        // At once, and told as what it is.
+        // At once, and with the right error.
         assert_eq!(asked.join().unwrap().unwrap_err().raw_os_error(), Some(nix::libc::EACCES), "{what}");
         assert!(!pings(node(), "10.9.0.101"), "{what}");
     };
@@ -283,14 +284,14 @@ fn what_the_node_sends_to_an_address_that_several_pods_may_have_does_not_leave_i
     run("ip", &["route", "flush", "type", "prohibit"]);
     lab.restart(topology);
     stopped("after a restart");
-    // The only one says so now.
+    // Now its port has the address alone.
     let Object::Port(id, mut port) = blue.pod_port(1) else { unreachable!() };
     port.vif_id = Some(PortSecurity { mac: mac(1), address: address(1), unique: true }.to_vif_id());
     lab.submit(put([Object::Port(id, port)]));
     lab.wait_active(id, true);
     assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("blue"));
     lab.submit(vec![TopologyChange::Remove(id)]);
-    assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("a stranger"), "nothing is left of it");
+    assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("a host"), "nothing is left of it");
 }
 
 /// A rule that drops everything.
@@ -489,7 +490,7 @@ fn a_pool_that_is_a_network_of_the_machine_is_refused() {
 }
 
 #[test]
-fn the_node_side_outlives_restarts_and_is_mended() {
+fn host_to_pod_addressing_survives_restarts_and_is_repaired() {
     let mut topology = provider();
     let red = TenantObjects(1);
     let all = |n| red.objects("10.9.0.0/24").into_iter().chain((1..=n).map(|n| red.pod_port(n)));
@@ -573,12 +574,12 @@ fn the_node_side_outlives_restarts_and_is_mended() {
 }
 
 #[test]
-fn purge_takes_the_node_side_along_and_nothing_else() {
+fn purge_removes_host_to_pod_addressing_and_nothing_else() {
     let mut lab = Lab::start(provider());
     let red = lab.tenant(1);
     unique(&lab, red, 1);
     let _neighbour = neighbour(&lab);
-    run("nft", &["add table ip somebody; add chain ip somebody else"]);
+    run("nft", &["add table ip foreign; add chain ip foreign input"]);
     run("ip", &["route", "add", "198.51.100.0/24", "dev", "lan0", "proto", "201"]);
     lab.plane.take().unwrap().stop();
     atoll_dataplane::purge(&lab.planes()).unwrap();
@@ -586,7 +587,7 @@ fn purge_takes_the_node_side_along_and_nothing_else() {
     for gone in ["atn", "atoll_node", "169.254.", "10.9.0.101"] {
         assert!(!left.contains(gone), "{gone}: {left}");
     }
-    for stays in ["lan0", "table ip somebody", "198.51.100.0/24"] {
+    for stays in ["lan0", "table ip foreign", "198.51.100.0/24"] {
         assert!(left.contains(stays), "{stays}: {left}");
     }
 }

@@ -106,9 +106,9 @@ proptest! {
                 let scratch = Compiled::new(compiled.topology().clone(), HOST);
                 prop_assert_eq!(compiled.plan(), scratch.plan());
                 prop_assert_eq!(&touched.namespaces, &different(&before, &scratch.plan().namespaces));
-                let told: BTreeSet<_> = touched.ports.union(&alone).copied().collect();
+                let reported: BTreeSet<_> = touched.ports.union(&alone).copied().collect();
                 let different = different(&ports, &pods(&scratch));
-                prop_assert!(different.is_subset(&told), "{:?} of {:?}", different, told);
+                prop_assert!(different.is_subset(&reported), "{:?} of {:?}", different, reported);
             }
         }
     }

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 const A: [u8; 4] = [10, 9, 0, 101];
 const B: [u8; 4] = [10, 9, 0, 102];
-const OUTSIDE: [u8; 4] = [203, 0, 113, 1];
+const EXTERNAL: [u8; 4] = [203, 0, 113, 1];
 const MORE: u16 = 0x2000;
 
 fn rules(id: Uuid, rules: impl IntoIterator<Item = (Condition, RuleAction)>) -> Object {
@@ -31,31 +31,31 @@ fn rules(id: Uuid, rules: impl IntoIterator<Item = (Condition, RuleAction)>) -> 
     Object::Chain(id, Chain { rules: rules.collect(), ..Chain::default() })
 }
 
-/// What was overheard in many places.
-struct Ears(Vec<(&'static str, OwnedFd, Vec<Vec<u8>>)>);
+/// Sniffers in several namespaces, with the frames that they captured.
+struct Sniffers(Vec<(&'static str, OwnedFd, Vec<Vec<u8>>)>);
 
-impl Ears {
+impl Sniffers {
     fn new(places: &[(&'static str, &Path)]) -> Self {
         Self(places.iter().map(|(name, netns)| (*name, sniff(netns), Vec::new())).collect())
     }
 
-    /// Takes in everything that is there.
-    fn listen(&mut self) {
-        for (_, ear, heard) in &mut self.0 {
-            while let Some(frame) = overhear(ear) {
-                heard.push(frame);
+    /// Captures all frames that have arrived.
+    fn capture(&mut self) {
+        for (_, socket, captured) in &mut self.0 {
+            while let Some(frame) = overhear(socket) {
+                captured.push(frame);
             }
         }
     }
 
-    /// Where a mark was heard.
-    fn places(&self, mark: &[u8]) -> Vec<&'static str> {
-        self.0.iter().filter(|(_, _, heard)| contains(heard, mark)).map(|(name, ..)| *name).collect()
+    /// The sniffers that captured a frame with this mark.
+    fn with(&self, mark: &[u8]) -> Vec<&'static str> {
+        self.0.iter().filter(|(_, _, captured)| contains(captured, mark)).map(|(name, ..)| *name).collect()
     }
 }
 
 /// A pod of a tenant with a subnet of its own.
-fn stranger(lab: &Lab, tenant: TenantObjects, subnet: &str, address: Ipv4Addr, gateway: &str) -> PathBuf {
+fn pod_in_subnet(lab: &Lab, tenant: TenantObjects, subnet: &str, address: Ipv4Addr, gateway: &str) -> PathBuf {
     lab.submit(put(tenant.objects(subnet)));
     let pod = lab.wire(tenant, 1, Some(&lab.namespace(tenant)));
     inside(&pod, "ip", &["addr", "flush", "dev", "eth0"]);
@@ -69,13 +69,13 @@ fn stranger(lab: &Lab, tenant: TenantObjects, subnet: &str, address: Ipv4Addr, g
 }
 
 #[test]
-fn no_way_leads_from_one_tenant_to_the_pods_of_another_or_to_the_machine() {
+fn a_tenant_reaches_neither_pods_of_another_nor_the_machine() {
     let lab = Lab::start(provider());
     let (red, green) = (lab.tenant(1), TenantObjects(2));
     let (red1, red2) = (lab.pod(red, 1), lab.pod(red, 2));
-    let green1 = stranger(&lab, green, "10.6.0.0/24", "10.6.0.5".parse().unwrap(), "10.6.0.1");
+    let green1 = pod_in_subnet(&lab, green, "10.6.0.0/24", "10.6.0.5".parse().unwrap(), "10.6.0.1");
     let seen = serve(&green1, "green");
-    // The provider is told the way to both subnets, by mistake or by malice.
+    // The provider has routes to both subnets, by mistake or by malice.
     let leak = |n, subnet, port| Object::Route(Uuid::from_u128(n), route(PROVIDER, subnet, port, None));
     lab.submit(put([
         leak(0x990, "10.6.0.0/24", green.provider_port()),
@@ -96,8 +96,12 @@ fn no_way_leads_from_one_tenant_to_the_pods_of_another_or_to_the_machine() {
     // Crafted packets: broadcast, unassigned and machine addresses, and source routes.
     let gateway = lab.mac_of(red, &red.bridge_device());
     let out = tap(&red1);
-    let mut ears =
-        Ears::new(&[("green", &green1), ("provider", &provider), ("outside", &lab.outside()), ("machine", &own)]);
+    let mut sniffers = Sniffers::new(&[
+        ("green", &green1),
+        ("provider", &provider),
+        ("external", &lab.external_network()),
+        ("machine", &own),
+    ]);
     let all = Mac([0xff; 6]);
     let mut shots: Vec<(String, Vec<u8>)> = Vec::new();
     for to in [
@@ -115,9 +119,9 @@ fn no_way_leads_from_one_tenant_to_the_pods_of_another_or_to_the_machine() {
             shots.push((mark, ethernet(mac_of_pod(), mac, 0x0800, &packet)));
         }
     }
-    // Loose and strict source routes by the provider to the other tenant's pod, and to the outside.
+    // Loose and strict source routes by the provider to the other tenant's pod, and to the external host.
     for (kind, name) in [(131, "loose"), (137, "strict")] {
-        for (n, to) in [[10, 6, 0, 5], OUTSIDE].into_iter().enumerate() {
+        for (n, to) in [[10, 6, 0, 5], EXTERNAL].into_iter().enumerate() {
             let mark = format!("<{name} route {n}>");
             let options = [&[kind, 11, 4][..], &[100, 64, 0, 5], &to, &[0]].concat();
             let packet = ip_of(17, A, [10, 9, 0, 1], 0, &options, &udp(7000, mark.as_bytes()));
@@ -130,7 +134,7 @@ fn no_way_leads_from_one_tenant_to_the_pods_of_another_or_to_the_machine() {
     // Malformed: the router forwards none of them.
     let malform = |change: fn(&mut Vec<u8>), name: &str, shots: &mut Vec<(String, Vec<u8>)>| {
         let mark = format!("<{name}>");
-        let mut packet = ip_of(17, A, OUTSIDE, 0, &[], &udp(7000, mark.as_bytes()));
+        let mut packet = ip_of(17, A, EXTERNAL, 0, &[], &udp(7000, mark.as_bytes()));
         change(&mut packet);
         shots.push((mark, ethernet(mac_of_pod(), gateway, 0x0800, &packet)));
     };
@@ -142,29 +146,29 @@ fn no_way_leads_from_one_tenant_to_the_pods_of_another_or_to_the_machine() {
     for (name, frame) in &shots {
         shoot(&out, frame, name);
     }
-    // What is right arrives outside, and everything before it has been through.
-    let last = ip_of(17, A, OUTSIDE, 0, &[], &udp(7000, b"<last>"));
+    // A correct packet arrives at the external host, and everything before it has been through.
+    let last = ip_of(17, A, EXTERNAL, 0, &[], &udp(7000, b"<last>"));
     shoot(&out, &ethernet(mac_of_pod(), gateway, 0x0800, &last), "last");
     wait(
-        || "the last packet is heard outside".to_owned(),
+        || "the external host captures the last packet".to_owned(),
         || {
-            ears.listen();
-            ears.places(b"<last>").contains(&"outside")
+            sniffers.capture();
+            sniffers.with(b"<last>").contains(&"external")
         },
     );
     for (mark, _) in &shots {
-        // The provider was told the way to the other's subnet; further than to the provider it is none.
+        // The provider has a route to the other's subnet; the frame comes as far as the provider.
         let routed: &[&str] = if mark == "<[10, 6, 0, 255] to gateway>" { &["provider"] } else { &[] };
-        assert_eq!(ears.places(mark.as_bytes()), routed, "{mark}");
+        assert_eq!(sniffers.with(mark.as_bytes()), routed, "{mark}");
     }
-    assert_eq!(ears.places(b"<last>"), ["provider", "outside"]);
+    assert_eq!(sniffers.with(b"<last>"), ["provider", "external"]);
     assert!(pings(&red1, "10.9.0.102") && pings(&red2, "203.0.113.1"));
 }
 
 /// The interface of a pod whose port is closed, or not bound yet, is in the router's namespace but in no bridge: there is
 /// no port security, and it must not be routed.
 #[test]
-fn an_interface_that_is_no_port_of_a_bridge_reaches_nobody() {
+fn an_interface_that_is_no_port_of_a_bridge_reaches_no_host() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let (closed, b) = (lab.pod(red, 1), lab.pod(red, 2));
@@ -172,13 +176,13 @@ fn an_interface_that_is_no_port_of_a_bridge_reaches_nobody() {
     let Object::Port(id, port) = red.pod_port(1) else { unreachable!() };
     lab.submit(put([Object::Port(id, Port { up: false, ..port })]));
     lab.wait_active(id, false);
-    let mut ears = Ears::new(&[("pod", &b), ("outside", &lab.outside())]);
+    let mut sniffers = Sniffers::new(&[("pod", &b), ("external", &lab.external_network())]);
     let node = lab.plane().report().host_to_pod[&red.pod(2)].address.octets();
     for (n, pod) in [(1, &closed), (3, &unbound)] {
         let out = tap(pod);
         let next = lab.mac_of(red, &interface(red, n));
-        for from in [address(n).octets(), [10, 9, 0, 77], B, OUTSIDE] {
-            for to in [B, OUTSIDE, [10, 9, 0, 1], node] {
+        for from in [address(n).octets(), [10, 9, 0, 77], B, EXTERNAL] {
+            for to in [B, EXTERNAL, [10, 9, 0, 1], node] {
                 let packet = ip_of(17, from, to, 0, &[], &udp(7000, b"<uninvited>"));
                 shoot(&out, &ethernet(mac(n), next, 0x0800, &packet), "unknown_interfaces");
             }
@@ -188,8 +192,8 @@ fn an_interface_that_is_no_port_of_a_bridge_reaches_nobody() {
     }
     // Everything before has been through.
     assert!(pings(&b, "203.0.113.1"));
-    ears.listen();
-    assert!(ears.places(b"<uninvited>").is_empty(), "{:?}", ears.places(b"<uninvited>"));
+    sniffers.capture();
+    assert!(sniffers.with(b"<uninvited>").is_empty(), "{:?}", sniffers.with(b"<uninvited>"));
     lab.submit(put([red.pod_port(1)]));
     lab.wait_active(id, true);
     assert!(pings(&closed, "203.0.113.1"));
@@ -226,20 +230,20 @@ fn a_router_is_asked_by_its_own_mac_only() {
     lab.wait_active(id, true);
     let own = ["net.bridge.bridge-nf-call-iptables"];
     assert!(inside(&lab.namespace(red), "sysctl", &own).contains("= 1"), "bridged packets are tracked");
-    let mut ears = Ears::new(&[("outside", &lab.outside())]);
+    let mut sniffers = Sniffers::new(&[("external", &lab.external_network())]);
     let out = tap(&a);
     let ports = [1, 2].map(|n| lab.mac_of(red, &interface(red, n)));
     for to in [lab.mac_of(red, &red.bridge_device())].into_iter().chain(ports) {
         for (port, mark) in [(9999, &b"<forbidden>"[..]), (9998, b"<allowed>")] {
-            let packet = ip_of(17, A, OUTSIDE, 0, &[], &udp(port, mark));
+            let packet = ip_of(17, A, EXTERNAL, 0, &[], &udp(port, mark));
             shoot(&out, &ethernet(mac(1), to, 0x0800, &packet), "to a port");
         }
     }
     assert!(pings(&b, "203.0.113.1"));
-    ears.listen();
-    assert!(ears.places(b"<forbidden>").is_empty());
+    sniffers.capture();
+    assert!(sniffers.with(b"<forbidden>").is_empty());
     // There is no listener: the external host returns an ICMP error that contains the packet.
-    let heard = ears.0[0].2.iter().filter(|frame| frame[23] == 17).cloned();
+    let heard = sniffers.0[0].2.iter().filter(|frame| frame[23] == 17).cloned();
     let allowed = heard.filter(|frame| contains(std::slice::from_ref(frame), b"<allowed>")).count();
     assert_eq!(allowed, 1, "by the router's MAC, and no other");
 }
@@ -248,8 +252,7 @@ fn mac_of_pod() -> Mac {
     mac(1)
 }
 
-/// A filter is never half there: not while it is replaced, and not while its namespace goes. Nor does replacing it cost a
-/// packet.
+/// A filter is complete while it is replaced and while its namespace is removed, and replacing it loses no packet.
 #[test]
 fn nothing_passes_while_a_filter_is_replaced_or_goes_that_does_not_pass_before_and_after() {
     let chain = Uuid::from_u128(0xc0);
@@ -281,8 +284,8 @@ fn nothing_passes_while_a_filter_is_replaced_or_goes_that_does_not_pass_before_a
     let mut frames = vec![
         bad(mac(2), A, B, 9999),
         bad(mac(2), strange, B, 7000),
-        bad(gateway, A, OUTSIDE, 9999),
-        bad(gateway, strange, OUTSIDE, 7000),
+        bad(gateway, A, EXTERNAL, 9999),
+        bad(gateway, strange, EXTERNAL, 7000),
     ];
     frames.push(ethernet(mac(1), mac(2), 0x86dd, &icmp6(134, b"<bad>")));
 
@@ -304,14 +307,14 @@ fn nothing_passes_while_a_filter_is_replaced_or_goes_that_does_not_pass_before_a
         }
     });
     // A reader drains the sockets all the time, otherwise they would overflow.
-    let mut ears = Ears::new(&[("pod", &b), ("outside", &lab.outside())]);
+    let mut sniffers = Sniffers::new(&[("pod", &b), ("external", &lab.external_network())]);
     let (good, done) = (Arc::<Mutex<BTreeSet<u32>>>::default(), Arc::new(AtomicBool::new(false)));
     let (heard, over) = (Arc::clone(&good), Arc::clone(&done));
     let listen = std::thread::spawn(move || {
         let mut bad = Vec::new();
         while !over.load(Ordering::Relaxed) {
-            ears.listen();
-            for (name, _, frames) in &mut ears.0 {
+            sniffers.capture();
+            for (name, _, frames) in &mut sniffers.0 {
                 for frame in frames.drain(..) {
                     if contains(std::slice::from_ref(&frame), b"<bad>") {
                         bad.push((*name, frame));
@@ -381,54 +384,54 @@ fn what_belongs_to_no_flow_neither_leaves_untranslated_nor_enters() {
     let a = lab.pod(red, 1);
     let leak = route(PROVIDER, "10.9.0.0/24", red.provider_port(), None);
     lab.submit(put([Object::Route(Uuid::from_u128(0x999), leak)]));
-    let outside = lab.outside();
-    inside(&outside, "ip", &["route", "add", "10.9.0.0/24", "via", "203.0.113.2"]);
+    let external = lab.external_network();
+    inside(&external, "ip", &["route", "add", "10.9.0.0/24", "via", "203.0.113.2"]);
     let gateway = lab.mac_of(red, &red.bridge_device());
-    let mut ears = Ears::new(&[("pod", &a), ("outside", &outside)]);
+    let mut sniffers = Sniffers::new(&[("pod", &a), ("external", &external)]);
     let out = tap(&a);
     let (rst, syn_fin, nothing) = (0x04, 0x03, 0x00);
     for (flags, mark) in [(rst, "<reset out>"), (syn_fin, "<impossible out>"), (nothing, "<no flags out>")] {
-        let packet = ip_of(6, A, OUTSIDE, 0, &[], &tcp(A, OUTSIDE, 80, flags, mark.as_bytes()));
+        let packet = ip_of(6, A, EXTERNAL, 0, &[], &tcp(A, EXTERNAL, 80, flags, mark.as_bytes()));
         shoot(&out, &ethernet(mac(1), gateway, 0x0800, &packet), mark);
     }
-    let last = ip_of(17, A, OUTSIDE, 0, &[], &udp(7000, b"<last out>"));
+    let last = ip_of(17, A, EXTERNAL, 0, &[], &udp(7000, b"<last out>"));
     shoot(&out, &ethernet(mac(1), gateway, 0x0800, &last), "last");
     wait(
-        || "the last packet is heard outside".to_owned(),
+        || "the external host captures the last packet".to_owned(),
         || {
-            ears.listen();
-            ears.places(b"<last out>").contains(&"outside")
+            sniffers.capture();
+            sniffers.with(b"<last out>").contains(&"external")
         },
     );
     for mark in ["<reset out>", "<impossible out>", "<no flags out>"] {
-        assert_eq!(ears.places(mark.as_bytes()), ["pod"], "{mark}");
+        assert_eq!(sniffers.with(mark.as_bytes()), ["pod"], "{mark}");
     }
-    // From outside, as an upstream router would send them.
-    let (wire, provider) = outside_wire(&lab);
+    // From the external network, as an upstream router would send them.
+    let (wire, provider) = external_socket(&lab);
     for (flags, mark) in [(rst, "<reset in>"), (syn_fin, "<impossible in>"), (nothing, "<no flags in>")] {
-        let packet = ip_of(6, OUTSIDE, A, 0, &[], &tcp(OUTSIDE, A, 80, flags, mark.as_bytes()));
+        let packet = ip_of(6, EXTERNAL, A, 0, &[], &tcp(EXTERNAL, A, 80, flags, mark.as_bytes()));
         shoot(&wire, &ethernet(provider.0, provider.1, 0x0800, &packet), mark);
     }
     // Answers come in, and everything before them has been through.
     assert!(pings(&a, "203.0.113.1"));
-    ears.listen();
+    sniffers.capture();
     for mark in ["<reset in>", "<impossible in>", "<no flags in>"] {
-        assert_eq!(ears.places(mark.as_bytes()), ["outside"], "{mark}");
+        assert_eq!(sniffers.with(mark.as_bytes()), ["external"], "{mark}");
     }
 }
 
-/// A socket on the interface of the outside, its MAC and that of the provider's uplink.
-fn outside_wire(lab: &Lab) -> (OwnedFd, (Mac, Mac)) {
-    let outside = lab.outside();
-    let shown = inside(&outside, "ip", &["-o", "link", "show", "type", "veth"]);
+/// A socket on the interface of the external host, its MAC and that of the provider's uplink.
+fn external_socket(lab: &Lab) -> (OwnedFd, (Mac, Mac)) {
+    let external = lab.external_network();
+    let shown = inside(&external, "ip", &["-o", "link", "show", "type", "veth"]);
     let name = shown.split_whitespace().nth(1).unwrap().split(['@', ':']).next().unwrap().to_owned();
     let mac = |netns: &Path, name: &str| -> Mac {
         let shown = inside(netns, "ip", &["-o", "link", "show", name]);
         shown.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap().parse().unwrap()
     };
-    let own = mac(&outside, &name);
+    let own = mac(&external, &name);
     let uplink = mac(&lab.planes().join(PROVIDER.to_string()), "uplink0");
-    (tap_on(&outside, &name), (own, uplink))
+    (tap_on(&external, &name), (own, uplink))
 }
 
 #[test]
@@ -449,7 +452,7 @@ fn fragments_carry_nothing_past_a_filter() {
     lab.wait_active(id, true);
     let gateway = lab.mac_of(red, &red.bridge_device());
     let out = tap(&a);
-    for (netns, to, next) in [(&b, B, mac(2)), (&lab.outside(), OUTSIDE, gateway)] {
+    for (netns, to, next) in [(&b, B, mac(2)), (&lab.external_network(), EXTERNAL, gateway)] {
         let listen = |port: u16| {
             let socket = on_thread(netns, move || UdpSocket::bind(("0.0.0.0", port)).unwrap()).join().unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -498,73 +501,70 @@ fn header_sum(header: &[u8]) -> u16 {
     !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap()
 }
 
+/// Opens 10 000 flows.
+fn open_flows(from: &Path, to: Ipv4Addr) {
+    let open = move || {
+        for n in 0..10_000_u16 {
+            let socket = UdpSocket::bind(("0.0.0.0", 1024 + n)).unwrap();
+            let _ = socket.send_to(b"x", (to, 9));
+        }
+    };
+    on_thread(from, open).join().unwrap();
+}
+
+/// The number of flows in the provider's table.
+fn flows_of_provider(lab: &Lab) -> u32 {
+    let provider = lab.planes().join(PROVIDER.to_string());
+    inside(&provider, "cat", &["/proc/sys/net/netfilter/nf_conntrack_count"]).trim().parse().unwrap()
+}
+
 #[test]
 fn a_tenant_that_fills_the_providers_table_of_flows_fills_its_own_part_only() {
-    let chain = Uuid::from_u128(0xc0);
     let lab = Lab::start(provider());
     let (red, blue) = (lab.tenant(1), lab.tenant(2));
     let (red1, blue1) = (lab.pod(red, 1), lab.pod(blue, 1));
-    serve(&lab.outside(), "outside");
-    // The provider looks at flows, so it has a table of them.
-    let answers = Condition { return_flow: true, ..Condition::default() };
-    let router = Router { up: true, inbound: Some(chain), ..Router::default() };
-    lab.submit(put([rules(chain, [(answers, RuleAction::Accept)]), Object::Router(PROVIDER, router)]));
-    assert_eq!(ask(&red1, "203.0.113.1").as_deref(), Some("outside"));
-    let provider = lab.planes().join(PROVIDER.to_string());
-    let tracked =
-        || inside(&provider, "cat", &["/proc/sys/net/netfilter/nf_conntrack_count"]).trim().parse::<u32>().unwrap();
-    on_thread(&red1, || {
-        for n in 0..10_000_u16 {
-            let socket = UdpSocket::bind(("0.0.0.0", 1024 + n)).unwrap();
-            let _ = socket.send_to(b"x", "203.0.113.1:9");
-        }
-    })
-    .join()
-    .unwrap();
-    let count = tracked();
+    serve(&lab.external_network(), "external");
+    lab.track_flows_of_provider(Uuid::from_u128(0xc0));
+    assert_eq!(ask(&red1, "203.0.113.1").as_deref(), Some("external"));
+    open_flows(&red1, EXTERNAL.into());
+    let count = flows_of_provider(&lab);
     assert!((8192..8400).contains(&count), "{count}");
     assert_eq!(ask(&red1, "203.0.113.1"), None, "its part is full");
-    assert_eq!(ask(&blue1, "203.0.113.1").as_deref(), Some("outside"), "others have theirs");
+    assert_eq!(ask(&blue1, "203.0.113.1").as_deref(), Some("external"), "others have theirs");
     assert!(pings(&red1, "10.9.0.1"), "and its own network is as it was");
 }
 
 /// A flood from the external network to one tenant uses only that tenant's part of the provider's table.
 #[test]
 fn a_tenant_that_is_flooded_takes_no_more_of_the_providers_table_of_flows_than_its_part() {
-    let chain = Uuid::from_u128(0xc0);
     let lab = Lab::start(provider());
     let (red, blue) = (lab.tenant(1), lab.tenant(2));
     let blue1 = lab.pod(blue, 1);
-    serve(&lab.outside(), "outside");
-    let answers = Condition { return_flow: true, ..Condition::default() };
-    let router = Router { up: true, inbound: Some(chain), ..Router::default() };
-    lab.submit(put([rules(chain, [(answers, RuleAction::Accept)]), Object::Router(PROVIDER, router)]));
+    serve(&lab.external_network(), "external");
+    lab.track_flows_of_provider(Uuid::from_u128(0xc0));
     let to: Ipv4Addr = red.transit().parse().unwrap();
-    inside(&lab.outside(), "ip", &["route", "add", &format!("{to}/32"), "via", "203.0.113.2"]);
-    on_thread(&lab.outside(), move || {
-        for n in 0..10_000_u16 {
-            let socket = UdpSocket::bind(("0.0.0.0", 1024 + n)).unwrap();
-            let _ = socket.send_to(b"x", (to, 9));
-        }
-    })
-    .join()
-    .unwrap();
-    let provider = lab.planes().join(PROVIDER.to_string());
-    let count = inside(&provider, "cat", &["/proc/sys/net/netfilter/nf_conntrack_count"]);
-    let count: u32 = count.trim().parse().unwrap();
+    inside(&lab.external_network(), "ip", &["route", "add", &format!("{to}/32"), "via", "203.0.113.2"]);
+    open_flows(&lab.external_network(), to);
+    let count = flows_of_provider(&lab);
     assert!((8192..8400).contains(&count), "{count}");
-    assert_eq!(ask(&blue1, "203.0.113.1").as_deref(), Some("outside"), "others have theirs");
+    assert_eq!(ask(&blue1, "203.0.113.1").as_deref(), Some("external"), "others have theirs");
 }
 
-#[test]
-fn a_port_of_which_nothing_is_known_shows_a_bounded_number_of_macs_and_addresses() {
-    let lab = Lab::start(provider());
-    let red = lab.tenant(1);
-    let (a, b) = (lab.wire(red, 1, Some(&lab.namespace(red))), lab.pod(red, 2));
-    let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
+/// A pod whose port has no port security.
+fn unrestricted_pod(lab: &Lab, tenant: TenantObjects, n: u8) -> PathBuf {
+    let pod = lab.wire(tenant, n, Some(&lab.namespace(tenant)));
+    let Object::Port(id, mut port) = tenant.pod_port(n) else { unreachable!() };
     port.vif_id = None;
     lab.submit(put([Object::Port(id, port)]));
     lab.wait_active(id, true);
+    pod
+}
+
+#[test]
+fn a_port_without_port_security_can_show_a_bounded_number_of_macs_and_addresses() {
+    let lab = Lab::start(provider());
+    let red = lab.tenant(1);
+    let (a, b) = (unrestricted_pod(&lab, red, 1), lab.pod(red, 2));
     assert!(pings(&a, "10.9.0.102"));
     let namespace = lab.namespace(red);
     let out = tap(&a);
@@ -586,16 +586,12 @@ fn a_port_of_which_nothing_is_known_shows_a_bounded_number_of_macs_and_addresses
 /// It may use any source except that of a router port of its bridge: neither its MAC nor its address, in packets and in
 /// ARP.
 #[test]
-fn a_port_of_which_nothing_is_known_speaks_as_no_gateway() {
+fn a_port_without_port_security_cannot_use_a_gateways_addresses() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
-    let (a, b) = (lab.wire(red, 1, Some(&lab.namespace(red))), lab.pod(red, 2));
-    let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
-    port.vif_id = None;
-    lab.submit(put([Object::Port(id, port)]));
-    lab.wait_active(id, true);
+    let (a, b) = (unrestricted_pod(&lab, red, 1), lab.pod(red, 2));
     let (gateway, own, router) = (lab.mac_of(red, &red.bridge_device()), A, [10, 9, 0, 1]);
-    let (out, ear) = (tap(&a), sniff(&b));
+    let (out, sniffer) = (tap(&a), sniff(&b));
     let refused = [
         ("a MAC", ethernet(gateway, mac(2), 0x0800, &ip(own, B, b"as a MAC"))),
         ("an address", ethernet(mac(1), mac(2), 0x0800, &ip(router, B, b"as an address"))),
@@ -605,19 +601,19 @@ fn a_port_of_which_nothing_is_known_speaks_as_no_gateway() {
     for (what, frame) in &refused {
         shoot(&out, frame, what);
     }
-    let honest = b"as itself";
-    shoot(&out, &ethernet(mac(1), mac(2), 0x0806, &arp(1, (mac(1), own), B, honest)), "ARP as itself");
+    let own_frame = b"as itself";
+    shoot(&out, &ethernet(mac(1), mac(2), 0x0806, &arp(1, (mac(1), own), B, own_frame)), "ARP as itself");
     let last = b"the last one";
     shoot(&out, &ethernet(mac(1), mac(2), 0x0800, &ip(own, B, last)), "itself");
-    let heard = hear(&ear, last);
-    assert!(contains(&heard, honest) && contains(&heard, last), "what is honest arrives");
+    let heard = hear(&sniffer, last);
+    assert!(contains(&heard, own_frame) && contains(&heard, last), "its own frames arrive");
     for (what, _) in &refused {
-        assert!(!contains(&heard, format!("as {what}").as_bytes()), "it speaks as the gateway by {what}");
+        assert!(!contains(&heard, format!("as {what}").as_bytes()), "it sends as the gateway by {what}");
     }
 }
 
 #[test]
-fn addresses_that_nobody_has_take_no_room_in_the_machines_table_of_neighbours() {
+fn unassigned_addresses_take_no_room_in_the_machines_table_of_neighbours() {
     let lab = Lab::start(provider());
     let red = TenantObjects(1);
     lab.submit(put(red.objects("10.9.0.0/16")));
@@ -633,9 +629,9 @@ fn addresses_that_nobody_has_take_no_room_in_the_machines_table_of_neighbours() 
     .unwrap();
     let known = inside(&lab.namespace(red), "ip", &["neigh", "show"]);
     assert!(known.lines().count() < 20, "{known}");
-    let said = attempt(&a, "ping", &["-c1", "-W1", "-n", "10.9.1.1"]);
-    let said = String::from_utf8_lossy(&said.stdout);
-    assert!(said.contains("From 10.9.0.1 ") && said.contains("Destination Host Unreachable"), "{said}");
+    let output = attempt(&a, "ping", &["-c1", "-W1", "-n", "10.9.1.1"]);
+    let output = String::from_utf8_lossy(&output.stdout);
+    assert!(output.contains("From 10.9.0.1 ") && output.contains("Destination Host Unreachable"), "{output}");
     // Existing hosts are found: a pod, and a host behind a port without port security.
-    assert!(pings(&lab.outside(), "203.0.113.2") && pings(&a, "10.9.0.102"));
+    assert!(pings(&lab.external_network(), "203.0.113.2") && pings(&a, "10.9.0.102"));
 }

@@ -92,7 +92,7 @@ fn echoed(netns: &Path, to: &str) -> bool {
     .unwrap()
 }
 
-/// A node that is the way outside for its pods, as `deploy/systemd/atoll-outside.service` makes it, with a neighbour.
+/// A node that is the uplink of its pods, as `deploy/systemd/atoll-outside.service` makes it, with a neighbour.
 struct Site {
     lab: Lab,
     neighbour: PathBuf,
@@ -102,7 +102,7 @@ struct Site {
 }
 
 impl Site {
-    /// `bridged`: the node's end of the way outside is a port of a bridge of the node, not a link of its own.
+    /// `bridged`: the node's end of the uplink is a port of a bridge of the node, not a link of its own.
     fn new(bridged: bool, services: Option<&str>) -> Self {
         let mut lab = Lab::start(Topology::default());
         lab.plane.take().unwrap().stop();
@@ -161,7 +161,7 @@ impl Site {
             assert_eq!(asked(&self.neighbour, &to).as_deref(), Some(who), "{what}: a neighbour, {to}");
         }
         assert!(echoed(&self.neighbour, &format!("{}:30070", NODE[0])), "{what}: a neighbour, UDP");
-        assert!(pings(&self.red, NODE[1]), "{what}: the pod has a way outside");
+        assert!(pings(&self.red, NODE[1]), "{what}: the pod reaches the external network");
     }
 
     /// What a pod reaches through the rules of kube-proxy.
@@ -211,7 +211,7 @@ fn a_pod_reaches_through_kube_proxy_what_was_published_and_no_service_of_any_ten
 }
 
 #[test]
-fn where_services_are_known_external_addresses_are_open_to_pods_and_services_to_nobody_but_the_node() {
+fn if_services_are_known_external_addresses_are_open_to_pods_and_services_to_the_node_only() {
     let site = Site::new(false, Some(SERVICES));
     for masquerade in [false, true] {
         kube_proxy(masquerade);
@@ -222,7 +222,7 @@ fn where_services_are_known_external_addresses_are_open_to_pods_and_services_to_
         // A neighbour may use the node as a router, but not to get at services.
         assert_eq!(asked(&site.neighbour, &format!("{OF_BLUE}:7000")), None, "{what}");
     }
-    // The sender is told, at once: nothing leaves.
+    // The sender gets an error at once: nothing leaves.
     let began = Instant::now();
     let refused = tell(&site.red, "10.96.200.200:7000").unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::HostUnreachable, "{refused}");

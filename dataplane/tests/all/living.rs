@@ -56,9 +56,9 @@ fn a_flow_keeps_its_source_until_no_rule_translates_it() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let pod = lab.pod(red, 1);
-    let outside: Ipv4Addr = "203.0.113.1".parse().unwrap();
+    let external: Ipv4Addr = "203.0.113.1".parse().unwrap();
     let (first, second): (Ipv4Addr, Ipv4Addr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-    let callers = echo(&lab.outside());
+    let callers = echo(&lab.external_network());
     let leaves = || Condition { out_ports: Some(Test::is(vec![red.uplink()])), ..Condition::default() };
     let snat = |address| RuleAction::Snat { targets: vec![to(address)], then: FlowAction::Accept };
     let back =
@@ -69,29 +69,29 @@ fn a_flow_keeps_its_source_until_no_rule_translates_it() {
     };
     lab.submit(put([back("192.0.2.0/24", 0x998), back("10.9.0.0/24", 0x999)]));
     become_(vec![(leaves(), snat(first))]);
-    let old = connect(&pod, outside).unwrap();
+    let old = connect(&pod, external).unwrap();
     assert!(lives(&old));
     become_(vec![(leaves(), snat(second))]);
     assert!(lives(&old), "it goes on as it began");
-    let new = connect(&pod, outside).unwrap();
+    let new = connect(&pod, external).unwrap();
     assert!(lives(&new));
     let seen: Vec<_> = callers.lock().unwrap().iter().map(SocketAddr::ip).collect();
     assert_eq!(seen, [first, second]);
-    // Without the rule, the pod speaks as itself, and the flow that did not is over.
+    // Without the rule, the pod sends from its own address, and the translated flow has ended.
     become_(vec![]);
     assert!(!lives(&old));
-    assert!(lives(&connect(&pod, outside).unwrap()));
+    assert!(lives(&connect(&pod, external).unwrap()));
     assert_eq!(callers.lock().unwrap().last().unwrap().ip(), address(1));
     become_(vec![(leaves(), snat(second))]);
     assert!(lives(&new), "the rule is back, and so is the flow");
 }
 
 #[test]
-fn whoever_was_let_in_by_a_floating_address_is_cut_off_with_it() {
+fn flows_through_a_floating_address_end_with_it() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let pods = [lab.pod(red, 1), lab.pod(red, 2)];
-    let outside = lab.outside();
+    let external = lab.external_network();
     let floating: Ipv4Addr = "192.0.2.1".parse().unwrap();
     let callers = [echo(&pods[0]), echo(&pods[1])];
     let named = Condition { destination: Some(Test::is(floating.into())), ..Condition::default() };
@@ -105,11 +105,11 @@ fn whoever_was_let_in_by_a_floating_address_is_cut_off_with_it() {
         route(PROVIDER, "192.0.2.0/24", red.provider_port(), None),
     )]));
     become_(vec![dnat(1)]);
-    let old = connect(&outside, floating).unwrap();
+    let old = connect(&external, floating).unwrap();
     assert!(lives(&old));
     become_(vec![dnat(2)]);
     assert!(lives(&old), "it goes on as it began");
-    let new = connect(&outside, floating).unwrap();
+    let new = connect(&external, floating).unwrap();
     assert!(lives(&new));
     assert_eq!(callers.map(|callers| callers.lock().unwrap().len()), [1, 1]);
     become_(vec![]);
@@ -117,11 +117,11 @@ fn whoever_was_let_in_by_a_floating_address_is_cut_off_with_it() {
 }
 
 #[test]
-fn an_uplink_that_was_down_comes_back_to_the_same_world() {
+fn flows_survive_an_uplink_that_was_down() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let pod = lab.pod(red, 1);
-    let _callers = echo(&lab.outside());
+    let _callers = echo(&lab.external_network());
     let flow = connect(&pod, "203.0.113.1".parse().unwrap()).unwrap();
     assert!(lives(&flow));
     let uplink = provider().ports[&UPLINK].clone();

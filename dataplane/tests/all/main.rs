@@ -14,7 +14,7 @@ mod isolation;
 mod kube_proxy;
 mod living;
 mod meaning;
-mod outside;
 mod packets;
 mod probe;
 mod reconcile;
+mod uplink_unit;

@@ -1,5 +1,5 @@
 //! What rules and routes mean, by their effect on packets: every field of a condition, the order of chains, what is
-//! translated to what, and what a sender is told.
+//! translated to what, and which errors a sender gets.
 //!
 //! Each case of a table has a pod of its own, so that all of them wait for silence at the same time.
 
@@ -202,7 +202,7 @@ fn every_field_of_a_condition_and_its_inverse_means_what_it_says_bridged_and_rou
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let server = lab.pod(red, SERVER);
-    for netns in [&server, &lab.outside()] {
+    for netns in [&server, &lab.external_network()] {
         listen(netns, 7000);
         listen(netns, 80);
     }
@@ -278,7 +278,7 @@ const BRIDGED: &[Stage] = &[
     ("pod 2 out", |t, chain| ports(t, TenantObjects(1).pod(2)).outbound = chain),
 ];
 
-/// From pod 1 to the outside, in order.
+/// From pod 1 to the external network, in order.
 const ROUTED: &[Stage] = &[
     ("pod in", |t, chain| ports(t, TenantObjects(1).pod(1)).inbound = chain),
     ("bridge in", |t, chain| t.bridges.get_mut(&TenantObjects(1).bridge()).unwrap().inbound = chain),
@@ -295,7 +295,7 @@ const ROUTED: &[Stage] = &[
 ];
 
 #[test]
-fn chains_are_met_in_order_and_whoever_rejects_first_is_heard() {
+fn chains_are_met_in_order_and_the_first_one_that_rejects_answers() {
     let (rejects, drops) = (Uuid::from_u128(0xc1), Uuid::from_u128(0xc2));
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
@@ -328,12 +328,12 @@ fn chains_are_met_in_order_and_whoever_rejects_first_is_heard() {
             lab.wait_active(red.pod(n), true);
         }
     };
-    let told = |to: &str, wait: &str| {
-        let said = attempt(&pods[0], "ping", &["-c1", wait, "-n", to]);
-        String::from_utf8_lossy(&said.stdout).contains("Packet filtered")
+    let is_rejected = |to: &str, wait: &str| {
+        let output = attempt(&pods[0], "ping", &["-c1", wait, "-n", to]);
+        String::from_utf8_lossy(&output.stdout).contains("Packet filtered")
     };
     become_(&world);
-    assert!(pings(&pods[0], "10.9.0.102") && !told("203.0.113.1", "-W0.3"));
+    assert!(pings(&pods[0], "10.9.0.102") && !is_rejected("203.0.113.1", "-W0.3"));
     for (stages, to) in [(BRIDGED, "10.9.0.102"), (ROUTED, "203.0.113.1")] {
         for pair in stages.windows(2) {
             let ((first, set_first), (second, set_second)) = (pair[0], pair[1]);
@@ -341,11 +341,11 @@ fn chains_are_met_in_order_and_whoever_rejects_first_is_heard() {
             set_first(&mut t, Some(rejects));
             set_second(&mut t, Some(drops));
             become_(&t);
-            assert!(told(to, "-W2"), "{first} rejects before {second} drops");
+            assert!(is_rejected(to, "-W2"), "{first} rejects before {second} drops");
             set_first(&mut t, Some(drops));
             set_second(&mut t, Some(rejects));
             become_(&t);
-            assert!(!told(to, "-W0.3"), "{first} drops before {second} rejects");
+            assert!(!is_rejected(to, "-W0.3"), "{first} drops before {second} rejects");
         }
     }
 }
@@ -425,7 +425,7 @@ fn sources_are_translated_to_several_targets_with_ranges_of_ports_and_floating_a
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let pods = [lab.pod(red, 1), lab.pod(red, 2)];
-    let outside: Ipv4Addr = "203.0.113.1".parse().unwrap();
+    let external: Ipv4Addr = "203.0.113.1".parse().unwrap();
     let (own, more, floating): (Ipv4Addr, Ipv4Addr, Ipv4Addr) =
         (red.transit().parse().unwrap(), "192.0.2.16".parse().unwrap(), "192.0.2.99".parse().unwrap());
     let last = Ipv4Addr::from(u32::from(more) + 3);
@@ -451,10 +451,10 @@ fn sources_are_translated_to_several_targets_with_ranges_of_ports_and_floating_a
         ),
     ]));
     assert_eq!(lab.plane().report().errors, BTreeMap::new());
-    let seen = callers(&lab.outside(), 7000);
+    let seen = callers(&lab.external_network(), 7000);
     // Each flow takes one of two targets: that 40 flows all take the same is less likely than 1 in 2^39.
     for _ in 0..40 {
-        assert!(call(&pods[0], outside, 7000));
+        assert!(call(&pods[0], external, 7000));
     }
     let seen_from: BTreeSet<_> = seen.lock().unwrap().drain(..).collect();
     for caller in &seen_from {
@@ -465,19 +465,19 @@ fn sources_are_translated_to_several_targets_with_ranges_of_ports_and_floating_a
     }
     let addresses: BTreeSet<_> = seen_from.iter().map(|caller| caller.ip() == std::net::IpAddr::V4(own)).collect();
     assert_eq!(addresses.len(), 2, "both targets are used: {seen_from:?}");
-    assert!(pings(&pods[0], outside));
+    assert!(pings(&pods[0], external));
     // A floating address, both ways, ports untouched.
-    assert!(call(&pods[1], outside, 7000) && pings(&pods[1], outside));
+    assert!(call(&pods[1], external, 7000) && pings(&pods[1], external));
     assert_eq!(seen.lock().unwrap().drain(..).map(|caller| caller.ip()).collect::<Vec<_>>(), [floating]);
     let calls = callers(&pods[1], 7000);
-    assert!(call(&lab.outside(), floating, 7000) && pings(&lab.outside(), floating));
-    assert_eq!(calls.lock().unwrap().drain(..).map(|caller| caller.ip()).collect::<Vec<_>>(), [outside]);
+    assert!(call(&lab.external_network(), floating, 7000) && pings(&lab.external_network(), floating));
+    assert_eq!(calls.lock().unwrap().drain(..).map(|caller| caller.ip()).collect::<Vec<_>>(), [external]);
 }
 
-// ---- routes, and what senders are told ---------------------------------------------------------------------------
+// ---- routes, and the errors that senders get ---------------------------------------------------------------------
 
 #[test]
-fn senders_are_told_what_midonet_tells_them() {
+fn senders_get_the_errors_that_midonet_sends() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let a = lab.pod(red, 1);
@@ -485,31 +485,31 @@ fn senders_are_told_what_midonet_tells_them() {
         let (source, destination) = (net("0.0.0.0/0"), net(destination));
         Object::Route(Uuid::from_u128(n), Route { router: red.router(), source, destination, action, weight: 0 })
     };
-    let said = |arguments: &[&str]| {
-        let said = attempt(&a, "ping", &[&["-c1", "-W1", "-n"], arguments].concat());
-        String::from_utf8_lossy(&said.stdout).into_owned()
+    let ping = |arguments: &[&str]| {
+        let output = attempt(&a, "ping", &[&["-c1", "-W1", "-n"], arguments].concat());
+        String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    let told = |arguments: &[&str], words: &str| {
-        let said = said(arguments);
-        assert!(said.contains("From 10.9.0.1 ") && said.contains(words), "{arguments:?}: {said}");
+    let gets = |arguments: &[&str], error: &str| {
+        let output = ping(arguments);
+        assert!(output.contains("From 10.9.0.1 ") && output.contains(error), "{arguments:?}: {output}");
     };
-    told(&["-t1", "203.0.113.1"], "Time to live exceeded");
-    assert!(said(&["-t2", "203.0.113.1"]).contains("Time to live exceeded"), "the next router says it too");
-    assert!(said(&["-t1", "10.9.0.1"]).contains("1 received"), "a router's own address costs nothing");
+    gets(&["-t1", "203.0.113.1"], "Time to live exceeded");
+    assert!(ping(&["-t2", "203.0.113.1"]).contains("Time to live exceeded"), "so does the next router");
+    assert!(ping(&["-t1", "10.9.0.1"]).contains("1 received"), "a router's own address costs nothing");
     lab.submit(put([
         no(0x501, "198.51.100.0/25", RouteAction::BlackHole),
         no(0x502, "198.51.100.128/25", RouteAction::Reject),
     ]));
-    assert!(!said(&["198.51.100.1"]).contains("From"), "a black hole is silent");
-    told(&["198.51.100.200"], "Packet filtered");
+    assert!(!ping(&["198.51.100.1"]).contains("From"), "a black hole is silent");
+    gets(&["198.51.100.200"], "Packet filtered");
     // Without a route.
     lab.submit(vec![TopologyChange::Remove(red.default_route())]);
-    told(&["203.0.113.1"], "Destination Net Unreachable");
+    gets(&["203.0.113.1"], "Destination Net Unreachable");
     // A router that is down.
     let router = Router { up: false, ..Router::default() };
     lab.submit(put([Object::Router(red.router(), router)]));
-    let said = said(&["203.0.113.1"]);
-    assert!(said.contains("Packet filtered"), "{said}");
+    let output = ping(&["203.0.113.1"]);
+    assert!(output.contains("Packet filtered"), "{output}");
 }
 
 #[test]
@@ -535,7 +535,7 @@ fn what_is_administratively_down_carries_nothing() {
         let flows = || pings(&pods[0], "203.0.113.1") && pings(&pods[0], "10.9.0.102");
         wait(|| "nothing flows although everything is up".to_owned(), flows);
     };
-    for (name, id, outside, other) in [
+    for (name, id, external, other) in [
         ("the gateway", red.gateway(), false, true),
         ("the bridge's port", red.bridge_port(), false, true),
         ("the uplink", red.uplink(), false, true),
@@ -546,7 +546,7 @@ fn what_is_administratively_down_carries_nothing() {
         up();
         lab.submit(put([down(id)]));
         let outcomes = [ping(&pods[0], "203.0.113.1", &[]), ping(&pods[0], "10.9.0.102", &[])];
-        assert_eq!(outcomes.map(|ping| ping.join().unwrap()), [outside, other], "{name} is down");
+        assert_eq!(outcomes.map(|ping| ping.join().unwrap()), [external, other], "{name} is down");
     }
     up();
 }

@@ -9,7 +9,7 @@ use atoll_testkit::steps::Steps;
 use uuid::Uuid;
 
 #[test]
-fn pods_of_a_tenant_reach_each_other_their_gateway_and_the_outside() {
+fn pods_of_a_tenant_reach_each_other_their_gateway_and_the_external_network() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let (a, b) = (lab.pod(red, 1), lab.pod(red, 2));
@@ -21,9 +21,9 @@ fn pods_of_a_tenant_reach_each_other_their_gateway_and_the_outside() {
     assert_eq!(ask(&a, "10.9.0.102").as_deref(), Some("b"));
     assert_eq!(seen.lock().unwrap()[0], address(1), "pods of one bridge see each other untranslated");
 
-    let seen = serve(&lab.outside(), "outside");
-    assert_eq!(ask(&a, "203.0.113.1").as_deref(), Some("outside"));
-    assert_eq!(seen.lock().unwrap()[0].to_string(), red.transit(), "outside sees the transit address");
+    let seen = serve(&lab.external_network(), "external");
+    assert_eq!(ask(&a, "203.0.113.1").as_deref(), Some("external"));
+    assert_eq!(seen.lock().unwrap()[0].to_string(), red.transit(), "the external host sees the transit address");
 }
 
 #[test]
@@ -37,8 +37,8 @@ fn a_router_answers_echo_and_nothing_else() {
         assert_eq!(ask(&a, to), None, "{to}");
     }
     // From the other side too: what a router says itself passes no chain.
-    assert!(pings(&lab.outside(), red.transit()));
-    assert_eq!(ask(&lab.outside(), &red.transit()), None);
+    assert!(pings(&lab.external_network(), red.transit()));
+    assert_eq!(ask(&lab.external_network(), &red.transit()), None);
 }
 
 #[test]
@@ -66,23 +66,23 @@ fn a_tenant_with_the_same_addresses_never_answers() {
 }
 
 #[test]
-fn nothing_from_outside_enters_a_translated_subnet_even_when_the_provider_routes_it_there() {
+fn nothing_external_enters_a_translated_subnet_even_if_the_provider_routes_it_there() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let a = lab.pod(red, 1);
     let seen = serve(&a, "a");
-    let outside = lab.outside();
-    inside(&outside, "ip", &["route", "add", "10.9.0.0/24", "via", "203.0.113.2"]);
-    assert!(pings(&outside, "203.0.113.2"));
-    assert_eq!(ask(&outside, "10.9.0.101"), None);
-    // Now the provider is told to route the subnet to the tenant.
+    let external = lab.external_network();
+    inside(&external, "ip", &["route", "add", "10.9.0.0/24", "via", "203.0.113.2"]);
+    assert!(pings(&external, "203.0.113.2"));
+    assert_eq!(ask(&external, "10.9.0.101"), None);
+    // Now the provider has a route to the subnet.
     let leak = route(PROVIDER, "10.9.0.0/24", red.provider_port(), None);
     lab.submit(put([Object::Route(Uuid::from_u128(0x999), leak)]));
     assert!(inside(&lab.planes().join(PROVIDER.to_string()), "ip", &["route"]).contains("10.9.0.0/24"));
-    assert_eq!(ask(&outside, "10.9.0.101"), None);
-    assert!(!pings(&outside, "10.9.0.101"));
+    assert_eq!(ask(&external, "10.9.0.101"), None);
+    assert!(!pings(&external, "10.9.0.101"));
     assert!(seen.lock().unwrap().is_empty());
-    assert!(pings(&a, "203.0.113.1"), "the tenant itself still reaches the outside");
+    assert!(pings(&a, "203.0.113.1"), "the tenant itself still reaches the external network");
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_pod_speaks_with_its_own_mac_and_address_only() {
 }
 
 #[test]
-fn nobody_can_announce_the_address_of_another() {
+fn a_pod_cannot_announce_the_address_of_another() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let (a, b) = (lab.pod(red, 1), lab.pod(red, 2));

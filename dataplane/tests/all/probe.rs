@@ -1,4 +1,4 @@
-//! The probe: each single request that is refused is told, with who needs it and what to do; and there is no kind of
+//! The probe: each refused request is reported, with what needs it and what to do; and there is no kind of
 //! request that a data plane makes and the probe does not.
 
 #![allow(clippy::unwrap_used, reason = "a fixture that does not fit is a failed test")]
@@ -23,7 +23,7 @@ fn kinds(steps: &Steps) -> BTreeSet<String> {
     steps.made().iter().map(|step| kind(step)).collect()
 }
 
-fn is_told(missing: &Missing) -> bool {
+fn is_complete(missing: &Missing) -> bool {
     let Missing { what, found, needed_for, remedy, .. } = missing;
     let line = missing.to_string();
     [what, found, needed_for, remedy].iter().all(|part| !part.is_empty() && line.contains(part.as_str()))
@@ -31,27 +31,30 @@ fn is_told(missing: &Missing) -> bool {
 }
 
 #[test]
-fn each_request_that_is_refused_is_told() {
+fn each_refused_request_is_reported() {
     assert_eq!(probe(), []);
     let all = Steps::all();
     assert_eq!(probe_with(Some(all.clone())), [], "nothing is missing here");
     let made = all.made();
     assert!(made.len() > 60, "{made:#?}");
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     for (place, step) in made.iter().enumerate() {
         let refusing = Steps::refuses(place);
         let missing = probe_with(Some(refusing.clone()));
-        assert!(!missing.is_empty() && missing.iter().all(is_told), "{step} is refused, and is told as {missing:#?}");
+        assert!(
+            !missing.is_empty() && missing.iter().all(is_complete),
+            "{step} is refused, and is reported as {missing:#?}"
+        );
         assert!(missing.iter().any(|it| it.found.contains("not supported")), "{step}: {missing:#?}");
         // Only what bridges rules about flows can be done without.
         let essential = missing.iter().any(|it| it.essential);
         assert_eq!(essential, !step.contains("/bridge-nf-call-"), "{step}: {missing:#?}");
-        told.extend(missing.into_iter().map(|it| it.what));
+        reported.extend(missing.into_iter().map(|it| it.what));
         // What is refused does not stop the rest from being tried, as far as it does not stand on it.
         let other = |step: &String| step.starts_with("/proc") || step.starts_with("load");
         assert!(step == "make a namespace" || refusing.made().iter().any(other) || other(step), "{step}");
     }
-    assert!(told.len() >= 14, "{told:#?}");
+    assert!(reported.len() >= 14, "{reported:#?}");
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn a_restart_changes_nothing_and_interrupts_nothing() {
 }
 
 #[test]
-fn what_went_while_nobody_looked_is_taken_out() {
+fn a_port_that_was_removed_while_the_plane_was_stopped_is_taken_out() {
     let mut lab = Lab::start(topology(2, 0));
     let red = TenantObjects(1);
     let (a, _b) = (lab.pod(red, 1), lab.pod(red, 2));
@@ -63,7 +63,7 @@ fn what_went_while_nobody_looked_is_taken_out() {
 }
 
 /// Everything that the kernel shows of a namespace, counters, timers and numbers of links aside.
-fn picture(netns: &Path) -> Vec<String> {
+fn kernel_dump(netns: &Path) -> Vec<String> {
     let script = "ip -d -o link; bridge -d link | paste - -; bridge fdb | grep -v -e 33:33: -e 01:00:5e; ip -o addr; \
                   ip route show table all; ip rule; ip neigh show nud permanent; ip neigh show proxy; tc qdisc; \
                   cd /proc/sys/net; grep -rs '' bridge ipv4/conf ipv4/ip_[fd]* ipv4/fwmark* ipv4/icmp_* ipv6/conf/*/disable_*";
@@ -158,9 +158,9 @@ const DAMAGES: &[&str] = &[
      sysctl -qw net.ipv4.conf.BR.forwarding=0",
 ];
 
-/// With the plane away, so that each damage is seen whole; it looks at everything when it is back, and every few seconds.
+/// The plane is stopped during each damage. It compares everything when it starts, and every few seconds.
 #[test]
-fn drift_of_every_kind_is_mended() {
+fn drift_of_every_kind_is_repaired() {
     let mut lab = Lab::start(topology(1, 0));
     let red = TenantObjects(1);
     let (a, b) = (lab.pod(red, 1), lab.pod(red, 2));
@@ -182,24 +182,24 @@ fn drift_of_every_kind_is_mended() {
     ];
     assert!(pings(&a, "10.9.0.102") && pings(&a, "203.0.113.1"));
     lab.restart(same.clone());
-    let right = picture(&namespace);
+    let right = kernel_dump(&namespace);
     for damage in DAMAGES {
         let script = names.iter().fold((*damage).to_owned(), |script, (word, name)| script.replace(word, name));
         lab.plane.take().unwrap().stop();
         inside(&namespace, "sh", &["-ec", &script]);
-        assert_ne!(picture(&namespace), right, "{damage}: it is damage");
+        assert_ne!(kernel_dump(&namespace), right, "{damage}: it is damage");
         lab.restart(same.clone());
         assert!(lab.plane().report().changes > 0 || damage.contains("POD"), "{damage}");
         let state = || {
-            let now = picture(&namespace);
+            let now = kernel_dump(&namespace);
             let (more, less): (Vec<_>, Vec<_>) = (
                 now.iter().filter(|line| !right.contains(line)).collect(),
                 right.iter().filter(|line| !now.contains(line)).collect(),
             );
             format!("{damage}: {more:#?} instead of {less:#?}; {:#?}", lab.plane().report())
         };
-        // Some end of a link may be made by the other end's namespace, after a word from the kernel.
-        wait(state, || picture(&namespace) == right);
+        // Some end of a link may be made by the other end's namespace, after an event of the kernel.
+        wait(state, || kernel_dump(&namespace) == right);
         lab.restart(same.clone());
         assert_eq!(lab.plane().report().changes, 0, "{damage}");
     }
@@ -211,7 +211,7 @@ fn drift_of_every_kind_is_mended() {
 /// Objects without Atoll's tag are foreign, also inside Atoll's namespaces: they are removed from bridges and not
 /// changed otherwise.
 #[test]
-fn what_others_put_into_a_namespace_of_ours_stays() {
+fn foreign_objects_in_a_router_namespace_stay() {
     let mut lab = Lab::start(topology(1, 0));
     let red = TenantObjects(1);
     let (a, _b) = (lab.pod(red, 1), lab.pod(red, 2));
@@ -243,21 +243,21 @@ fn what_others_put_into_a_namespace_of_ours_stays() {
         let theirs = |line: &String| !line.starts_with("foreign1") && words.iter().any(|word| line.contains(word));
         lines.into_iter().filter(theirs).collect()
     };
-    let before = theirs(picture(&namespace));
+    let before = theirs(kernel_dump(&namespace));
     assert!(before.len() > 12, "{before:#?}");
     lab.restart(same.clone());
-    assert_eq!(theirs(picture(&namespace)), before);
+    assert_eq!(theirs(kernel_dump(&namespace)), before);
     let stray = inside(&namespace, "ip", &["-o", "link", "show", "foreign1"]);
     assert!(!stray.contains("master"), "{stray}");
     assert!(pings(&a, "10.9.0.102") && pings(&a, "203.0.113.1"));
     lab.restart(same);
     assert_eq!(lab.plane().report().changes, 0);
-    assert_eq!(theirs(picture(&namespace)), before);
+    assert_eq!(theirs(kernel_dump(&namespace)), before);
 }
 
 /// Changes of a filter while the data plane was not running cause no event: its contents are compared.
 #[test]
-fn a_filter_that_was_changed_while_nobody_looked_is_loaded_anew() {
+fn a_filter_that_was_changed_while_the_plane_was_stopped_is_loaded_again() {
     let mut lab = Lab::start(topology(1, 0));
     let red = TenantObjects(1);
     let _pods = (lab.pod(red, 1), lab.pod(red, 2));
@@ -322,12 +322,12 @@ fn a_running_plane_mends_what_is_broken_under_it() {
     {
         inside(&namespace, "sh", &["-c", damage]);
         let whole = || {
-            // As a source, as an announcer, as one to be routed to, and on the node's side.
+            // As a source, as an ARP sender, as a destination, and in host-to-pod addressing.
             inside(&namespace, "nft", &["list", "ruleset"]).matches("10.9.0.101").count() == 4
                 && inside(&namespace, "ip", &["route"]).contains("default")
         };
         wait(|| damage.to_owned(), whole);
-        // What is listed last is not what is mended last.
+        // The last object of the list is not the last one that is repaired.
         reaches(&a, "10.9.0.102");
         reaches(&a, "203.0.113.1");
     }
@@ -388,21 +388,21 @@ fn a_namespace_that_was_unpinned_or_covered_by_another_is_where_it_was() {
 
 /// Only an empty file or a namespace under an id is ours.
 #[test]
-fn what_others_keep_in_the_directory_is_left_alone() {
+fn foreign_files_in_the_directory_stay() {
     let mut lab = Lab::start(topology(1, 0));
     lab.plane.take().unwrap().stop();
     let planes = lab.planes();
-    let foreign = planes.join("pods-of-somebody");
+    let foreign = planes.join("foreign-pods");
     std::fs::File::create(&foreign).unwrap();
     run("unshare", &[&format!("--net={}", foreign.display()), "true"]);
     let [link, file, directory] = [7, 8, 9].map(|n| planes.join(TenantObjects(n).router().to_string()));
     std::os::unix::fs::symlink(&foreign, &link).unwrap();
-    std::fs::write(&file, "somebody's").unwrap();
+    std::fs::write(&file, "foreign").unwrap();
     std::fs::create_dir(&directory).unwrap();
     let whole = || {
         assert!(inside(&foreign, "ip", &["-o", "link"]).lines().count() == 1);
         assert_eq!(std::fs::read_link(&link).unwrap(), foreign);
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), "somebody's");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "foreign");
         assert!(directory.is_dir());
     };
     // A look at a topology without them, one at a topology that wants their names, and a purge.
@@ -497,9 +497,9 @@ fn an_uplink_of_the_machine_is_used_and_given_back() {
     // One request: the plane takes the interface the moment it is free, and a flush would look at it once more.
     run("ip", &["addr", "del", "192.0.2.1/24", "dev", "uplink0"]);
     lab.wait_active(UPLINK, true);
-    assert!(!lab.outside().exists(), "there is a real outside");
+    assert!(!lab.external_network().exists(), "there is a real external network");
     let a = lab.pod(TenantObjects(1), 1);
-    wait(|| "the real outside answers".to_owned(), || pings(&a, "203.0.113.1"));
+    wait(|| "the real external host answers".to_owned(), || pings(&a, "203.0.113.1"));
 
     lab.plane.take().unwrap().stop();
     atoll_dataplane::purge(&lab.planes()).unwrap();
@@ -558,7 +558,7 @@ fn an_empty_or_partial_view_leaves_running_tenants_alone() {
 }
 
 #[test]
-fn a_thread_that_ends_by_itself_is_told_and_a_restart_goes_on() {
+fn a_thread_that_panics_is_reported_and_a_restart_goes_on() {
     let mut lab = Lab::start(topology(1, 0));
     let red = TenantObjects(1);
     let a = lab.pod(red, 1);
@@ -575,7 +575,7 @@ fn a_thread_that_ends_by_itself_is_told_and_a_restart_goes_on() {
         || format!("{:#?}", lab.plane().report()),
         || lab.plane().report().errors.values().any(|error| error.contains("thread has ended")),
     );
-    assert_eq!(runtime.block_on(lab.plane().counters()), Counters::default(), "nobody counts any more");
+    assert_eq!(runtime.block_on(lab.plane().counters()), Counters::default(), "there are no counters any more");
     assert!(pings(&a, "10.9.0.1"), "the kernel goes on");
     lab.steps = None;
     apply(&mut all, blue);
@@ -630,12 +630,12 @@ fn pods_stay_together_when_their_bridge_is_unlinked_linked_or_outlives_its_route
     assert!(!outcome(&lab), "without its router");
 }
 
-/// A router's port that has another MAC now: pods and the world outside need not find out by what gets lost.
+/// A router's port that has another MAC now: pods and external hosts learn it before packets are lost.
 #[test]
 fn neighbours_learn_the_new_mac_of_a_routers_port() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
-    let (pod, outside) = (lab.pod(red, 1), lab.outside());
+    let (pod, external) = (lab.pod(red, 1), lab.external_network());
     assert!(pings(&pod, "203.0.113.1"));
     let other = |mut port: Port, n: u8| {
         let Device::Router { mac, .. } = &mut port.device else { unreachable!() };
@@ -650,7 +650,7 @@ fn neighbours_learn_the_new_mac_of_a_routers_port() {
     let uplink = provider().ports[&UPLINK].clone();
     lab.submit(put([Object::Port(red.gateway(), other(gateway.unwrap(), 1)), Object::Port(UPLINK, other(uplink, 2))]));
     for (netns, address, mac) in
-        [(&pod, "10.9.0.1", "02:00:00:00:07:01"), (&outside, "203.0.113.2", "02:00:00:00:07:02")]
+        [(&pod, "10.9.0.1", "02:00:00:00:07:01"), (&external, "203.0.113.2", "02:00:00:00:07:02")]
     {
         let known = || inside(netns, "ip", &["neigh", "show", address]);
         // Without a packet of theirs.

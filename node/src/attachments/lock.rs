@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_removed_is_told() {
+    fn a_file_that_cannot_be_removed_is_reported() {
         let directory = tempfile::tempdir().expect("a directory");
         let attachment_states = AttachmentStates::new(directory.path());
         let lock = attachment_states.try_lock(&attachment()).expect("works").expect("free");

@@ -240,13 +240,13 @@ mod tests {
         for _ in 0..2 {
             std::mem::forget(Replacement::create(&path, 0o600, Durability::Lossy).expect("created"));
         }
-        let stranger = ".other.0123456789abcdef0123456789abcdef";
-        for name in [stranger, ".file.swp", "file", ".file"] {
+        let foreign = ".other.0123456789abcdef0123456789abcdef";
+        for name in [foreign, ".file.swp", "file", ".file"] {
             fs::write(directory.path().join(name), "").expect("written");
         }
         remove_leftovers(&path).expect("removed");
         let names = read::names(directory.path(), |_| true).expect("listed");
-        assert_eq!(names, [".file", ".file.swp", stranger, "file"]);
+        assert_eq!(names, [".file", ".file.swp", foreign, "file"]);
         remove_leftovers(&directory.path().join("no/such")).expect("nothing is left there");
     }
 }

@@ -157,13 +157,13 @@ mod tests {
             [("link", "link"), ("zero", "link"), ("pipe", "pipe"), ("socket", "socket"), ("", "directory")]
         {
             let path = at(name);
-            let said = error(move || own(&path, 1 << 30));
-            assert!(said.contains(what), "{name}: {said}");
+            let message = error(move || own(&path, 1 << 30));
+            assert!(message.contains(what), "{name}: {message}");
         }
         for (name, what) in [("zero", "device"), ("pipe", "pipe"), ("to-pipe", "pipe"), ("", "directory")] {
             let path = at(name);
-            let said = error(move || given(&path, 1 << 30));
-            assert!(said.contains(what), "{name}: {said}");
+            let message = error(move || given(&path, 1 << 30));
+            assert!(message.contains(what), "{name}: {message}");
         }
         assert_eq!(own(&at("none"), 4).expect_err("not there").kind(), io::ErrorKind::NotFound);
     }

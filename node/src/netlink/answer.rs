@@ -16,7 +16,7 @@ pub struct NetlinkAnswer {
 }
 
 impl NetlinkAnswer {
-    /// Reads one datagram. True: the kernel has said that the answer is complete.
+    /// Reads one datagram. Returns true if the answer is complete.
     ///
     /// Messages of another `sequence` answer an earlier request, whose caller no longer waits: they are skipped.
     ///
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_changed_meanwhile_says_so() {
+    fn a_list_that_changed_meanwhile_is_marked() {
         for list in [[link(1, NLM_F_DUMP_INTR), done(1, 0)], [link(1, 0), done(1, NLM_F_DUMP_INTR)]] {
             let mut answer = NetlinkAnswer::default();
             assert_eq!(answer.read(&list.concat(), 1), Ok(true));

@@ -319,7 +319,7 @@ impl Lab {
     }
 
     /// The namespace of the external network.
-    pub fn outside(&self) -> PathBuf {
+    pub fn external_network(&self) -> PathBuf {
         self.planes().join("outside")
     }
 
@@ -352,6 +352,15 @@ impl Lab {
         self.submit(put([tenant.pod_port(n)]));
         self.wait_active(tenant.pod(n), true);
         pod
+    }
+
+    /// The provider matches on flows from now on, so it has a table of them. Its chain has the id `chain`.
+    pub fn track_flows_of_provider(&self, chain: Uuid) {
+        let condition = Condition { return_flow: true, ..Condition::default() };
+        let rule = Rule { id: Uuid::new_v5(&chain, b"answers"), condition, action: RuleAction::Accept };
+        let router = Router { up: true, inbound: Some(chain), ..Router::default() };
+        let chain = Object::Chain(chain, Chain { rules: vec![rule], ..Chain::default() });
+        self.submit(put([chain, Object::Router(PROVIDER, router)]));
     }
 
     /// Whether the plane reports a port as active.

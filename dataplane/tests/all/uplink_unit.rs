@@ -1,5 +1,5 @@
-//! What pods may reach on their own node, where `deploy/systemd/atoll-outside.service` makes it the way outside: what its
-//! two lists name, and ICMP; nothing else.
+//! What pods may reach on their own node, if `deploy/systemd/atoll-outside.service` makes it their uplink: what its two lists
+//! name, and ICMP; nothing else.
 
 #![allow(clippy::unwrap_used, reason = "a laboratory that does not work is a failed test")]
 
