@@ -114,7 +114,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         }
     }
 
-    /// The worlds under every earlier prefix that this machine remembers or a file names.
+    /// The plugins for every earlier prefix that this machine has recorded or a file names.
     fn earlier_with(&self, files: &[RecordedAttachment]) -> Result<Vec<Self>, CallError> {
         let named = files.iter().filter_map(|noted| noted.prefix.as_ref());
         let prefixes: BTreeSet<_> = self.earlier_prefixes.iter().chain(named).collect();

@@ -138,7 +138,7 @@ impl<S, C, K: Kernel> Plugin<S, C, K> {
         Err(CallError::OtherPrefix { attachment, made: made.to_owned(), ours })
     }
 
-    /// The worlds under this machine's earlier prefixes.
+    /// The plugins for this machine's earlier prefixes.
     pub(crate) fn earlier(&self) -> Result<Vec<Self>, CallError> {
         self.earlier_prefixes.iter().map(|prefix| (self.with_prefix)(prefix)).collect()
     }

@@ -30,7 +30,7 @@ const LIMITS: Limits = Limits {
 };
 
 #[derive(Default)]
-struct World {
+struct Run {
     /// Who runs on which address.
     alive: RefCell<BTreeMap<Ipv4Addr, Attachment>>,
     over: Cell<bool>,
@@ -53,13 +53,13 @@ fn fence(at: &Attachment) -> TombstoneRecord {
 }
 
 /// Tries until it works: the combination of the runtime's retries and the retry of pending cleanup.
-async fn insist<T>(world: &World, mut attempt: impl AsyncFnMut() -> Result<T, IpamError>) -> T {
+async fn insist<T>(run: &Run, mut attempt: impl AsyncFnMut() -> Result<T, IpamError>) -> T {
     loop {
         match attempt().await {
             Ok(value) => return value,
             Err(error) => {
                 assert_eq!(error.class(), Class::Unavailable, "{error}");
-                world.failures.set(world.failures.get() + 1);
+                run.failures.set(run.failures.get() + 1);
                 sleep(Duration::from_millis(50)).await;
             }
         }
@@ -73,35 +73,35 @@ async fn give_back(store: &Etcd, claim: &Versioned<ClaimRecord>) -> Result<(), I
     }
 }
 
-async fn worker(world: &World, store: &Etcd, fixture: &Fixture, number: usize) {
+async fn worker(run: &Run, store: &Etcd, fixture: &Fixture, number: usize) {
     for life in 0.. {
-        if world.over.get() {
+        if run.over.get() {
             return;
         }
         let at = attachment(&format!("w{number}-{life}"));
         match claim(store, &fixture.request(&at, None)).await {
             Ok(Claimed::New(claim)) => {
-                let other = world.alive.borrow_mut().insert(address(&claim), at.clone());
+                let other = run.alive.borrow_mut().insert(address(&claim), at.clone());
                 assert_eq!(other, None, "{at} was given the address of a running pod");
                 sleep(Duration::from_millis(2)).await;
-                let own = world.alive.borrow_mut().remove(&address(&claim));
+                let own = run.alive.borrow_mut().remove(&address(&claim));
                 assert_eq!(own.as_ref(), Some(&at));
-                insist(world, async || give_back(store, &claim).await).await;
-                world.lives.set(world.lives.get() + 1);
+                insist(run, async || give_back(store, &claim).await).await;
+                run.lives.set(run.lives.get() + 1);
             }
             Ok(other) => panic!("{at}: {other:?}"),
             Err(error) => {
                 assert_eq!(error.class(), Class::Unavailable, "{error}");
-                world.failures.set(world.failures.get() + 1);
+                run.failures.set(run.failures.get() + 1);
                 // It may have taken effect, or may still do so: a fence is put, and this attachment is not used again.
-                insist(world, async || put_tombstone(store, &fence(&at), None).await).await;
+                insist(run, async || put_tombstone(store, &fence(&at), None).await).await;
             }
         }
     }
 }
 
 /// Kills the leader twice, brings it back each time, and freezes members for a while.
-async fn trouble(world: &World, servers: &mut [EtcdServer]) {
+async fn trouble(run: &Run, servers: &mut [EtcdServer]) {
     for _ in 0..2 {
         sleep(Duration::from_millis(700)).await;
         let leader = servers.iter().position(EtcdServer::is_leader).expect("a leader");
@@ -121,12 +121,12 @@ async fn trouble(world: &World, servers: &mut [EtcdServer]) {
     other.signal("CONT");
     servers[leader].signal("CONT");
     sleep(Duration::from_secs(1)).await;
-    world.over.set(true);
+    run.over.set(true);
 }
 
 /// Cuts members off from each other, never from their clients: first the leader from both others, so that two members
 /// consider themselves leader; then what the leader sends; then what it receives; a follower; and each from each.
-async fn cuts(world: &World, servers: &[EtcdServer], cable: &Cable) {
+async fn cuts(run: &Run, servers: &[EtcdServer], cable: &Cable) {
     let others = |one: u8| [(one + 1) % 3, (one + 2) % 3];
     let leader = async || loop {
         if let Some(leader) = servers.iter().position(EtcdServer::is_leader) {
@@ -170,13 +170,13 @@ async fn cuts(world: &World, servers: &[EtcdServer], cable: &Cable) {
     }
     sleep(Duration::from_secs(3)).await;
     healed().await;
-    world.over.set(true);
+    run.over.set(true);
 }
 
 #[tokio::test]
 async fn addresses_survive_a_cluster_in_trouble() {
     let mut servers = EtcdServer::cluster(3).await;
-    survive(&mut servers, async |world, servers| trouble(world, servers).await).await;
+    survive(&mut servers, async |run, servers| trouble(run, servers).await).await;
 }
 
 #[tokio::test]
@@ -184,12 +184,12 @@ async fn addresses_survive_members_that_are_cut_off_from_each_other() {
     // This thread alone leaves the machine's network; the members' namespaces go with the members.
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("network namespaces need root");
     let (mut servers, cable) = EtcdServer::apart(3).await;
-    survive(&mut servers, async |world, servers| cuts(world, servers, &cable).await).await;
+    survive(&mut servers, async |run, servers| cuts(run, servers, &cable).await).await;
 }
 
 /// Nine workers live through it, and in the end nothing is left.
 #[expect(clippy::print_stdout, reason = "how much of it there was")]
-async fn survive(servers: &mut [EtcdServer], trouble: impl AsyncFnOnce(&World, &mut [EtcdServer])) {
+async fn survive(servers: &mut [EtcdServer], trouble: impl AsyncFnOnce(&Run, &mut [EtcdServer])) {
     let urls: Vec<_> = servers.iter().map(|server| server.url.clone()).collect();
     // Each worker begins with another member.
     let stores: Vec<_> = (0..9)
@@ -201,28 +201,28 @@ async fn survive(servers: &mut [EtcdServer], trouble: impl AsyncFnOnce(&World, &
     // Room for all workers, and for claims with an unknown outcome: they keep their addresses until their fences are
     // resolved.
     let fixture = Fixture::new(&stores[0], vec![subnet(0, "10.128.0.0/26", Phase::Active)]).await;
-    let world = World::default();
-    let workers = join_all((0..9).map(|n| worker(&world, &stores[n], &fixture, n)));
-    tokio::join!(workers, trouble(&world, servers));
+    let run = Run::default();
+    let workers = join_all((0..9).map(|n| worker(&run, &stores[n], &fixture, n)));
+    tokio::join!(workers, trouble(&run, servers));
 
     // The maximum request lifetime is over: the cleanup of a fence is done now.
     sleep(Duration::from_secs(1)).await;
     let store = &stores[0];
-    let fences = insist(&world, async || tombstones_of(store, &node_name(), 0).await).await;
+    let fences = insist(&run, async || tombstones_of(store, &node_name(), 0).await).await;
     for tombstone in &fences {
         let at = &tombstone.record.attachment;
-        let found = insist(&world, async || find(store, at).await).await;
+        let found = insist(&run, async || find(store, at).await).await;
         let seen = tombstone.mod_revision;
         match &found.claim {
             Some(claim) => {
-                let released = insist(&world, async || release(store, claim, Some(seen), Duration::ZERO).await).await;
+                let released = insist(&run, async || release(store, claim, Some(seen), Duration::ZERO).await).await;
                 assert_eq!(released, Released::Done);
             }
-            None => assert!(insist(&world, async || remove_tombstone(store, at, seen).await).await),
+            None => assert!(insist(&run, async || remove_tombstone(store, at, seen).await).await),
         }
     }
-    println!("{} lives, {} failures, {} fences", world.lives.get(), world.failures.get(), fences.len());
-    assert!(world.lives.get() > 50 && world.failures.get() > 0, "there was life, and there was trouble");
+    println!("{} lives, {} failures, {} fences", run.lives.get(), run.failures.get(), fences.len());
+    assert!(run.lives.get() > 50 && run.failures.get() > 0, "there was life, and there was trouble");
     assert_eq!(claims_of(store, &node_name()).await.expect("a list"), []);
     assert_eq!(keys(store, Key::from(AddressRecord::of_tenant(&tenant_name()))).await, Vec::<String>::new());
     assert_eq!(keys(store, Key::from(TombstoneRecord::all())).await, Vec::<String>::new());

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::checker::invariants::{Reader, State};
 use crate::checker::schedule::{self, Rng};
-use crate::checker::{Defect, Setup, World, clients, defects};
+use crate::checker::{Defect, Model, Setup, clients, defects};
 
 use atoll_records::{Entry, Key};
 
@@ -20,7 +20,7 @@ const COOL_DOWN: Duration = Duration::from_mins(1);
 const ROOMY: Setup = Setup {
     cidr: "10.128.0.0/28",
     clients: 5,
-    lives: 3,
+    cycles: 3,
     faults: 25,
     operator: false,
     requests: 0,
@@ -50,41 +50,41 @@ fn schedule(setup: Setup, seed: u64) -> Result<usize, String> {
 
 /// The same; `watch` gets the store after each step with a change.
 fn watched(setup: Setup, seed: u64, mut watch: impl FnMut(&[Entry])) -> Result<usize, String> {
-    let world = futures_util::FutureExt::now_or_never(World::new(setup)).expect("memory never waits");
+    let model = futures_util::FutureExt::now_or_never(Model::new(setup)).expect("memory never waits");
     let mut rng = Rng(seed);
-    world.busy.set(setup.clients);
+    model.busy.set(setup.clients);
     let mut tasks: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = Vec::new();
     for number in 0..setup.clients {
-        tasks.push(Box::pin(clients::runtime(&world, number, Rng(rng.next()))));
+        tasks.push(Box::pin(clients::runtime(&model, number, Rng(rng.next()))));
     }
-    tasks.push(Box::pin(clients::ghosts(&world, Rng(rng.next()))));
-    tasks.push(Box::pin(clients::network(&world, Rng(rng.next()))));
+    tasks.push(Box::pin(clients::ghosts(&model, Rng(rng.next()))));
+    tasks.push(Box::pin(clients::network(&model, Rng(rng.next()))));
     if setup.keeper {
-        tasks.push(Box::pin(clients::keeper(&world, Rng(rng.next()))));
+        tasks.push(Box::pin(clients::keeper(&model, Rng(rng.next()))));
     }
     if setup.operator {
-        tasks.push(Box::pin(clients::operator(&world, Rng(rng.next()))));
+        tasks.push(Box::pin(clients::operator(&model, Rng(rng.next()))));
     }
     let (before, reader) = (RefCell::new(State::default()), RefCell::new(Reader::default()));
     let mut seen = (0, 0, false);
     let steps = schedule::run(tasks, &mut rng, || {
-        if let Some(complaint) = world.complaints.borrow().first() {
+        if let Some(complaint) = model.complaints.borrow().first() {
             return Err(complaint.clone());
         }
         // Nothing to check without a change; the clock stands still, so no cool-down ends here.
-        let moment = (world.memory.revision(), world.alive.borrow().len(), world.emptied.get());
+        let moment = (model.memory.revision(), model.alive.borrow().len(), model.emptied.get());
         if std::mem::replace(&mut seen, moment) == moment {
             return Ok(());
         }
-        let entries = world.memory.dump();
+        let entries = model.memory.dump();
         watch(&entries);
         let now = reader.borrow_mut().read(&entries)?;
-        now.check_step(&before.borrow(), &world)?;
-        now.check(&world)?;
+        now.check_step(&before.borrow(), &model)?;
+        now.check(&model)?;
         before.replace(now);
         Ok(())
     })?;
-    reader.borrow_mut().read(&world.memory.dump())?.check_end()?;
+    reader.borrow_mut().read(&model.memory.dump())?.check_end()?;
     Ok(steps)
 }
 

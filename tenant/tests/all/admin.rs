@@ -25,7 +25,7 @@ use atoll_tenant::inventory::Inventory;
 use atoll_tenant::{TenantBinding, TenantError};
 use futures_util::future::join;
 
-use crate::world::{DIALECTS, World, engine, namespace, request};
+use crate::fixture::{DIALECTS, Fixture, engine, namespace, request};
 
 const REQUEST_LIFETIME: Duration = Duration::from_secs(45);
 
@@ -37,8 +37,8 @@ fn ns(name: &str) -> Namespace {
     Namespace::new(name).expect("valid")
 }
 
-fn admin<'a, C: Controller>(world: &'a World, controller: &'a C) -> Admin<'a, MemoryStore, C> {
-    Admin { store: &world.store, controller, config: &world.config }
+fn admin<'a, C: Controller>(fixture: &'a Fixture, controller: &'a C) -> Admin<'a, MemoryStore, C> {
+    Admin { store: &fixture.store, controller, config: &fixture.config }
 }
 
 fn gently() -> Deletion {
@@ -46,18 +46,18 @@ fn gently() -> Deletion {
 }
 
 /// A pod with an address in `place`.
-async fn pod(world: &World, binding: &TenantBinding, name: &str) -> Result<Claimed, atoll_ipam::IpamError> {
-    let attachment = World::attachment(&world.node, name);
+async fn pod(fixture: &Fixture, binding: &TenantBinding, name: &str) -> Result<Claimed, atoll_ipam::IpamError> {
+    let attachment = Fixture::attachment(&fixture.node, name);
     atoll_ipam::claim(
-        &world.store,
-        &ClaimRequest { pod: Some(name), ..request(binding, &world.node, &attachment, false) },
+        &fixture.store,
+        &ClaimRequest { pod: Some(name), ..request(binding, &fixture.node, &attachment, false) },
     )
     .await
 }
 
 /// Keeps an address of red's first subnet, with a MAC, for a pod of that name.
-async fn keep(world: &World, last: u8) {
-    let binding = world.resolve(&namespace("red")).await.expect("resolved");
+async fn keep(fixture: &Fixture, last: u8) {
+    let binding = fixture.resolve(&namespace("red")).await.expect("resolved");
     let [a, b, c, _] = binding.tenant.record.subnets[0].cidr.network().octets();
     let request = ReserveRequest {
         tenant: tenant("red"),
@@ -66,20 +66,20 @@ async fn keep(world: &World, last: u8) {
         pod: format!("pod-{last}").parse().expect("valid"),
         mac: Some(Mac([0, 0x1c, 0x42, 0, 0, last])),
     };
-    reserve(&world.store, &request, false).await.expect("reserved");
+    reserve(&fixture.store, &request, false).await.expect("reserved");
 }
 
 #[tokio::test]
 async fn an_inventory_shows_everything_and_a_damaged_record_hides_nothing() {
-    let world = World::new(Dialect::V5);
-    let binding = world.resolve(&namespace("red")).await.expect("resolved");
-    let Claimed::New(claim) = pod(&world, &binding, "web-0").await.expect("claimed") else { panic!("it is new") };
-    world.resolve(&namespace("blue")).await.expect("resolved");
+    let fixture = Fixture::new(Dialect::V5);
+    let binding = fixture.resolve(&namespace("red")).await.expect("resolved");
+    let Claimed::New(claim) = pod(&fixture, &binding, "web-0").await.expect("claimed") else { panic!("it is new") };
+    fixture.resolve(&namespace("blue")).await.expect("resolved");
     for (key, value) in [("v2/tenants/broken", "{\"v\": 1}"), ("v2/claims/n1/x/y/eth0", "not JSON")] {
         let change = StoreChange::Put { key: Key::raw(key), value: value.into(), lease: None };
-        world.store.commit(Txn { then: vec![change], ..Txn::default() }).await.expect("memory does not fail");
+        fixture.store.commit(Txn { then: vec![change], ..Txn::default() }).await.expect("memory does not fail");
     }
-    let inventory = Inventory::read(&world.store).await.expect("read");
+    let inventory = Inventory::read(&fixture.store).await.expect("read");
     let names: Vec<_> = inventory.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
     assert_eq!(names, ["blue", "red"]);
     assert_eq!(inventory.damaged, ["v2/tenants/broken", "v2/claims/n1/x/y/eth0"]);
@@ -95,16 +95,16 @@ async fn an_inventory_shows_everything_and_a_damaged_record_hides_nothing() {
 #[tokio::test]
 async fn a_plan_lists_what_a_repair_does() {
     for dialect in DIALECTS {
-        let world = World::new(dialect);
-        let (engine, red) = (world.engine(), tenant("red"));
-        world.resolve(&namespace("red")).await.expect("resolved");
-        let admin = admin(&world, &engine);
+        let fixture = Fixture::new(dialect);
+        let (engine, red) = (fixture.engine(), tenant("red"));
+        fixture.resolve(&namespace("red")).await.expect("resolved");
+        let admin = admin(&fixture, &engine);
         assert_eq!(admin::plan(&admin, &red).await.expect("planned"), []);
 
-        let (cluster, record) = world.records("red");
+        let (cluster, record) = fixture.records("red");
         let graph = graph(&cluster, &record);
         let bridge = *graph.objects.bridges.keys().next().expect("one");
-        Client::new(world.mock.clone(), ClientSettings::default())
+        Client::new(fixture.mock.clone(), ClientSettings::default())
             .delete(Resource::Bridge, bridge)
             .await
             .expect("deleted");
@@ -121,23 +121,23 @@ async fn a_plan_lists_what_a_repair_does() {
 
 #[tokio::test]
 async fn an_operators_tenant_lets_in_whom_he_names() {
-    let world = World::new(Dialect::V5);
-    let (engine, lab) = (world.engine(), tenant("lab"));
-    let admin = admin(&world, &engine);
+    let fixture = Fixture::new(Dialect::V5);
+    let (engine, lab) = (fixture.engine(), tenant("lab"));
+    let admin = admin(&fixture, &engine);
     let record = admin::create(&admin, &lab).await.expect("created").record;
     assert_eq!((record.origin, record.phase), (Origin::Operator, Phase::Active));
     assert!(matches!(admin::create(&admin, &lab).await, Err(TenantError::Exists { .. })));
-    assert_eq!(world.resolve(&namespace("lab")).await.expect_err("a name alone").class().cni_code(), 101);
+    assert_eq!(fixture.resolve(&namespace("lab")).await.expect_err("a name alone").class().cni_code(), 101);
 
     for name in ["lab", "east", "west"] {
         assert!(admin::join(&admin, &lab, &ns(name), false).await.expect("joined").changed);
         assert!(!admin::join(&admin, &lab, &ns(name), false).await.expect("again").changed);
-        let binding = world.resolve(&namespace(name)).await.expect("in");
+        let binding = fixture.resolve(&namespace(name)).await.expect("in");
         assert_eq!(binding.tenant.record.incarnation, record.incarnation);
     }
     let moved = admin::leave(&admin, &lab, &ns("east"), false).await.expect("out");
     assert_eq!((moved.changed, moved.before), (true, Some(lab.clone())));
-    let binding = world.resolve(&namespace("east")).await.expect("on its own");
+    let binding = fixture.resolve(&namespace("east")).await.expect("on its own");
     assert_eq!(binding.tenant.record.name, tenant("east"));
     let error = admin::leave(&admin, &lab, &ns("east"), false).await.expect_err("elsewhere now");
     assert!(matches!(error, TenantError::Elsewhere { .. }), "{error}");
@@ -145,11 +145,11 @@ async fn an_operators_tenant_lets_in_whom_he_names() {
 
 #[tokio::test]
 async fn a_namespace_with_pods_moves_only_on_request_and_the_pods_are_named() {
-    let world = World::new(Dialect::V5);
-    let engine = world.engine();
-    let admin = admin(&world, &engine);
-    let binding = world.resolve(&namespace("red")).await.expect("resolved");
-    pod(&world, &binding, "web-0").await.expect("claimed");
+    let fixture = Fixture::new(Dialect::V5);
+    let engine = fixture.engine();
+    let admin = admin(&fixture, &engine);
+    let binding = fixture.resolve(&namespace("red")).await.expect("resolved");
+    pod(&fixture, &binding, "web-0").await.expect("claimed");
     admin::create(&admin, &tenant("lab")).await.expect("created");
 
     let error = admin::join(&admin, &tenant("lab"), &ns("red"), false).await.expect_err("it has a pod");
@@ -157,106 +157,106 @@ async fn a_namespace_with_pods_moves_only_on_request_and_the_pods_are_named() {
     let moved = admin::join(&admin, &tenant("lab"), &ns("red"), true).await.expect("reported");
     assert_eq!(moved.left_behind.len(), 1);
     // The pod's cached binding from before the move is out of date.
-    assert!(matches!(pod(&world, &binding, "web-1").await.expect("answered"), Claimed::Stale(_)));
-    let binding = world.resolve(&namespace("red")).await.expect("resolved");
+    assert!(matches!(pod(&fixture, &binding, "web-1").await.expect("answered"), Claimed::Stale(_)));
+    let binding = fixture.resolve(&namespace("red")).await.expect("resolved");
     assert_eq!(binding.tenant.record.name, tenant("lab"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_tenant_with_pods_is_not_deleted_and_goes_on_living() {
-    let world = World::new(Dialect::V5);
-    let (engine, red) = (world.engine(), tenant("red"));
-    let admin = admin(&world, &engine);
-    let binding = world.resolve(&namespace("red")).await.expect("resolved");
-    pod(&world, &binding, "web-0").await.expect("claimed");
+    let fixture = Fixture::new(Dialect::V5);
+    let (engine, red) = (fixture.engine(), tenant("red"));
+    let admin = admin(&fixture, &engine);
+    let binding = fixture.resolve(&namespace("red")).await.expect("resolved");
+    pod(&fixture, &binding, "web-0").await.expect("claimed");
     let error = admin::delete(&admin, &red, gently(), |_| {}).await.expect_err("it has a pod");
     assert_eq!(error.to_string(), "tenant red has 1 pod: red/web-0 on n1");
-    world.assert_exactly(&["red"], "untouched");
-    let binding = world.resolve(&namespace("red")).await.expect("as before");
+    fixture.assert_exactly(&["red"], "untouched");
+    let binding = fixture.resolve(&namespace("red")).await.expect("as before");
     assert_eq!(binding.tenant.record.phase, Phase::Active);
-    pod(&world, &binding, "web-1").await.expect("claimed");
+    pod(&fixture, &binding, "web-1").await.expect("claimed");
 
     let forced = Deletion { request_lifetime: REQUEST_LIFETIME, force: true };
     admin::delete(&admin, &red, forced, |_| {}).await.expect("reported");
-    assert_eq!(world.made(), Topology::default());
-    assert_eq!(format!("{:?}", world.keys()), r#"{"cluster": 1, "nodes": 1}"#);
+    assert_eq!(fixture.made(), Topology::default());
+    assert_eq!(format!("{:?}", fixture.keys()), r#"{"cluster": 1, "nodes": 1}"#);
 }
 
 #[tokio::test(start_paused = true)]
 async fn deleting_leaves_nothing_and_a_recreated_tenant_is_another() {
     for dialect in DIALECTS {
-        let world = World::new(dialect);
-        let (engine, red) = (world.engine(), tenant("red"));
-        let admin = admin(&world, &engine);
-        let first = world.resolve(&namespace("red")).await.expect("resolved");
-        world.resolve(&namespace("blue")).await.expect("resolved");
+        let fixture = Fixture::new(dialect);
+        let (engine, red) = (fixture.engine(), tenant("red"));
+        let admin = admin(&fixture, &engine);
+        let first = fixture.resolve(&namespace("red")).await.expect("resolved");
+        fixture.resolve(&namespace("blue")).await.expect("resolved");
         let mut steps = Vec::new();
         let began = tokio::time::Instant::now();
         admin::delete(&admin, &red, gently(), |step| steps.push(step)).await.expect("deleted");
         assert!(began.elapsed() >= REQUEST_LIFETIME, "the maximum request lifetime passed");
         assert_eq!((steps.first(), steps.last()), (Some(&Deleted::Closed), Some(&Deleted::All)));
-        world.assert_exactly(&["blue"], "red is gone, blue is not");
+        fixture.assert_exactly(&["blue"], "red is gone, blue is not");
         assert!(matches!(admin::delete(&admin, &red, gently(), |_| {}).await, Err(TenantError::Unknown { .. })));
 
-        let second = world.resolve(&namespace("red")).await.expect("recreated");
+        let second = fixture.resolve(&namespace("red")).await.expect("recreated");
         assert_ne!(first.tenant.record.incarnation, second.tenant.record.incarnation);
         assert_ne!(first.bridge(1), second.bridge(1));
-        world.assert_exactly(&["red", "blue"], "recreated");
+        fixture.assert_exactly(&["red", "blue"], "recreated");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn subnets_come_and_go_and_their_numbers_never_come_back() {
     for dialect in DIALECTS {
-        let world = World::new(dialect);
-        let (engine, red) = (world.engine(), tenant("red"));
-        let admin = admin(&world, &engine);
-        let binding = world.resolve(&namespace("red")).await.expect("resolved");
-        pod(&world, &binding, "web-0").await.expect("claimed");
+        let fixture = Fixture::new(dialect);
+        let (engine, red) = (fixture.engine(), tenant("red"));
+        let admin = admin(&fixture, &engine);
+        let binding = fixture.resolve(&namespace("red")).await.expect("resolved");
+        pod(&fixture, &binding, "web-0").await.expect("claimed");
 
         let second = admin::add_subnet(&admin, &red, None, &[]).await.expect("added");
         assert_eq!((second.ordinal, second.phase), (2, Phase::Active));
         let third =
             admin::add_subnet(&admin, &red, Some("10.130.0.0/23".parse().expect("valid")), &[]).await.expect("added");
         assert_eq!(third.gateway.to_string(), "10.130.0.1");
-        assert_eq!(world.keys()["subnets"], 4, "the third takes two parts of the pool");
-        world.assert_exactly(&["red"], "three subnets");
+        assert_eq!(fixture.keys()["subnets"], 4, "the third takes two parts of the pool");
+        fixture.assert_exactly(&["red"], "three subnets");
         let error = admin::add_subnet(&admin, &red, Some("10.130.1.0/24".parse().expect("valid")), &[]).await;
         assert!(error.expect_err("taken").to_string().contains("overlaps"));
 
         let delete = |ordinal| admin::delete_subnet(&admin, &red, ordinal, REQUEST_LIFETIME, |_| {});
         let error = delete(1).await.expect_err("it has a pod");
         assert!(error.to_string().contains("red/web-0 on n1"), "{error}");
-        world.resolve(&namespace("red")).await.expect("the next call reads the records");
-        world.assert_exactly(&["red"], "untouched");
+        fixture.resolve(&namespace("red")).await.expect("the next call reads the records");
+        fixture.assert_exactly(&["red"], "untouched");
         delete(3).await.expect("deleted");
         delete(2).await.expect("deleted");
         assert!(matches!(delete(2).await, Err(TenantError::NoSubnet { .. })));
         assert!(matches!(delete(1).await, Err(TenantError::OnlySubnet { .. })));
-        assert_eq!(world.keys()["subnets"], 1, "what they had is free");
-        world.assert_exactly(&["red"], "one subnet again");
+        assert_eq!(fixture.keys()["subnets"], 1, "what they had is free");
+        fixture.assert_exactly(&["red"], "one subnet again");
         let fourth = admin::add_subnet(&admin, &red, None, &[]).await.expect("added");
         assert_eq!(fourth.ordinal, 4);
         admin::delete(&admin, &red, Deletion { request_lifetime: REQUEST_LIFETIME, force: true }, |_| {})
             .await
             .expect("deleted");
-        assert_eq!(format!("{:?}", world.keys()), r#"{"cluster": 1, "nodes": 1}"#);
+        assert_eq!(format!("{:?}", fixture.keys()), r#"{"cluster": 1, "nodes": 1}"#);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_subnet_with_a_reservation_stays_and_a_tenant_goes_with_all_of_them() {
-    let world = World::new(Dialect::V5);
-    let (engine, red) = (world.engine(), tenant("red"));
-    let admin = admin(&world, &engine);
-    keep(&world, 77).await;
+    let fixture = Fixture::new(Dialect::V5);
+    let (engine, red) = (fixture.engine(), tenant("red"));
+    let admin = admin(&fixture, &engine);
+    keep(&fixture, 77).await;
     let exclude = ["10.130.0.2-10.130.0.9".parse().expect("a range")];
     let cidr = Some("10.130.0.0/24".parse().expect("valid"));
     let second = admin::add_subnet(&admin, &red, cidr, &exclude).await.expect("added");
     assert_eq!(second.exclude, exclude);
     let error =
         admin::delete_subnet(&admin, &red, 1, REQUEST_LIFETIME, |_| {}).await.expect_err("it has a reservation");
-    let binding = world.resolve(&namespace("red")).await.expect("the next call reads the records");
+    let binding = fixture.resolve(&namespace("red")).await.expect("the next call reads the records");
     let first = binding.tenant.record.subnets[0].cidr.network().octets();
     let text = format!(
         "subnet 1 of tenant red has reserved addresses: {}.{}.{}.77 for red/pod-77",
@@ -264,54 +264,54 @@ async fn a_subnet_with_a_reservation_stays_and_a_tenant_goes_with_all_of_them() 
     );
     assert_eq!(error.to_string(), text);
     assert_eq!(binding.tenant.record.subnets[0].phase, Phase::Active);
-    keep(&world, 78).await;
-    let pod_78 = pod(&world, &binding, "pod-78").await.expect("claimed");
+    keep(&fixture, 78).await;
+    let pod_78 = pod(&fixture, &binding, "pod-78").await.expect("claimed");
     assert!(matches!(pod_78, Claimed::New(claim) if claim.record.mac == Mac([0, 0x1c, 0x42, 0, 0, 78])));
     let forced = Deletion { request_lifetime: REQUEST_LIFETIME, force: true };
     admin::delete(&admin, &red, forced, |_| {}).await.expect("deleted");
-    assert_eq!(reservations(&world.store, None).await.expect("a list").len(), 0);
-    assert_eq!(format!("{:?}", world.keys()), r#"{"cluster": 1, "nodes": 1}"#);
+    assert_eq!(reservations(&fixture.store, None).await.expect("a list").len(), 0);
+    assert_eq!(format!("{:?}", fixture.keys()), r#"{"cluster": 1, "nodes": 1}"#);
 }
 
 #[tokio::test(start_paused = true)]
 async fn late_requests_of_a_dead_build_are_deleted_after_the_request_lifetime() {
     for dialect in DIALECTS {
-        let world = World::new(dialect);
-        let engine = world.engine();
-        let admin = admin(&world, &engine);
-        world.resolve(&namespace("red")).await.expect("resolved");
-        let (cluster, record) = world.records("red");
+        let fixture = Fixture::new(dialect);
+        let engine = fixture.engine();
+        let admin = admin(&fixture, &engine);
+        fixture.resolve(&namespace("red")).await.expect("resolved");
+        let (cluster, record) = fixture.records("red");
         let late = async {
             tokio::time::sleep(REQUEST_LIFETIME / 2).await;
-            assert_eq!(world.made(), Topology::default(), "everything is gone by now");
-            world.engine().apply(&graph(&cluster, &record)).await.expect("the controller knows no fencing");
+            assert_eq!(fixture.made(), Topology::default(), "everything is gone by now");
+            fixture.engine().apply(&graph(&cluster, &record)).await.expect("the controller knows no fencing");
         };
         let red = tenant("red");
         let (deleted, ()) = join(admin::delete(&admin, &red, gently(), |_| {}), late).await;
         deleted.expect("deleted");
-        assert_eq!(world.made(), Topology::default(), "{dialect:?}");
+        assert_eq!(fixture.made(), Topology::default(), "{dialect:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn late_requests_of_a_dead_build_for_a_subnet_are_deleted_after_the_request_lifetime() {
     for dialect in DIALECTS {
-        let world = World::new(dialect);
-        let (engine, red) = (world.engine(), tenant("red"));
-        let admin = admin(&world, &engine);
-        world.resolve(&namespace("red")).await.expect("resolved");
+        let fixture = Fixture::new(dialect);
+        let (engine, red) = (fixture.engine(), tenant("red"));
+        let admin = admin(&fixture, &engine);
+        fixture.resolve(&namespace("red")).await.expect("resolved");
         admin::add_subnet(&admin, &red, None, &[]).await.expect("added");
-        let (cluster, record) = world.records("red");
-        let (whole, without) = (world.made(), graph(&cluster, &tenant_without(&record, 2)));
+        let (cluster, record) = fixture.records("red");
+        let (whole, without) = (fixture.made(), graph(&cluster, &tenant_without(&record, 2)));
         let late = async {
             tokio::time::sleep(REQUEST_LIFETIME / 2).await;
-            assert_eq!(world.made().bridges.len(), without.objects.bridges.len(), "the subnet is gone by now");
-            world.engine().apply(&graph(&cluster, &record)).await.expect("the controller knows no fencing");
-            assert_eq!(world.made().bridges, whole.bridges, "and there again");
+            assert_eq!(fixture.made().bridges.len(), without.objects.bridges.len(), "the subnet is gone by now");
+            fixture.engine().apply(&graph(&cluster, &record)).await.expect("the controller knows no fencing");
+            assert_eq!(fixture.made().bridges, whole.bridges, "and there again");
         };
         let (deleted, ()) = join(admin::delete_subnet(&admin, &red, 2, REQUEST_LIFETIME, |_| {}), late).await;
         deleted.expect("deleted");
-        world.assert_exactly(&["red"], &format!("{dialect:?}: one subnet"));
+        fixture.assert_exactly(&["red"], &format!("{dialect:?}: one subnet"));
     }
 }
 
@@ -323,14 +323,14 @@ fn tenant_without(record: &TenantRecord, ordinal: u32) -> TenantRecord {
 
 #[tokio::test(start_paused = true)]
 async fn an_address_whose_claim_cannot_be_read_is_a_pods() {
-    let world = World::new(Dialect::V5);
-    let (engine, red) = (world.engine(), tenant("red"));
-    let admin = admin(&world, &engine);
-    let binding = world.resolve(&namespace("red")).await.expect("resolved");
-    let Claimed::New(claim) = pod(&world, &binding, "web-0").await.expect("claimed") else { panic!("it is new") };
+    let fixture = Fixture::new(Dialect::V5);
+    let (engine, red) = (fixture.engine(), tenant("red"));
+    let admin = admin(&fixture, &engine);
+    let binding = fixture.resolve(&namespace("red")).await.expect("resolved");
+    let Claimed::New(claim) = pod(&fixture, &binding, "web-0").await.expect("claimed") else { panic!("it is new") };
     let key = Key::from(ClaimRecord::at(&claim.record.attachment));
     let damaged = vec![StoreChange::Put { key: key.clone(), value: b"{".to_vec(), lease: None }];
-    world.store.commit(Txn { then: damaged, ..Txn::default() }).await.expect("memory does not fail");
+    fixture.store.commit(Txn { then: damaged, ..Txn::default() }).await.expect("memory does not fail");
     admin::add_subnet(&admin, &red, None, &[]).await.expect("added");
 
     let address = claim.record.addresses[0].address.ip();
@@ -342,14 +342,14 @@ async fn an_address_whose_claim_cannot_be_read_is_a_pods() {
     assert_eq!(error.to_string(), text);
     let error = admin::delete_subnet(&admin, &red, 1, REQUEST_LIFETIME, |_| {}).await.expect_err("a pod may run");
     assert_eq!(error.to_string(), text);
-    world.resolve(&namespace("red")).await.expect("the next call reads the records");
-    world.assert_exactly(&["red"], "untouched");
+    fixture.resolve(&namespace("red")).await.expect("the next call reads the records");
+    fixture.assert_exactly(&["red"], "untouched");
 
     let forced = Deletion { request_lifetime: REQUEST_LIFETIME, force: true };
     admin::delete(&admin, &red, forced, |_| {}).await.expect("reported");
-    assert_eq!(world.made(), Topology::default());
+    assert_eq!(fixture.made(), Topology::default());
     // An unreadable record is never overwritten, and its address is not assigned.
-    assert_eq!(format!("{:?}", world.keys()), r#"{"claims": 1, "cluster": 1, "nodes": 1}"#);
+    assert_eq!(format!("{:?}", fixture.keys()), r#"{"claims": 1, "cluster": 1, "nodes": 1}"#);
 }
 
 #[tokio::test(start_paused = true)]
@@ -357,47 +357,48 @@ async fn whatever_goes_wrong_a_subnets_deletion_is_completed_by_the_next() {
     let mut points = 0;
     for dialect in DIALECTS {
         let effects = {
-            let (world, plan) = (with_two_subnets(dialect).await, FaultPlan::none());
-            assert!(Box::pin(without_second(&world, &plan)).await, "nothing goes wrong");
+            let (fixture, plan) = (with_two_subnets(dialect).await, FaultPlan::none());
+            assert!(Box::pin(without_second(&fixture, &plan)).await, "nothing goes wrong");
             plan.passed()
         };
         for (at, effect) in effects.iter().enumerate() {
             for fault in Fault::ALL {
                 let context = format!("{dialect:?}: {fault:?} at effect {at} ({effect})");
-                let (world, plan) = (with_two_subnets(dialect).await, FaultPlan::none());
+                let (fixture, plan) = (with_two_subnets(dialect).await, FaultPlan::none());
                 plan.arm(at, fault);
-                Box::pin(without_second(&world, &plan)).await;
+                Box::pin(without_second(&fixture, &plan)).await;
                 plan.reset();
                 points += 1;
                 // A pod comes by, and gets no address of a subnet that is going.
-                world.resolve(&namespace("red")).await.unwrap_or_else(|error| panic!("{context}: {error}"));
-                let engine = world.engine();
-                match admin::delete_subnet(&admin(&world, &engine), &tenant("red"), 2, REQUEST_LIFETIME, |_| {}).await {
+                fixture.resolve(&namespace("red")).await.unwrap_or_else(|error| panic!("{context}: {error}"));
+                let engine = fixture.engine();
+                match admin::delete_subnet(&admin(&fixture, &engine), &tenant("red"), 2, REQUEST_LIFETIME, |_| {}).await
+                {
                     Ok(()) | Err(TenantError::NoSubnet { .. }) => {}
                     Err(error) => panic!("{context}: {error}"),
                 }
                 plan.deliver_late().await;
-                world.assert_exactly(&["red"], &context);
-                assert_eq!(world.keys()["subnets"], 1, "{context}");
+                fixture.assert_exactly(&["red"], &context);
+                assert_eq!(fixture.keys()["subnets"], 1, "{context}");
             }
         }
     }
     println!("subnet deletion: {points} points covered");
 }
 
-async fn with_two_subnets(dialect: Dialect) -> World {
-    let world = World::new(dialect);
-    world.resolve(&namespace("red")).await.expect("resolved");
-    let engine = world.engine();
-    admin::add_subnet(&admin(&world, &engine), &tenant("red"), None, &[]).await.expect("added");
-    world
+async fn with_two_subnets(dialect: Dialect) -> Fixture {
+    let fixture = Fixture::new(dialect);
+    fixture.resolve(&namespace("red")).await.expect("resolved");
+    let engine = fixture.engine();
+    admin::add_subnet(&admin(&fixture, &engine), &tenant("red"), None, &[]).await.expect("added");
+    fixture
 }
 
 /// Deletes the second subnet while the plan may disturb it. False: its process died.
-async fn without_second(world: &World, plan: &FaultPlan) -> bool {
-    let store = FaultyStore::new(world.store.clone(), plan.clone());
-    let controller = engine(FaultyTransport::<InProcess>::new(world.mock.clone(), plan.clone()));
-    let admin = Admin { store: &store, controller: &controller, config: &world.config };
+async fn without_second(fixture: &Fixture, plan: &FaultPlan) -> bool {
+    let store = FaultyStore::new(fixture.store.clone(), plan.clone());
+    let controller = engine(FaultyTransport::<InProcess>::new(fixture.mock.clone(), plan.clone()));
+    let admin = Admin { store: &store, controller: &controller, config: &fixture.config };
     // The error of a disturbed deletion is what the next one has to make good.
     let delete = async { drop(admin::delete_subnet(&admin, &tenant("red"), 2, REQUEST_LIFETIME, |_| {}).await) };
     plan.run(delete).await.is_some()
@@ -408,38 +409,38 @@ async fn whatever_goes_wrong_a_deletion_is_completed_by_the_next() {
     let mut points = 0;
     for dialect in DIALECTS {
         let effects = {
-            let (world, plan) = (World::new(dialect), FaultPlan::none());
-            keep(&world, 77).await;
-            assert!(Box::pin(disturbed(&world, &plan)).await, "nothing goes wrong");
+            let (fixture, plan) = (Fixture::new(dialect), FaultPlan::none());
+            keep(&fixture, 77).await;
+            assert!(Box::pin(disturbed(&fixture, &plan)).await, "nothing goes wrong");
             plan.passed()
         };
         for (at, effect) in effects.iter().enumerate() {
             for fault in Fault::ALL {
                 let context = format!("{dialect:?}: {fault:?} at effect {at} ({effect})");
-                let (world, plan) = (World::new(dialect), FaultPlan::none());
-                keep(&world, 77).await;
+                let (fixture, plan) = (Fixture::new(dialect), FaultPlan::none());
+                keep(&fixture, 77).await;
                 plan.arm(at, fault);
-                Box::pin(disturbed(&world, &plan)).await;
+                Box::pin(disturbed(&fixture, &plan)).await;
                 plan.reset();
                 points += 1;
-                let engine = world.engine();
-                match admin::delete(&admin(&world, &engine), &tenant("red"), gently(), |_| {}).await {
+                let engine = fixture.engine();
+                match admin::delete(&admin(&fixture, &engine), &tenant("red"), gently(), |_| {}).await {
                     Ok(()) | Err(TenantError::Unknown { .. }) => {}
                     Err(error) => panic!("{context}: {error}"),
                 }
                 plan.deliver_late().await;
-                assert_eq!(world.made(), Topology::default(), "{context}");
-                assert_eq!(format!("{:?}", world.keys()), r#"{"cluster": 1, "nodes": 1}"#, "{context}");
+                assert_eq!(fixture.made(), Topology::default(), "{context}");
+                assert_eq!(format!("{:?}", fixture.keys()), r#"{"cluster": 1, "nodes": 1}"#, "{context}");
             }
         }
     }
     println!("tenant deletion: {points} points covered");
 }
 
-async fn disturbed(world: &World, plan: &FaultPlan) -> bool {
-    let store = FaultyStore::new(world.store.clone(), plan.clone());
-    let controller = engine(FaultyTransport::<InProcess>::new(world.mock.clone(), plan.clone()));
-    let admin = Admin { store: &store, controller: &controller, config: &world.config };
+async fn disturbed(fixture: &Fixture, plan: &FaultPlan) -> bool {
+    let store = FaultyStore::new(fixture.store.clone(), plan.clone());
+    let controller = engine(FaultyTransport::<InProcess>::new(fixture.mock.clone(), plan.clone()));
+    let admin = Admin { store: &store, controller: &controller, config: &fixture.config };
     plan.run(delete_red(&admin)).await.is_some()
 }
 

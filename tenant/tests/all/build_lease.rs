@@ -20,7 +20,7 @@ use atoll_tenant::{Cache, TenantError};
 use futures_util::future::{LocalBoxFuture, join};
 use uuid::Uuid;
 
-use crate::world::{DIALECTS, World, engine, namespace, provider};
+use crate::fixture::{DIALECTS, Fixture, engine, namespace, provider};
 
 /// A controller in front of which an event happens once: right before or after the first matching request.
 struct Before<'a> {
@@ -73,11 +73,11 @@ fn creates(request: &ApiRequest) -> bool {
 #[tokio::test(start_paused = true)]
 async fn a_record_that_changes_while_its_tenant_is_built_is_kept_and_built_again() {
     for dialect in DIALECTS {
-        let world = World::new(dialect);
-        world.resolve(&namespace("red")).await.expect("resolved");
+        let fixture = Fixture::new(dialect);
+        fixture.resolve(&namespace("red")).await.expect("resolved");
         // A third party adds a subnet while the second is being built.
         let change = async {
-            let mut record = world.records("red").1;
+            let mut record = fixture.records("red").1;
             let mut third = record.subnets[0].clone();
             (third.ordinal, third.phase) = (7, Phase::Building);
             third.cidr = "10.250.0.0/24".parse().expect("valid");
@@ -85,52 +85,52 @@ async fn a_record_that_changes_while_its_tenant_is_built_is_kept_and_built_again
             record.subnets.push(third);
             record.quota.subnets = Some(9);
             write(
-                &world.store,
+                &fixture.store,
                 StoreChange::Put { key: Key::from(TenantRecord::at(&red())), value: encode(&record), lease: None },
             )
             .await;
         };
         let transport = Before {
-            inner: world.mock.clone(),
+            inner: fixture.mock.clone(),
             meant: creates,
             after: false,
             happens: RefCell::new(Some(Box::pin(change))),
         };
         let engine = engine(transport);
-        let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
+        let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
         admin::add_subnet(&admin, &red(), None, &[]).await.expect("added");
-        let record = world.records("red").1;
+        let record = fixture.records("red").1;
         assert_eq!(record.quota.subnets, Some(9), "{dialect:?}: what was written meanwhile is kept");
         let ordinals: Vec<_> = record.subnets.iter().map(|subnet| (subnet.ordinal, subnet.phase)).collect();
         assert_eq!(ordinals, [(1, Phase::Active), (2, Phase::Active), (7, Phase::Active)], "{dialect:?}");
-        world.assert_exactly(&["red"], "and built");
+        fixture.assert_exactly(&["red"], "and built");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_holder_whose_build_lease_expired_acquires_it_again() {
-    let world = World::new(Dialect::V5);
+    let fixture = Fixture::new(Dialect::V5);
     // The controller does not answer for a minute.
     let transport = Before {
-        inner: world.mock.clone(),
+        inner: fixture.mock.clone(),
         meant: creates,
         after: false,
         happens: RefCell::new(Some(Box::pin(tokio::time::sleep(Duration::from_mins(1))))),
     };
     let (engine, cache, who) = (engine(transport), Cache::none(), namespace("red"));
-    let resolver = world.resolver(&engine, &cache);
+    let resolver = fixture.resolver(&engine, &cache);
     let watched = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let first = build_lease(&world.store).expect("it holds the lease");
+        let first = build_lease(&fixture.store).expect("it holds the lease");
         let lease: Lease = first.lease.expect("on a lease");
         // The holder keeps the build lease alive for longer than its time to live.
         tokio::time::sleep(Duration::from_secs(20)).await;
-        let still = build_lease(&world.store).expect("it still holds the lease");
+        let still = build_lease(&fixture.store).expect("it still holds the lease");
         assert_eq!(still.value, first.value);
-        world.store.revoke(lease).await.expect("memory does not fail");
+        fixture.store.revoke(lease).await.expect("memory does not fail");
         tokio::time::sleep(Duration::from_secs(4)).await;
-        if world.records("red").1.phase == Phase::Building {
-            let second = build_lease(&world.store).expect("it acquired it again");
+        if fixture.records("red").1.phase == Phase::Building {
+            let second = build_lease(&fixture.store).expect("it acquired it again");
             assert_ne!(second.value, first.value, "another turn");
         }
     };
@@ -138,54 +138,54 @@ async fn a_holder_whose_build_lease_expired_acquires_it_again() {
     let (place, ()) = join(resolver.resolve(&who), watched).await;
     assert_eq!(place.expect("resolved").tenant.record.phase, Phase::Active);
     assert!(began.elapsed() < Duration::from_mins(1), "the request of the first turn was given up");
-    assert!(build_lease(&world.store).is_none(), "the lease is released");
-    world.assert_exactly(&["red"], "built in the second turn");
+    assert!(build_lease(&fixture.store).is_none(), "the lease is released");
+    fixture.assert_exactly(&["red"], "built in the second turn");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_turn_that_failed_is_given_back_at_once() {
-    let world = World::new(Dialect::V5);
-    world.resolve(&namespace("blue")).await.expect("resolved");
+    let fixture = Fixture::new(Dialect::V5);
+    fixture.resolve(&namespace("blue")).await.expect("resolved");
     // The provider router is gone: nothing can be linked to it.
-    let client = Client::new(world.mock.clone(), ClientSettings::default());
+    let client = Client::new(fixture.mock.clone(), ClientSettings::default());
     client.delete(Resource::Router, provider()).await.expect("deleted");
-    world.resolve(&namespace("red")).await.expect_err("it cannot be built");
-    assert_eq!(world.records("red").1.phase, Phase::Building);
-    assert!(build_lease(&world.store).is_none(), "the next call need not wait");
+    fixture.resolve(&namespace("red")).await.expect_err("it cannot be built");
+    assert_eq!(fixture.records("red").1.phase, Phase::Building);
+    assert!(build_lease(&fixture.store).is_none(), "the next call need not wait");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_build_does_not_change_a_later_incarnation_of_its_tenant() {
-    let world = World::new(Dialect::V5);
+    let fixture = Fixture::new(Dialect::V5);
     let recreated = async {
-        let mut record = world.records("red").1;
+        let mut record = fixture.records("red").1;
         record.incarnation = Incarnation::random();
         write(
-            &world.store,
+            &fixture.store,
             StoreChange::Put { key: Key::from(TenantRecord::at(&red())), value: encode(&record), lease: None },
         )
         .await;
     };
     let transport = Before {
-        inner: world.mock.clone(),
+        inner: fixture.mock.clone(),
         meant: creates,
         after: false,
         happens: RefCell::new(Some(Box::pin(recreated))),
     };
     let (engine, cache) = (engine(transport), Cache::none());
-    let error = world.resolver(&engine, &cache).resolve(&namespace("red")).await.expect_err("another tenant by now");
+    let error = fixture.resolver(&engine, &cache).resolve(&namespace("red")).await.expect_err("another tenant by now");
     assert!(matches!(error, TenantError::Deleting { .. }), "{error}");
-    assert_eq!(world.records("red").1.phase, Phase::Building, "this build must not activate it");
+    assert_eq!(fixture.records("red").1.phase, Phase::Building, "this build must not activate it");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_port_is_reported_if_a_foreign_one_is_created_before_it_is_created_again() {
     for dialect in DIALECTS {
-        let world = World::new(dialect);
-        world.resolve(&namespace("red")).await.expect("resolved");
-        let (cluster, record) = world.records("red");
+        let fixture = Fixture::new(dialect);
+        fixture.resolve(&namespace("red")).await.expect("resolved");
+        let (cluster, record) = fixture.records("red");
         let graph = graph(&cluster, &record);
-        let client = Client::new(world.mock.clone(), ClientSettings::default());
+        let client = Client::new(fixture.mock.clone(), ClientSettings::default());
         let on_router = |id: &Uuid| graph.objects.routers.contains_key(&graph.objects.ports[id].device.id());
         let id = *graph.objects.ports.keys().find(|id| on_router(id)).expect("a router's port");
         // The port has another address: it is deleted and made again.
@@ -206,7 +206,7 @@ async fn a_port_is_reported_if_a_foreign_one_is_created_before_it_is_created_aga
             let _ = client.create(&theirs).await.expect("created");
         };
         let transport = Before {
-            inner: world.mock.clone(),
+            inner: fixture.mock.clone(),
             meant: |request| request.method.as_str() == "DELETE",
             after: true,
             happens: RefCell::new(Some(Box::pin(come))),

@@ -8,7 +8,7 @@ use atoll_tenant::admin::{self, Admin};
 use atoll_testkit::controller::InProcess;
 use uuid::Uuid;
 
-use crate::world::{DIALECTS, World, namespace};
+use crate::fixture::{DIALECTS, Fixture, namespace};
 
 /// How an object is changed.
 struct Drift {
@@ -28,13 +28,13 @@ enum Edit {
     Route(fn(&mut api::Route)),
 }
 
-fn client(world: &World) -> Client<InProcess> {
-    Client::new(world.mock.clone(), ClientSettings::default())
+fn client(fixture: &Fixture) -> Client<InProcess> {
+    Client::new(fixture.mock.clone(), ClientSettings::default())
 }
 
 /// Every change there is to one tenant. A chain filters nothing of ours but through its rules; its name is for people.
-fn drifts(world: &World) -> Vec<Drift> {
-    let made = world.made();
+fn drifts(fixture: &Fixture) -> Vec<Drift> {
+    let made = fixture.made();
     let mut drifts = Vec::new();
     let mut add = |what, resource, id, edit| drifts.push(Drift { what, resource, id, edit });
     for id in made.routers.keys() {
@@ -174,23 +174,23 @@ async fn every_field_that_is_changed_from_outside_is_shown_and_repaired() {
     let mut points = 0;
     for dialect in DIALECTS {
         let count = {
-            let world = World::new(dialect);
-            world.resolve(&namespace("red")).await.expect("resolved");
-            drifts(&world).len()
+            let fixture = Fixture::new(dialect);
+            fixture.resolve(&namespace("red")).await.expect("resolved");
+            drifts(&fixture).len()
         };
         for n in 0..count {
-            let world = World::new(dialect);
-            world.resolve(&namespace("red")).await.expect("resolved");
-            world.resolve(&namespace("blue")).await.expect("resolved");
-            let engine = world.engine();
-            let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
-            // Ids differ from world to world, their order does not matter: the n-th of this one's own tenant.
+            let fixture = Fixture::new(dialect);
+            fixture.resolve(&namespace("red")).await.expect("resolved");
+            fixture.resolve(&namespace("blue")).await.expect("resolved");
+            let engine = fixture.engine();
+            let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
+            // Ids differ from fixture to fixture, their order does not matter: the n-th of this one's own tenant.
             let all = {
-                let mut alone = drifts(&world);
-                let (cluster, record) = world.records("red");
+                let mut alone = drifts(&fixture);
+                let (cluster, record) = fixture.records("red");
                 let objects = atoll_tenant::graph::graph(&cluster, &record).objects;
                 let rules: Vec<_> = objects.chains.values().flat_map(|c| &c.rules).map(|rule| rule.id).collect();
-                let routes: Vec<_> = world
+                let routes: Vec<_> = fixture
                     .made()
                     .routes
                     .into_iter()
@@ -208,11 +208,11 @@ async fn every_field_that_is_changed_from_outside_is_shown_and_repaired() {
             };
             let drift = &all[n];
             let context = format!("{dialect:?}: {} ({})", drift.what, drift.id);
-            change(&client(&world), drift).await;
+            change(&client(&fixture), drift).await;
             let plan = admin::plan(&admin, &red).await.expect("planned");
             assert!(!plan.is_empty(), "{context}: not seen");
-            let before = world.made();
-            assert_eq!(before, world.made(), "{context}: a plan changes nothing");
+            let before = fixture.made();
+            assert_eq!(before, fixture.made(), "{context}: a plan changes nothing");
             admin::repair(&admin, &red).await.unwrap_or_else(|error| panic!("{context}: {error}"));
             assert_eq!(admin::plan(&admin, &red).await.expect("planned"), [], "{context}");
             assert_eq!(

@@ -12,41 +12,41 @@ use atoll_tenant::graph::{Graph, graph};
 use atoll_testkit::controller::InProcess;
 use uuid::Uuid;
 
-use crate::world::{DIALECTS, Slow, World, engine, namespace};
+use crate::fixture::{DIALECTS, Fixture, Slow, engine, namespace};
 
-/// A world with one tenant, and that tenant's graph.
-async fn built(dialect: Dialect) -> (World, Graph) {
-    let world = World::new(dialect);
-    world.resolve(&namespace("red")).await.expect("resolved");
-    let (cluster, tenant) = world.records("red");
-    (world, graph(&cluster, &tenant))
+/// A fixture with one tenant, and that tenant's graph.
+async fn built(dialect: Dialect) -> (Fixture, Graph) {
+    let fixture = Fixture::new(dialect);
+    fixture.resolve(&namespace("red")).await.expect("resolved");
+    let (cluster, tenant) = fixture.records("red");
+    (fixture, graph(&cluster, &tenant))
 }
 
-fn client(world: &World) -> Client<InProcess> {
-    Client::new(world.mock.clone(), ClientSettings::default())
+fn client(fixture: &Fixture) -> Client<InProcess> {
+    Client::new(fixture.mock.clone(), ClientSettings::default())
 }
 
 #[tokio::test]
 async fn applying_twice_is_applying_once() {
     for dialect in DIALECTS {
-        let (world, graph) = built(dialect).await;
-        let again = world.engine().apply(&graph).await.expect("applied");
+        let (fixture, graph) = built(dialect).await;
+        let again = fixture.engine().apply(&graph).await.expect("applied");
         assert_eq!((again.created, again.updated), (0, 0), "{dialect:?}");
         let rules: usize = graph.objects.chains.values().map(|chain| chain.rules.len()).sum();
         let o = &graph.objects;
         let all = o.chains.len() + rules + o.routers.len() + o.bridges.len() + o.ports.len() + o.routes.len();
         assert_eq!(again.kept, all, "{dialect:?}");
-        world.assert_exactly(&["red"], "twice");
-        assert_eq!(world.engine().inspect(&graph).await.expect("inspected"), [], "{dialect:?}");
+        fixture.assert_exactly(&["red"], "twice");
+        assert_eq!(fixture.engine().inspect(&graph).await.expect("inspected"), [], "{dialect:?}");
     }
 }
 
 #[tokio::test]
 async fn a_new_tenant_takes_at_most_six_dependent_rounds() {
     for dialect in DIALECTS {
-        let (world, graph) = built(dialect).await;
-        world.engine().remove(&graph).await.expect("removed");
-        let applied = world.engine().apply(&graph).await.expect("applied");
+        let (fixture, graph) = built(dialect).await;
+        fixture.engine().remove(&graph).await.expect("removed");
+        let applied = fixture.engine().apply(&graph).await.expect("applied");
         assert!(applied.rounds <= 6, "{dialect:?}: {applied:?}");
         assert_eq!((applied.kept, applied.updated), (0, 0), "{dialect:?}");
     }
@@ -57,18 +57,18 @@ async fn two_builds_at_once_have_the_effect_of_one() {
     for dialect in DIALECTS {
         for seed in 0..40 {
             println!("dialect {dialect:?}, seed {seed}");
-            let (world, graph) = built(dialect).await;
-            world.engine().remove(&graph).await.expect("removed");
-            let slow = |n: u64| engine(Slow::new(world.mock.clone(), seed * 2 + n));
+            let (fixture, graph) = built(dialect).await;
+            fixture.engine().remove(&graph).await.expect("removed");
+            let slow = |n: u64| engine(Slow::new(fixture.mock.clone(), seed * 2 + n));
             let (first, second) = (slow(0), slow(1));
             let (one, two) = futures_util::future::join(first.apply(&graph), second.apply(&graph)).await;
             one.expect("applied");
             two.expect("applied");
             if dialect == Dialect::V5 {
-                world.assert_exactly(&["red"], "two at once");
+                fixture.assert_exactly(&["red"], "two at once");
             } else {
                 // Both may make a route of which 1.9 chooses the id: the same twice, which changes nothing.
-                let made = world.made();
+                let made = fixture.made();
                 let kinds = |routes: &std::collections::BTreeMap<Uuid, atoll_model::topology::Route>| {
                     routes.values().map(|route| format!("{route:?}")).collect::<std::collections::BTreeSet<_>>()
                 };
@@ -83,10 +83,10 @@ async fn two_builds_at_once_have_the_effect_of_one() {
 #[tokio::test]
 async fn removing_leaves_nothing_and_removing_twice_is_fine() {
     for dialect in DIALECTS {
-        let (world, graph) = built(dialect).await;
+        let (fixture, graph) = built(dialect).await;
         for round in 0..2 {
-            world.engine().remove(&graph).await.expect("removed");
-            assert_eq!(world.made(), atoll_model::topology::Topology::default(), "{dialect:?}, round {round}");
+            fixture.engine().remove(&graph).await.expect("removed");
+            assert_eq!(fixture.made(), atoll_model::topology::Topology::default(), "{dialect:?}, round {round}");
         }
     }
 }
@@ -107,8 +107,8 @@ async fn every_object_that_is_deleted_from_outside_is_created_again() {
         ];
         for (resource, count) in kinds {
             for n in 0..count {
-                let (world, graph) = built(dialect).await;
-                let made = world.made();
+                let (fixture, graph) = built(dialect).await;
+                let made = fixture.made();
                 let victims: Vec<Uuid> = match resource {
                     Resource::Router => made.routers.into_keys().collect(),
                     Resource::Bridge => made.bridges.into_keys().collect(),
@@ -117,16 +117,16 @@ async fn every_object_that_is_deleted_from_outside_is_created_again() {
                     Resource::Chain => made.chains.into_keys().collect(),
                     _ => made.chains.into_values().flat_map(|chain| chain.rules).map(|rule| rule.id).collect(),
                 };
-                client(&world).delete(resource, victims[n]).await.expect("deleted");
-                assert_ne!(world.made(), built_topology(&graph), "{dialect:?}: {resource} {n} is gone");
-                let findings = world.engine().inspect(&graph).await.expect("inspected");
+                client(&fixture).delete(resource, victims[n]).await.expect("deleted");
+                assert_ne!(fixture.made(), built_topology(&graph), "{dialect:?}: {resource} {n} is gone");
+                let findings = fixture.engine().inspect(&graph).await.expect("inspected");
                 assert!(
                     findings.iter().any(|finding| finding.difference == DriftKind::Missing),
                     "{dialect:?}: {resource} {n}"
                 );
-                let applied = world.engine().apply(&graph).await.expect("applied");
+                let applied = fixture.engine().apply(&graph).await.expect("applied");
                 assert!(applied.created + applied.updated > 0, "{dialect:?}: {resource} {n}: {applied:?}");
-                world.assert_exactly(&["red"], &format!("{dialect:?}: {resource} {n} was deleted"));
+                fixture.assert_exactly(&["red"], &format!("{dialect:?}: {resource} {n} was deleted"));
             }
         }
     }
@@ -139,8 +139,8 @@ fn built_topology(graph: &Graph) -> atoll_model::topology::Topology {
 #[tokio::test]
 async fn what_was_changed_from_outside_is_repaired_in_place() {
     for dialect in DIALECTS {
-        let (world, graph) = built(dialect).await;
-        let client = client(&world);
+        let (fixture, graph) = built(dialect).await;
+        let client = client(&fixture);
         let (router, bridge) = (first(graph.objects.routers.keys()), first(graph.objects.bridges.keys()));
 
         let mut found: api::Router = client.get(router).await.expect("answered").expect("there");
@@ -157,23 +157,23 @@ async fn what_was_changed_from_outside_is_repaired_in_place() {
             client.update(&found).await.expect("updated");
             ports += 1;
         }
-        let findings = world.engine().inspect(&graph).await.expect("inspected");
+        let findings = fixture.engine().inspect(&graph).await.expect("inspected");
         assert_eq!(findings.len(), 2 + ports, "{dialect:?}: {findings:?}");
         assert!(
             findings.iter().all(|finding| matches!(finding.difference, DriftKind::Differs(_))),
             "{dialect:?}: {findings:?}"
         );
-        let applied = world.engine().apply(&graph).await.expect("applied");
+        let applied = fixture.engine().apply(&graph).await.expect("applied");
         assert_eq!((applied.created, applied.updated), (0, 2 + ports), "{dialect:?}");
-        world.assert_exactly(&["red"], "repaired");
+        fixture.assert_exactly(&["red"], "repaired");
     }
 }
 
 #[tokio::test]
 async fn the_rules_keep_their_order_beside_rules_of_others() {
     for dialect in DIALECTS {
-        let (world, graph) = built(dialect).await;
-        let client = client(&world);
+        let (fixture, graph) = built(dialect).await;
+        let client = client(&fixture);
         let (chain, rules) = graph
             .objects
             .chains
@@ -193,8 +193,8 @@ async fn the_rules_keep_their_order_beside_rules_of_others() {
             };
             client.create(&foreign).await.expect("created");
             client.delete(Resource::Rule, gone.id).await.expect("deleted");
-            world.engine().apply(&graph).await.expect("applied");
-            let made = world.made().chains[&chain].rules.clone();
+            fixture.engine().apply(&graph).await.expect("applied");
+            let made = fixture.made().chains[&chain].rules.clone();
             let ours: Vec<_> = made.iter().filter(|rule| Some(rule.id) != foreign.id).cloned().collect();
             assert_eq!(ours, rules, "{dialect:?}");
             assert!(made.iter().any(|rule| Some(rule.id) == foreign.id), "the foreign rule is still there");
@@ -206,8 +206,8 @@ async fn the_rules_keep_their_order_beside_rules_of_others() {
 #[tokio::test]
 async fn rules_that_changed_places_are_put_back_in_order() {
     for dialect in DIALECTS {
-        let (world, graph) = built(dialect).await;
-        let client = client(&world);
+        let (fixture, graph) = built(dialect).await;
+        let client = client(&fixture);
         for (chain, wanted) in &graph.objects.chains {
             for moved in &wanted.rules {
                 // The rule goes to the other end of its chain.
@@ -216,11 +216,11 @@ async fn rules_that_changed_places_are_put_back_in_order() {
                 let position = if last { wanted.rules.len() } else { 1 };
                 client.create(&api::Rule::from_topology(*chain, position, moved)).await.expect("created");
                 if wanted.rules.len() > 1 {
-                    let findings = world.engine().inspect(&graph).await.expect("inspected");
+                    let findings = fixture.engine().inspect(&graph).await.expect("inspected");
                     assert!(!findings.is_empty(), "{dialect:?}: a plan shows it");
                 }
-                world.engine().apply(&graph).await.expect("applied");
-                world.assert_exactly(&["red"], &format!("{dialect:?}: {} was moved", moved.id));
+                fixture.engine().apply(&graph).await.expect("applied");
+                fixture.assert_exactly(&["red"], &format!("{dialect:?}: {} was moved", moved.id));
             }
         }
     }
@@ -229,9 +229,9 @@ async fn rules_that_changed_places_are_put_back_in_order() {
 #[tokio::test]
 async fn a_foreign_object_with_our_id_is_reported_and_not_changed() {
     for dialect in DIALECTS {
-        let (world, graph) = built(dialect).await;
-        let client = client(&world);
-        world.engine().remove(&graph).await.expect("removed");
+        let (fixture, graph) = built(dialect).await;
+        let client = client(&fixture);
+        fixture.engine().remove(&graph).await.expect("removed");
         let bridge = first(graph.objects.bridges.keys());
         let foreign = api::Bridge {
             id: Some(bridge),
@@ -241,11 +241,11 @@ async fn a_foreign_object_with_our_id_is_reported_and_not_changed() {
         };
         client.create(&foreign).await.expect("created");
         let before: api::Bridge = client.get(bridge).await.expect("answered").expect("there");
-        let findings = world.engine().inspect(&graph).await.expect("inspected");
+        let findings = fixture.engine().inspect(&graph).await.expect("inspected");
         assert!(
             findings.iter().any(|finding| finding.id == bridge && matches!(finding.difference, DriftKind::Foreign(_)))
         );
-        let error = world.engine().apply(&graph).await.expect_err("it is not ours");
+        let error = fixture.engine().apply(&graph).await.expect_err("it is not ours");
         assert_eq!(error.failure, ControllerFailure::Conflict, "{error}");
         assert!(error.to_string().contains(&bridge.to_string()), "names the object: {error}");
         assert!(error.to_string().contains("another-owner"), "names its owner: {error}");
@@ -256,8 +256,8 @@ async fn a_foreign_object_with_our_id_is_reported_and_not_changed() {
 #[tokio::test]
 async fn a_port_that_is_linked_elsewhere_is_reported_and_untouched() {
     for dialect in DIALECTS {
-        let (world, graph) = built(dialect).await;
-        let client = client(&world);
+        let (fixture, graph) = built(dialect).await;
+        let client = client(&fixture);
         let (port, _) = graph
             .objects
             .ports
@@ -283,18 +283,18 @@ async fn a_port_that_is_linked_elsewhere_is_reported_and_untouched() {
         };
         client.create(&theirs).await.expect("created");
         client.link(theirs.id.expect("set"), *port).await.expect("linked");
-        let error = world.engine().apply(&graph).await.expect_err("linked elsewhere");
+        let error = fixture.engine().apply(&graph).await.expect_err("linked elsewhere");
         assert_eq!(error.failure, ControllerFailure::Conflict, "{dialect:?}: {error}");
         let there: api::Port = client.get(*port).await.expect("answered").expect("there");
         assert_eq!(there.peer_id, theirs.id, "{dialect:?}: untouched");
     }
 }
 
-fn spec(world: &World, graph: &Graph, id: u128, interface: &str) -> PortSpec {
+fn spec(fixture: &Fixture, graph: &Graph, id: u128, interface: &str) -> PortSpec {
     PortSpec {
         id: Uuid::from_u128(id),
         bridge: first(graph.objects.bridges.keys()),
-        host: world.mock.controller().settings().host,
+        host: fixture.mock.controller().settings().host,
         interface: IfName::new(interface).expect("valid"),
         security: PortSecurity { mac: Mac([2, 0, 0, 0, 0, 1]), address: [10, 128, 0, 9].into(), unique: false },
     }
@@ -303,21 +303,21 @@ fn spec(world: &World, graph: &Graph, id: u128, interface: &str) -> PortSpec {
 #[tokio::test]
 async fn a_pods_port_is_ensured_read_and_deleted() {
     for dialect in DIALECTS {
-        let (world, graph) = built(dialect).await;
-        let (engine, spec) = (world.engine(), spec(&world, &graph, 99, "at0123456789ab"));
-        let before = world.requests.get();
+        let (fixture, graph) = built(dialect).await;
+        let (engine, spec) = (fixture.engine(), spec(&fixture, &graph, 99, "at0123456789ab"));
+        let before = fixture.requests.get();
         for _ in 0..2 {
             let state = engine.ensure_port(&spec).await.expect("ensured");
             assert_eq!(state.device, spec.bridge);
         }
         if dialect == Dialect::V5 {
-            let first = world.requests.get() - before;
+            let first = fixture.requests.get() - before;
             assert!(first <= 4, "root document, one request, and for the second time a refusal and a read: {first}");
         }
         let state = engine.port(spec.id).await.expect("answered").expect("there");
         let binding = state.binding.expect("bound");
         assert_eq!((binding.host, binding.interface.as_str(), state.active), (spec.host, "at0123456789ab", true));
-        assert_eq!(world.made().ports[&spec.id].vif_id, Some(spec.security.to_vif_id()), "its port security");
+        assert_eq!(fixture.made().ports[&spec.id].vif_id, Some(spec.security.to_vif_id()), "its port security");
 
         let other = PortSpec { interface: IfName::new("at9").expect("valid"), ..spec.clone() };
         let error = engine.ensure_port(&other).await.expect_err("bound elsewhere");
@@ -329,25 +329,25 @@ async fn a_pods_port_is_ensured_read_and_deleted() {
             engine.delete_port(spec.id).await.expect("deleted");
             assert_eq!(engine.port(spec.id).await.expect("answered"), None);
         }
-        world.assert_exactly(&["red"], "the port left nothing behind");
+        fixture.assert_exactly(&["red"], "the port left nothing behind");
     }
 }
 
 #[tokio::test]
 async fn a_port_whose_bridge_is_gone_is_reported() {
     for dialect in DIALECTS {
-        let (world, graph) = built(dialect).await;
-        let spec = spec(&world, &graph, 99, "at0123456789ab");
-        client(&world).delete(Resource::Bridge, spec.bridge).await.expect("deleted");
-        let error = world.engine().ensure_port(&spec).await.expect_err("no bridge");
+        let (fixture, graph) = built(dialect).await;
+        let spec = spec(&fixture, &graph, 99, "at0123456789ab");
+        client(&fixture).delete(Resource::Bridge, spec.bridge).await.expect("deleted");
+        let error = fixture.engine().ensure_port(&spec).await.expect_err("no bridge");
         assert_eq!(error.failure, ControllerFailure::Absent, "{dialect:?}: {error}");
     }
 }
 
 #[tokio::test]
 async fn the_provider_router_is_known_by_its_name() {
-    let world = World::new(Dialect::V5);
-    let candidates = world.engine().provider_candidates().await.expect("answered");
+    let fixture = Fixture::new(Dialect::V5);
+    let candidates = fixture.engine().provider_candidates().await.expect("answered");
     assert_eq!(candidates.len(), 1);
     let another = api::Router {
         id: Some(Uuid::from_u128(5)),
@@ -355,8 +355,8 @@ async fn the_provider_router_is_known_by_its_name() {
         name: Some("The PROVIDER Router of the east".to_owned()),
         ..api::Router::default()
     };
-    client(&world).create(&another).await.expect("created");
-    let error = world.resolve(&namespace("red")).await.expect_err("two candidates");
+    client(&fixture).create(&another).await.expect("created");
+    let error = fixture.resolve(&namespace("red")).await.expect_err("two candidates");
     let text = error.to_string();
     assert!(text.contains("of the east") && text.contains(&candidates[0].id.to_string()), "{text}");
 }
@@ -381,8 +381,8 @@ impl<T: Transport> Transport for Counting<T> {
 
 #[tokio::test]
 async fn a_controller_never_gets_more_than_eight_requests_at_once() {
-    let (world, _) = built(Dialect::V5).await;
-    let (cluster, mut tenant) = world.records("red");
+    let (fixture, _) = built(Dialect::V5).await;
+    let (cluster, mut tenant) = fixture.records("red");
     let template = tenant.subnets[0].clone();
     for n in 2..40_u8 {
         let mut subnet = template.clone();
@@ -392,7 +392,7 @@ async fn a_controller_never_gets_more_than_eight_requests_at_once() {
         tenant.subnets.push(subnet);
     }
     let most = std::rc::Rc::new(std::cell::Cell::new(0));
-    let counting = Counting { inner: world.mock.clone(), now: std::cell::Cell::new(0), most: most.clone() };
+    let counting = Counting { inner: fixture.mock.clone(), now: std::cell::Cell::new(0), most: most.clone() };
     engine(counting).apply(&graph(&cluster, &tenant)).await.expect("applied");
     assert_eq!(most.get(), 8, "as many as allowed, and no more");
 }

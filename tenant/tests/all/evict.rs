@@ -24,8 +24,8 @@ use atoll_tenant::{Cache, Resolver, TenantBinding, TenantError};
 use futures_util::FutureExt as _;
 use futures_util::future::join;
 
+use crate::fixture::{DIALECTS, Fixture, Gateway, engine, namespace, node, request};
 use crate::resolve::put;
-use crate::world::{DIALECTS, Gateway, World, engine, namespace, node, request};
 
 const WAIT: Duration = Duration::from_secs(105);
 
@@ -33,30 +33,30 @@ fn gently() -> Eviction {
     Eviction { force: false, forget: false, wait: WAIT, cooldown: Duration::from_secs(30) }
 }
 
-fn set_alive(world: &World, alive: bool) {
-    world.mock.set_host_alive(world.node.host_id, alive);
+fn set_alive(fixture: &Fixture, alive: bool) {
+    fixture.mock.set_host_alive(fixture.node.host_id, alive);
 }
 
-/// A world with two nodes on one host; node n1 has pods `a` and `b`, node n2 has `c`, all with their ports.
-async fn two_nodes(dialect: Dialect) -> (World, TenantBinding) {
-    let mut world = World::new(dialect);
-    world.node.host_id = world.mock.controller().settings().host;
-    let binding = world.resolve(&namespace("red")).await.expect("resolved");
+/// A fixture with two nodes on one host; node n1 has pods `a` and `b`, node n2 has `c`, all with their ports.
+async fn two_nodes(dialect: Dialect) -> (Fixture, TenantBinding) {
+    let mut fixture = Fixture::new(dialect);
+    fixture.node.host_id = fixture.mock.controller().settings().host;
+    let binding = fixture.resolve(&namespace("red")).await.expect("resolved");
     for name in ["a", "b"] {
-        attach(&world, &binding, name).await;
+        attach(&fixture, &binding, name).await;
     }
-    let other = second(&world);
+    let other = second(&fixture);
     // A second name of one host is refused: its record is from before that was so.
-    put(&world, Key::from(NodeRecord::at(&other.name)), record(&other)).await;
-    let first = std::mem::replace(&mut world.node, other);
-    let other = world.resolve(&namespace("red")).await.expect("resolved");
-    attach(&world, &other, "c").await;
-    world.node = first;
-    (world, binding)
+    put(&fixture, Key::from(NodeRecord::at(&other.name)), record(&other)).await;
+    let first = std::mem::replace(&mut fixture.node, other);
+    let other = fixture.resolve(&namespace("red")).await.expect("resolved");
+    attach(&fixture, &other, "c").await;
+    fixture.node = first;
+    (fixture, binding)
 }
 
-fn second(world: &World) -> atoll_tenant::Node {
-    atoll_tenant::Node { host_id: world.node.host_id, ..node("n2") }
+fn second(fixture: &Fixture) -> atoll_tenant::Node {
+    atoll_tenant::Node { host_id: fixture.node.host_id, ..node("n2") }
 }
 
 /// The record of a node as it registers.
@@ -85,11 +85,11 @@ fn fence(attachment: &Attachment) -> TombstoneRecord {
     }
 }
 
-async fn attach(world: &World, binding: &TenantBinding, name: &str) -> ClaimRecord {
-    let attachment = World::attachment(&world.node, name);
-    let claimed = atoll_ipam::claim(&world.store, &request(binding, &world.node, &attachment, false)).await;
+async fn attach(fixture: &Fixture, binding: &TenantBinding, name: &str) -> ClaimRecord {
+    let attachment = Fixture::attachment(&fixture.node, name);
+    let claimed = atoll_ipam::claim(&fixture.store, &request(binding, &fixture.node, &attachment, false)).await;
     let Ok(Claimed::New(claim)) = claimed else { panic!("{name}: {claimed:?}") };
-    world.engine().ensure_port(&port(binding, &claim.record)).await.expect("made");
+    fixture.engine().ensure_port(&port(binding, &claim.record)).await.expect("made");
     claim.record
 }
 
@@ -104,11 +104,11 @@ fn port(binding: &TenantBinding, claim: &ClaimRecord) -> PortSpec {
 }
 
 /// The containers that have claims, and how many pods' ports there are.
-fn left(world: &World) -> (Vec<String>, usize) {
-    let entries = world.store.dump();
+fn left(fixture: &Fixture) -> (Vec<String>, usize) {
+    let entries = fixture.store.dump();
     let claims = entries.iter().filter(|entry| entry.key.as_str().starts_with("v2/claims/"));
     let names = claims.filter_map(|entry| entry.key.as_str().split('/').nth(4).map(str::to_owned));
-    (names.collect(), world.made().ports.values().filter(|port| port.vif_id.is_some()).count())
+    (names.collect(), fixture.made().ports.values().filter(|port| port.vif_id.is_some()).count())
 }
 
 async fn evict<S: Store, C: Controller>(
@@ -118,9 +118,9 @@ async fn evict<S: Store, C: Controller>(
     admin::evict(admin, &node("n1").name, how, |_| {}).await
 }
 
-async fn evict_here(world: &World, how: Eviction) -> Result<Vec<ClaimRecord>, TenantError> {
-    let engine = world.engine();
-    evict(&Admin { store: &world.store, controller: &engine, config: &world.config }, how).await
+async fn evict_here(fixture: &Fixture, how: Eviction) -> Result<Vec<ClaimRecord>, TenantError> {
+    let engine = fixture.engine();
+    evict(&Admin { store: &fixture.store, controller: &engine, config: &fixture.config }, how).await
 }
 
 /// "Deleted" and "no such host" are the controller's words, not those of a gateway before it.
@@ -128,7 +128,7 @@ async fn evict_here(world: &World, how: Eviction) -> Result<Vec<ClaimRecord>, Te
 async fn no_node_is_evicted_because_of_a_gateways_answer() {
     for dialect in DIALECTS {
         for body in ["", r#"{"message":"no route matched"}"#, r#"{"message":"Not Found","code":404}"#] {
-            let (world, _) = two_nodes(dialect).await;
+            let (fixture, _) = two_nodes(dialect).await;
             let answer: fn(&ApiRequest) -> _ = match body {
                 "" => |request| (request.path != "/").then_some((404, "")),
                 _ if body.contains("code") => {
@@ -136,8 +136,8 @@ async fn no_node_is_evicted_because_of_a_gateways_answer() {
                 }
                 _ => |request| (request.path != "/").then_some((404, r#"{"message":"no route matched"}"#)),
             };
-            let engine = engine(Gateway { inner: world.mock.clone(), answer });
-            let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
+            let engine = engine(Gateway { inner: fixture.mock.clone(), answer });
+            let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
             let candidate = admin::candidate(&admin, &node("n1").name).await;
             assert!(
                 matches!(candidate, Err(TenantError::Controller { .. })),
@@ -148,7 +148,7 @@ async fn no_node_is_evicted_because_of_a_gateways_answer() {
             let forced = Eviction { force: true, ..gently() };
             let error = evict(&admin, forced).await.expect_err("the controller did not report its ports as gone");
             assert_eq!(error.class(), Class::Unavailable, "{body}: {error}");
-            assert_eq!((left(&world).0.len(), left(&world).1), (3, 3), "{dialect:?}: {body}: every claim and port");
+            assert_eq!((left(&fixture).0.len(), left(&fixture).1), (3, 3), "{dialect:?}: {body}: every claim and port");
         }
     }
 }
@@ -156,27 +156,27 @@ async fn no_node_is_evicted_because_of_a_gateways_answer() {
 #[tokio::test(start_paused = true)]
 async fn a_dead_nodes_pods_are_evicted_and_no_others() {
     for dialect in DIALECTS {
-        let (world, _) = two_nodes(dialect).await;
-        let engine = world.engine();
-        let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
+        let (fixture, _) = two_nodes(dialect).await;
+        let engine = fixture.engine();
+        let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
         let name = node("n1").name;
         assert!(!admin::candidate(&admin, &name).await.expect("known").is_dead());
         let error = evict(&admin, gently()).await.expect_err("its host is alive");
         assert!(matches!(error, TenantError::Alive { .. }), "{error}");
-        assert_eq!((left(&world).0.len(), left(&world).1), (3, 3), "nothing was touched");
+        assert_eq!((left(&fixture).0.len(), left(&fixture).1), (3, 3), "nothing was touched");
         assert!(matches!(
             admin::evict(&admin, &node("n9").name, gently(), |_| {}).await,
             Err(TenantError::NoNode { .. })
         ));
 
-        set_alive(&world, false);
+        set_alive(&fixture, false);
         let seen = admin::candidate(&admin, &name).await.expect("known");
         assert_eq!((seen.is_dead(), seen.claims.len(), seen.tombstones), (true, 2, 0));
         let (began, mut steps) = (tokio::time::Instant::now(), Vec::new());
         let released = admin::evict(&admin, &name, gently(), |step| {
             if step == Deleted::Objects(2) {
                 assert_eq!(
-                    left(&world),
+                    left(&fixture),
                     (vec!["c-a".into(), "c-b".into(), "c-c".into()], 1),
                     "ports first, claims last"
                 );
@@ -186,8 +186,8 @@ async fn a_dead_nodes_pods_are_evicted_and_no_others() {
         assert_eq!(released.await.expect("evicted").len(), 2);
         assert!(began.elapsed() >= WAIT, "late requests had their time");
         assert_eq!((steps.first(), steps.last()), (Some(&Deleted::Closed), Some(&Deleted::All)));
-        assert_eq!(left(&world), (vec!["c-c".to_owned()], 1), "the pod of the other node is there");
-        assert_eq!(world.keys()["cool-down"], 2, "the addresses cool");
+        assert_eq!(left(&fixture), (vec!["c-c".to_owned()], 1), "the pod of the other node is there");
+        assert_eq!(fixture.keys()["cool-down"], 2, "the addresses cool");
 
         let record = admin::candidate(&admin, &name).await.expect("known").record;
         assert_eq!((record.epoch, record.evicting), (1, None));
@@ -199,62 +199,66 @@ async fn a_dead_nodes_pods_are_evicted_and_no_others() {
 
 #[tokio::test(start_paused = true)]
 async fn a_live_node_is_evicted_only_by_force() {
-    let (world, _) = two_nodes(Dialect::V5).await;
-    assert_eq!(evict_here(&world, Eviction { force: true, ..gently() }).await.expect("reported").len(), 2);
-    assert_eq!(left(&world), (vec!["c-c".to_owned()], 1));
+    let (fixture, _) = two_nodes(Dialect::V5).await;
+    assert_eq!(evict_here(&fixture, Eviction { force: true, ..gently() }).await.expect("reported").len(), 2);
+    assert_eq!(left(&fixture), (vec!["c-c".to_owned()], 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn whatever_the_node_still_tries_loses_and_afterwards_it_is_welcome() {
     for dialect in DIALECTS {
-        let (world, binding) = two_nodes(dialect).await;
-        set_alive(&world, false);
+        let (fixture, binding) = two_nodes(dialect).await;
+        set_alive(&fixture, false);
         let claim =
-            find(&world.store, &World::attachment(&world.node, "a")).await.expect("found").claim.expect("there");
+            find(&fixture.store, &Fixture::attachment(&fixture.node, "a")).await.expect("found").claim.expect("there");
         let meanwhile = async {
             tokio::time::sleep(WAIT / 2).await;
             // A new pod, and a pod that exists: the error of both is only that the node changed.
             for name in ["new", "a"] {
-                let attachment = World::attachment(&world.node, name);
-                let request = request(&binding, &world.node, &attachment, false);
-                let answer = atoll_ipam::claim(&world.store, &request).await.expect("answered");
+                let attachment = Fixture::attachment(&fixture.node, name);
+                let request = request(&binding, &fixture.node, &attachment, false);
+                let answer = atoll_ipam::claim(&fixture.store, &request).await.expect("answered");
                 let Claimed::Stale(current) = answer else { panic!("{dialect:?}: {name}: {answer:?}") };
-                let (engine, cache) = (world.engine(), Cache::none());
+                let (engine, cache) = (fixture.engine(), Cache::none());
                 let error =
-                    world.resolver(&engine, &cache).refresh(&namespace("red"), current).await.expect_err("wait");
+                    fixture.resolver(&engine, &cache).refresh(&namespace("red"), current).await.expect_err("wait");
                 assert!(matches!(error, TenantError::Evicting { .. }), "{error}");
                 assert_eq!(error.class(), Class::Unavailable);
                 assert!(error.hint().expect("a hint").contains("is then admitted again"));
             }
             // An ADD that had its claim before goes on to make its port, and one that died leaves a tombstone.
-            world.engine().ensure_port(&port(&binding, &claim.record)).await.expect("the controller knows no fencing");
-            let tombstone = fence(&World::attachment(&world.node, "b"));
-            put_tombstone(&world.store, &tombstone, None).await.expect("the tombstone is written");
+            fixture
+                .engine()
+                .ensure_port(&port(&binding, &claim.record))
+                .await
+                .expect("the controller knows no fencing");
+            let tombstone = fence(&Fixture::attachment(&fixture.node, "b"));
+            put_tombstone(&fixture.store, &tombstone, None).await.expect("the tombstone is written");
         };
-        let (evicted, ()) = join(evict_here(&world, gently()), meanwhile).await;
+        let (evicted, ()) = join(evict_here(&fixture, gently()), meanwhile).await;
         assert_eq!(evicted.expect("evicted").len(), 2, "{dialect:?}");
-        assert_eq!(left(&world), (vec!["c-c".to_owned()], 1), "{dialect:?}");
-        assert_eq!(world.keys().get("tombstones"), None);
+        assert_eq!(left(&fixture), (vec!["c-c".to_owned()], 1), "{dialect:?}");
+        assert_eq!(fixture.keys().get("tombstones"), None);
 
         // The node returns: its DELs find none of their records, even if the address has a new owner.
-        let released = release(&world.store, &claim, None, Duration::ZERO).await.expect("answered");
+        let released = release(&fixture.store, &claim, None, Duration::ZERO).await.expect("answered");
         assert_eq!(released, Released::Done, "there is nothing to release");
-        assert_eq!(world.keys()["cool-down"], 2, "and nothing was");
-        let binding = world.resolve(&namespace("red")).await.expect("it is welcome");
-        attach(&world, &binding, "a").await;
-        assert_eq!(left(&world).0.len(), 2);
+        assert_eq!(fixture.keys()["cool-down"], 2, "and nothing was");
+        let binding = fixture.resolve(&namespace("red")).await.expect("it is welcome");
+        attach(&fixture, &binding, "a").await;
+        assert_eq!(left(&fixture).0.len(), 2);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_evictions_at_once_do_the_same_work() {
-    let (world, _) = two_nodes(Dialect::V5).await;
-    set_alive(&world, false);
-    let (one, two) = join(evict_here(&world, gently()), evict_here(&world, gently())).await;
+    let (fixture, _) = two_nodes(Dialect::V5).await;
+    set_alive(&fixture, false);
+    let (one, two) = join(evict_here(&fixture, gently()), evict_here(&fixture, gently())).await;
     let done = [one, two].into_iter().filter_map(Result::ok).map(|released| released.len()).sum::<usize>();
     assert_eq!(done, 2, "each claim was released once, and at least one of them saw it through");
-    assert_eq!(left(&world), (vec!["c-c".to_owned()], 1));
-    world.resolve(&namespace("red")).await.expect("the mark is gone");
+    assert_eq!(left(&fixture), (vec!["c-c".to_owned()], 1));
+    fixture.resolve(&namespace("red")).await.expect("the mark is gone");
 }
 
 #[tokio::test(start_paused = true)]
@@ -262,39 +266,39 @@ async fn wherever_an_eviction_fails_the_next_completes_it() {
     let mut points = 0;
     for dialect in DIALECTS {
         let effects = {
-            let ((world, _), plan) = (two_nodes(dialect).await, FaultPlan::none());
-            set_alive(&world, false);
-            assert_eq!(Box::pin(disturbed(&world, &plan)).await, Some(true), "nothing goes wrong");
+            let ((fixture, _), plan) = (two_nodes(dialect).await, FaultPlan::none());
+            set_alive(&fixture, false);
+            assert_eq!(Box::pin(disturbed(&fixture, &plan)).await, Some(true), "nothing goes wrong");
             plan.passed()
         };
         for (at, effect) in effects.iter().enumerate() {
             for fault in Fault::ALL {
                 let context = format!("{dialect:?}: {fault:?} at effect {at} ({effect})");
-                let ((world, binding), plan) = (two_nodes(dialect).await, FaultPlan::none());
-                set_alive(&world, false);
+                let ((fixture, binding), plan) = (two_nodes(dialect).await, FaultPlan::none());
+                set_alive(&fixture, false);
                 plan.arm(at, fault);
-                Box::pin(disturbed(&world, &plan)).await;
+                Box::pin(disturbed(&fixture, &plan)).await;
                 plan.reset();
                 points += 1;
                 // No pod may send from an address that another pod could get: the owner of a port has the claim.
-                assert!(left(&world).0.len() >= left(&world).1, "{context}");
+                assert!(left(&fixture).0.len() >= left(&fixture).1, "{context}");
                 // The host comes back to life: an eviction that has begun is finished all the same.
-                let begun = world.store.dump().iter().any(|entry| {
+                let begun = fixture.store.dump().iter().any(|entry| {
                     entry.key.as_str() == "v2/nodes/n1" && String::from_utf8_lossy(&entry.value).contains("evicting")
                 });
-                set_alive(&world, begun);
-                evict_here(&world, gently()).await.unwrap_or_else(|error| panic!("{context}: {error}"));
-                assert_eq!(left(&world), (vec!["c-c".to_owned()], 1), "{context}");
+                set_alive(&fixture, begun);
+                evict_here(&fixture, gently()).await.unwrap_or_else(|error| panic!("{context}: {error}"));
+                assert_eq!(left(&fixture), (vec!["c-c".to_owned()], 1), "{context}");
                 plan.deliver_late().await;
                 // The requests of the dead process may close the node once more; then the error names the next command.
-                if let Err(error) = world.resolve(&namespace("red")).await {
+                if let Err(error) = fixture.resolve(&namespace("red")).await {
                     assert!(matches!(error, TenantError::Evicting { .. }), "late: {context}: {error}");
-                    evict_here(&world, gently()).await.unwrap_or_else(|error| panic!("late: {context}: {error}"));
+                    evict_here(&fixture, gently()).await.unwrap_or_else(|error| panic!("late: {context}: {error}"));
                 }
-                assert_eq!(left(&world), (vec!["c-c".to_owned()], 1), "late: {context}");
+                assert_eq!(left(&fixture), (vec!["c-c".to_owned()], 1), "late: {context}");
                 let binding =
-                    TenantBinding { node: world.resolve(&namespace("red")).await.expect("welcome").node, ..binding };
-                attach(&world, &binding, "a").await;
+                    TenantBinding { node: fixture.resolve(&namespace("red")).await.expect("welcome").node, ..binding };
+                attach(&fixture, &binding, "a").await;
             }
         }
         println!("{dialect:?}: {} effects", effects.len());
@@ -307,18 +311,18 @@ async fn wherever_an_eviction_fails_the_next_completes_it() {
 async fn an_eviction_that_is_behind_takes_nothing_from_a_node_that_is_back() {
     for dialect in DIALECTS {
         for at in ["closed", "objects"] {
-            let (world, _) = two_nodes(dialect).await;
-            let engine = world.engine();
-            let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
+            let (fixture, _) = two_nodes(dialect).await;
+            let engine = fixture.engine();
+            let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
             let at_once = Eviction { force: true, wait: Duration::ZERO, ..gently() };
             let (name, mut is_back) = (node("n1").name, false);
             let behind = admin::evict(&admin, &name, at_once, |step| {
                 let is_here = matches!((at, step), ("closed", Deleted::Closed) | ("objects", Deleted::Objects(_)));
                 if is_here && !std::mem::replace(&mut is_back, true) {
                     let meanwhile = async {
-                        evict_here(&world, at_once).await.expect("the other one finishes");
-                        let binding = world.resolve(&namespace("red")).await.expect("welcome");
-                        attach(&world, &binding, "a").await;
+                        evict_here(&fixture, at_once).await.expect("the other one finishes");
+                        let binding = fixture.resolve(&namespace("red")).await.expect("welcome");
+                        attach(&fixture, &binding, "a").await;
                     };
                     meanwhile.now_or_never().expect("nothing waits in memory");
                 }
@@ -327,7 +331,7 @@ async fn an_eviction_that_is_behind_takes_nothing_from_a_node_that_is_back() {
             assert!(matches!(error, TenantError::Contended { .. }), "{at}: {error}");
             assert!(is_back);
             let expected = (vec!["c-a".to_owned(), "c-c".to_owned()], 2);
-            assert_eq!(left(&world), expected, "{dialect:?} {at}: the pod of the node that is back keeps its port");
+            assert_eq!(left(&fixture), expected, "{dialect:?} {at}: the pod of the node that is back keeps its port");
         }
     }
 }
@@ -360,45 +364,46 @@ async fn a_deletion_on_its_way_does_not_hit_the_port_of_a_node_that_is_back() {
         for (forget, is_fenced) in [(false, false), (true, false), (false, true)] {
             for after in 0..4 {
                 let context = format!("{dialect:?}, deletion {after}, forgotten: {forget}, fenced: {is_fenced}");
-                let (world, binding) = two_nodes(dialect).await;
+                let (fixture, binding) = two_nodes(dialect).await;
                 let forced = Eviction { force: true, wait: Duration::from_secs(1), ..gently() };
-                let before = atoll_ipam::claims_of(&world.store, &world.node.name).await.expect("listed");
+                let before = atoll_ipam::claims_of(&fixture.store, &fixture.node.name).await.expect("listed");
                 let is_back = Cell::new(false);
                 let then = || {
                     let other = Eviction { wait: Duration::ZERO, ..forced };
                     let meanwhile = async {
-                        evict_here(&world, Eviction { forget, ..other }).await.expect("the other one finishes");
+                        evict_here(&fixture, Eviction { forget, ..other }).await.expect("the other one finishes");
                         if forget {
                             // Registering would refuse a second name of n2's host.
-                            put(&world, Key::from(NodeRecord::at(&node("n1").name)), record(&world.node)).await;
+                            put(&fixture, Key::from(NodeRecord::at(&node("n1").name)), record(&fixture.node)).await;
                         } else {
                             // It was away for so long that the marks of the releases are gone: the epoch decides alone.
-                            let mark =
-                                |name| StoreChange::delete(ReleasedRecord::at(&World::attachment(&world.node, name)));
+                            let mark = |name| {
+                                StoreChange::delete(ReleasedRecord::at(&Fixture::attachment(&fixture.node, name)))
+                            };
                             let txn = Txn { then: vec![mark("a"), mark("b")], ..Txn::default() };
-                            world.store.commit(txn).await.expect("memory does not fail");
+                            fixture.store.commit(txn).await.expect("memory does not fail");
                         }
-                        let binding = world.resolve(&namespace("red")).await.expect("welcome");
-                        attach(&world, &binding, "a").await;
+                        let binding = fixture.resolve(&namespace("red")).await.expect("welcome");
+                        attach(&fixture, &binding, "a").await;
                         if is_fenced {
-                            let tombstone = fence(&World::attachment(&world.node, "b"));
-                            put_tombstone(&world.store, &tombstone, None).await.expect("the tombstone is written");
+                            let tombstone = fence(&Fixture::attachment(&fixture.node, "b"));
+                            put_tombstone(&fixture.store, &tombstone, None).await.expect("the tombstone is written");
                         } else {
-                            attach(&world, &binding, "b").await;
+                            attach(&fixture, &binding, "b").await;
                         }
                     };
                     meanwhile.now_or_never().expect("nothing waits in memory");
                     is_back.set(true);
                 };
-                let inner = world.mock.clone();
+                let inner = fixture.mock.clone();
                 let then = RefCell::new(Some(then));
                 let engine = engine(Interrupted { inner, after: Cell::new(after), then });
-                let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
-                let behind = admin::evict(&admin, &world.node.name, forced, |step| {
+                let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
+                let behind = admin::evict(&admin, &fixture.node.name, forced, |step| {
                     // Calls that began before the eviction make their ports late: there is a port to delete again.
                     if matches!(step, Deleted::Objects(_)) && !is_back.get() {
                         for claim in &before {
-                            let made = async { world.engine().ensure_port(&port(&binding, &claim.record)).await };
+                            let made = async { fixture.engine().ensure_port(&port(&binding, &claim.record)).await };
                             made.now_or_never().expect("nothing waits in memory").expect("made");
                         }
                     }
@@ -409,11 +414,11 @@ async fn a_deletion_on_its_way_does_not_hit_the_port_of_a_node_that_is_back() {
                 let names: &[&str] = if is_fenced { &["c-a", "c-c"] } else { &["c-a", "c-b", "c-c"] };
                 let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
                 let ports = names.len();
-                assert_eq!(left(&world), (names, ports), "{context}: the pods keep their ports");
-                let tombstones = world.keys().get("tombstones").copied();
+                assert_eq!(left(&fixture), (names, ports), "{context}: the pods keep their ports");
+                let tombstones = fixture.keys().get("tombstones").copied();
                 assert_eq!(tombstones, is_fenced.then_some(1), "{context}: and the node what it wrote down");
-                for claim in atoll_ipam::claims_of(&world.store, &world.node.name).await.expect("listed") {
-                    let port = world.engine().port(claim.record.port).await.expect("answered");
+                for claim in atoll_ipam::claims_of(&fixture.store, &fixture.node.name).await.expect("listed") {
+                    let port = fixture.engine().port(claim.record.port).await.expect("answered");
                     assert!(port.is_some(), "{context}: a claim names the port that is there");
                 }
             }
@@ -422,61 +427,61 @@ async fn a_deletion_on_its_way_does_not_hit_the_port_of_a_node_that_is_back() {
 }
 
 /// One eviction that the plan may disturb. None: its process died. True: it succeeded.
-async fn disturbed(world: &World, plan: &FaultPlan) -> Option<bool> {
-    let store = FaultyStore::new(world.store.clone(), plan.clone());
-    let controller = engine(FaultyTransport::<InProcess>::new(world.mock.clone(), plan.clone()));
-    let admin = Admin { store: &store, controller: &controller, config: &world.config };
+async fn disturbed(fixture: &Fixture, plan: &FaultPlan) -> Option<bool> {
+    let store = FaultyStore::new(fixture.store.clone(), plan.clone());
+    let controller = engine(FaultyTransport::<InProcess>::new(fixture.mock.clone(), plan.clone()));
+    let admin = Admin { store: &store, controller: &controller, config: &fixture.config };
     plan.run(evict(&admin, gently())).await.map(|evicted| evicted.is_ok())
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_remembered_place_of_an_evicted_node_is_renewed() {
-    let (world, _) = two_nodes(Dialect::V5).await;
+    let (fixture, _) = two_nodes(Dialect::V5).await;
     let directory = tempfile::tempdir().expect("a directory");
-    let (cache, engine) = (Cache::new(directory.path(), "/atoll/test"), world.engine());
-    let resolver: Resolver<'_, _, _> = world.resolver(&engine, &cache);
+    let (cache, engine) = (Cache::new(directory.path(), "/atoll/test"), fixture.engine());
+    let resolver: Resolver<'_, _, _> = fixture.resolver(&engine, &cache);
     let binding = resolver.resolve(&namespace("red")).await.expect("resolved");
-    evict_here(&world, Eviction { force: true, ..gently() }).await.expect("reported");
+    evict_here(&fixture, Eviction { force: true, ..gently() }).await.expect("reported");
     let remembered = resolver.resolve(&namespace("red")).await.expect("remembered");
     assert_eq!(remembered.guards(), binding.guards());
-    let attachment = World::attachment(&world.node, "x");
-    let answer = atoll_ipam::claim(&world.store, &request(&remembered, &world.node, &attachment, false)).await;
+    let attachment = Fixture::attachment(&fixture.node, "x");
+    let answer = atoll_ipam::claim(&fixture.store, &request(&remembered, &fixture.node, &attachment, false)).await;
     let Ok(Claimed::Stale(current)) = answer else { panic!("{answer:?}") };
     let renewed = resolver.refresh(&namespace("red"), current).await.expect("it may come back");
     assert_eq!(renewed.node.record.epoch, 1);
-    attach(&world, &renewed, "x").await;
+    attach(&fixture, &renewed, "x").await;
 }
 
 /// What cannot be read is no reason to call the rest done, nor to leave the rest undone.
 #[tokio::test(start_paused = true)]
 async fn a_record_that_cannot_be_read_is_reported_and_the_eviction_does_not_complete() {
     for is_tombstone in [false, true] {
-        let (world, _) = two_nodes(Dialect::V5).await;
-        set_alive(&world, false);
-        let b = World::attachment(&world.node, "b");
+        let (fixture, _) = two_nodes(Dialect::V5).await;
+        set_alive(&fixture, false);
+        let b = Fixture::attachment(&fixture.node, "b");
         let key = if is_tombstone { Key::from(TombstoneRecord::at(&b)) } else { Key::from(ClaimRecord::at(&b)) };
-        put(&world, key.clone(), b"{".to_vec()).await;
+        put(&fixture, key.clone(), b"{".to_vec()).await;
 
-        let engine = world.engine();
-        let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
-        let seen = admin::candidate(&admin, &world.node.name).await.expect("read");
+        let engine = fixture.engine();
+        let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
+        let seen = admin::candidate(&admin, &fixture.node.name).await.expect("read");
         assert_eq!(seen.damaged, std::slice::from_ref(&key));
 
         for released in [1, 0] {
-            let error = evict_here(&world, gently()).await.expect_err("b cannot be read");
+            let error = evict_here(&fixture, gently()).await.expect_err("b cannot be read");
             let TenantError::Unreadable { keys, released: reported, .. } = &error else { panic!("{error:?}") };
             assert_eq!((keys.as_slice(), *reported), ([key.to_string()].as_slice(), released), "{error}");
             assert!(error.to_string().contains(key.as_str()), "{error}");
             assert!(error.hint().is_some_and(|hint| hint.contains("evict-node n1")), "{:?}", error.hint());
-            assert_eq!(left(&world), (vec!["c-b".to_owned(), "c-c".to_owned()], 1), "every port of n1 is gone");
+            assert_eq!(left(&fixture), (vec!["c-b".to_owned(), "c-c".to_owned()], 1), "every port of n1 is gone");
         }
-        let seen = admin::candidate(&admin, &world.node.name).await.expect("read");
+        let seen = admin::candidate(&admin, &fixture.node.name).await.expect("read");
         assert!(seen.record.evicting.is_some(), "the node does not come back before it is done");
 
         let gone =
             atoll_store::Txn { then: vec![atoll_store::StoreChange::Delete(key)], ..atoll_store::Txn::default() };
-        world.store.commit(gone).await.expect("works");
-        let released = evict_here(&world, gently()).await.expect("it can end now");
+        fixture.store.commit(gone).await.expect("works");
+        let released = evict_here(&fixture, gently()).await.expect("it can end now");
         assert_eq!(released.len(), usize::from(is_tombstone), "a claim that was behind a damaged tombstone");
     }
 }

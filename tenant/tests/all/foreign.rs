@@ -13,7 +13,7 @@ use atoll_tenant::graph::{Graph, graph};
 use atoll_testkit::controller::InProcess;
 use uuid::Uuid;
 
-use crate::world::{DIALECTS, World, namespace};
+use crate::fixture::{DIALECTS, Fixture, namespace};
 
 /// The objects of another owner, by ids of its own.
 struct Foreign {
@@ -24,15 +24,15 @@ struct Foreign {
     port: Uuid,
 }
 
-async fn built(dialect: Dialect) -> (World, Graph) {
-    let world = World::new(dialect);
-    world.resolve(&namespace("red")).await.expect("resolved");
-    let (cluster, tenant) = world.records("red");
-    (world, graph(&cluster, &tenant))
+async fn built(dialect: Dialect) -> (Fixture, Graph) {
+    let fixture = Fixture::new(dialect);
+    fixture.resolve(&namespace("red")).await.expect("resolved");
+    let (cluster, tenant) = fixture.records("red");
+    (fixture, graph(&cluster, &tenant))
 }
 
-fn client(world: &World) -> Client<InProcess> {
-    Client::new(world.mock.clone(), ClientSettings::default())
+fn client(fixture: &Fixture) -> Client<InProcess> {
+    Client::new(fixture.mock.clone(), ClientSettings::default())
 }
 
 async fn create<O: api::ApiObject>(client: &Client<InProcess>, object: &O) {
@@ -82,7 +82,7 @@ impl Foreign {
 }
 
 /// Puts an object of another owner in the place of one of our objects; returns that object's kind and id.
-type Usurp = for<'a> fn(&'a World, &'a Graph, &'a Foreign) -> futures_util::future::LocalBoxFuture<'a, (Kind, Uuid)>;
+type Usurp = for<'a> fn(&'a Fixture, &'a Graph, &'a Foreign) -> futures_util::future::LocalBoxFuture<'a, (Kind, Uuid)>;
 
 fn first<'a>(ids: impl IntoIterator<Item = &'a Uuid>) -> Uuid {
     *ids.into_iter().next().expect("at least one")
@@ -104,84 +104,84 @@ fn ports(graph: &Graph) -> [Uuid; 3] {
 /// Each kind of object, in the place of ours. The flag: only a controller that takes our ids for routes can have it.
 fn cases() -> Vec<(&'static str, bool, Usurp)> {
     vec![
-        ("a router of another owner", false, |world, graph, _| {
+        ("a router of another owner", false, |fixture, graph, _| {
             Box::pin(async {
-                let (client, id) = (client(world), first(graph.objects.routers.keys()));
+                let (client, id) = (client(fixture), first(graph.objects.routers.keys()));
                 client.delete(Resource::Router, id).await.expect("deleted");
                 create(&client, &router(id)).await;
                 (Kind::Router, id)
             })
         }),
-        ("a bridge of another owner", false, |world, graph, _| {
+        ("a bridge of another owner", false, |fixture, graph, _| {
             Box::pin(async {
-                let (client, id) = (client(world), first(graph.objects.bridges.keys()));
+                let (client, id) = (client(fixture), first(graph.objects.bridges.keys()));
                 client.delete(Resource::Bridge, id).await.expect("deleted");
                 create(&client, &bridge(id)).await;
                 (Kind::Bridge, id)
             })
         }),
-        ("a chain of another owner", false, |world, graph, _| {
+        ("a chain of another owner", false, |fixture, graph, _| {
             Box::pin(async {
-                let (client, id) = (client(world), first(graph.objects.chains.keys()));
+                let (client, id) = (client(fixture), first(graph.objects.chains.keys()));
                 client.delete(Resource::Chain, id).await.expect("deleted");
                 create(&client, &chain(id)).await;
                 (Kind::Chain, id)
             })
         }),
-        ("a bridge's port on another bridge", false, |world, graph, foreign| {
+        ("a bridge's port on another bridge", false, |fixture, graph, foreign| {
             Box::pin(async {
-                let (client, [id, ..]) = (client(world), ports(graph));
+                let (client, [id, ..]) = (client(fixture), ports(graph));
                 client.delete(Resource::Port, id).await.expect("deleted");
                 create(&client, &bridge_port(id, foreign.bridge)).await;
                 (Kind::Port, id)
             })
         }),
-        ("the router's port on another router", false, |world, graph, foreign| {
+        ("the router's port on another router", false, |fixture, graph, foreign| {
             Box::pin(async {
-                let (client, [_, id, _]) = (client(world), ports(graph));
+                let (client, [_, id, _]) = (client(fixture), ports(graph));
                 let there: api::Port = client.get(id).await.expect("answered").expect("there");
                 client.delete(Resource::Port, id).await.expect("deleted");
                 create(&client, &api::Port { device_id: Some(foreign.router), peer_id: None, ..there }).await;
                 (Kind::Port, id)
             })
         }),
-        ("the provider's port on another router", false, |world, graph, foreign| {
+        ("the provider's port on another router", false, |fixture, graph, foreign| {
             Box::pin(async {
-                let (client, [.., id]) = (client(world), ports(graph));
+                let (client, [.., id]) = (client(fixture), ports(graph));
                 let there: api::Port = client.get(id).await.expect("answered").expect("there");
                 client.delete(Resource::Port, id).await.expect("deleted");
                 create(&client, &api::Port { device_id: Some(foreign.router), peer_id: None, ..there }).await;
                 (Kind::Port, id)
             })
         }),
-        ("a port of the other kind on a device of that kind", false, |world, graph, foreign| {
+        ("a port of the other kind on a device of that kind", false, |fixture, graph, foreign| {
             Box::pin(async {
-                let (client, [.., id]) = (client(world), ports(graph));
+                let (client, [.., id]) = (client(fixture), ports(graph));
                 client.delete(Resource::Port, id).await.expect("deleted");
                 create(&client, &bridge_port(id, foreign.bridge)).await;
                 (Kind::Port, id)
             })
         }),
-        ("the provider's port linked to another", false, |world, graph, foreign| {
+        ("the provider's port linked to another", false, |fixture, graph, foreign| {
             Box::pin(async {
-                let (client, [.., id]) = (client(world), ports(graph));
+                let (client, [.., id]) = (client(fixture), ports(graph));
                 client.unlink(id).await.expect("unlinked");
                 client.link(foreign.port, id).await.expect("linked");
                 (Kind::Link, id)
             })
         }),
-        ("a rule in another chain", false, |world, graph, foreign| {
+        ("a rule in another chain", false, |fixture, graph, foreign| {
             Box::pin(async {
-                let (client, (_, ours)) = (client(world), graph.objects.chains.iter().next().expect("a chain"));
+                let (client, (_, ours)) = (client(fixture), graph.objects.chains.iter().next().expect("a chain"));
                 let rule = ours.rules.last().expect("a rule");
                 client.delete(Resource::Rule, rule.id).await.expect("deleted");
                 create(&client, &api::Rule::from_topology(foreign.chain, 1, rule)).await;
                 (Kind::Rule, rule.id)
             })
         }),
-        ("a route of another router", true, |world, graph, foreign| {
+        ("a route of another router", true, |fixture, graph, foreign| {
             Box::pin(async {
-                let client = client(world);
+                let client = client(fixture);
                 let [_, uplink, _] = ports(graph);
                 let (id, route) = graph.objects.routes.iter().find(|(_, r)| r.router != uplink).expect("a route");
                 client.delete(Resource::Route, *id).await.expect("deleted");
@@ -199,8 +199,8 @@ fn cases() -> Vec<(&'static str, bool, Usurp)> {
 }
 
 /// All objects, without those that a foreign object with an id of ours can take along.
-fn there(world: &World) -> Topology {
-    world.mock.controller_mut().follow()
+fn there(fixture: &Fixture) -> Topology {
+    fixture.mock.controller_mut().follow()
 }
 
 #[tokio::test]
@@ -210,36 +210,36 @@ async fn a_foreign_object_with_our_id_is_reported_and_left_alone() {
             if chosen_ids_only && dialect == Dialect::V1 {
                 continue;
             }
-            let (world, graph) = built(dialect).await;
-            let foreign = Foreign::new(&client(&world)).await;
-            let (kind, id) = usurp(&world, &graph, &foreign).await;
+            let (fixture, graph) = built(dialect).await;
+            let foreign = Foreign::new(&client(&fixture)).await;
+            let (kind, id) = usurp(&fixture, &graph, &foreign).await;
             let context = format!("{dialect:?}: {what}: {kind} {id}");
-            let before = there(&world);
-            let engine = world.engine();
+            let before = there(&fixture);
+            let engine = fixture.engine();
 
             let findings = engine.inspect(&graph).await.expect("inspected");
             let found = findings.iter().find(|finding| (finding.kind, finding.id) == (kind, id));
             let verdict = found.map(|finding| &finding.difference);
             assert!(matches!(verdict, Some(DriftKind::Foreign(_))), "{context}: a plan reports {verdict:?}");
-            assert_eq!(there(&world), before, "{context}: a plan changes nothing");
+            assert_eq!(there(&fixture), before, "{context}: a plan changes nothing");
 
             // What is missing beside it may be made; it stays as it is.
             let error = engine.apply(&graph).await.expect_err(&context);
             assert_eq!(error.failure, ControllerFailure::Conflict, "{context}: {error}");
             assert!(error.to_string().contains(&id.to_string()), "{context}: names it: {error}");
-            assert_eq!(only(&there(&world), id), only(&before, id), "{context}: applying touched it");
+            assert_eq!(only(&there(&fixture), id), only(&before, id), "{context}: applying touched it");
 
             // A rule goes with its chain, which is ours or not, and is never deleted by its id.
             if kind != Kind::Rule {
-                let before = there(&world);
+                let before = there(&fixture);
                 let removed = engine.remove(&graph).await;
                 if goes_by_its_id(&graph, kind, id) {
                     let error = removed.expect_err(&context);
                     assert_eq!(error.failure, ControllerFailure::Conflict, "{context}: {error}");
                     assert!(error.to_string().contains(&id.to_string()), "{context}: names it: {error}");
-                    assert_eq!(there(&world), before, "{context}: nothing is deleted, neither theirs nor ours");
+                    assert_eq!(there(&fixture), before, "{context}: nothing is deleted, neither theirs nor ours");
                 } else {
-                    assert_eq!(only(&there(&world), id), only(&before, id), "{context}: removing touched it");
+                    assert_eq!(only(&there(&fixture), id), only(&before, id), "{context}: removing touched it");
                 }
             }
         }
@@ -269,8 +269,8 @@ fn only(topology: &Topology, id: Uuid) -> String {
 
 #[tokio::test]
 async fn a_static_route_of_another_router_is_reported_and_not_changed() {
-    let (world, mut graph) = built(Dialect::V5).await;
-    let client = client(&world);
+    let (fixture, mut graph) = built(Dialect::V5).await;
+    let client = client(&fixture);
     let foreign = Foreign::new(&client).await;
     let (id, route) = graph.objects.routes.iter().next().map(|(id, route)| (*id, route.clone())).expect("a route");
     client.delete(Resource::Route, id).await.expect("deleted");
@@ -283,23 +283,23 @@ async fn a_static_route_of_another_router_is_reported_and_not_changed() {
     create(&client, &theirs).await;
     // As for a route that was taken away from the tenant: nothing else of the graph goes.
     graph.objects = Topology { routes: [(id, route)].into(), ..Topology::default() };
-    let before = there(&world);
-    let error = world.engine().remove(&graph).await.expect_err("not ours");
+    let before = there(&fixture);
+    let error = fixture.engine().remove(&graph).await.expect_err("not ours");
     assert_eq!(error.failure, ControllerFailure::Conflict, "{error}");
     assert!(error.to_string().contains(&id.to_string()), "{error}");
-    assert_eq!(there(&world), before);
+    assert_eq!(there(&fixture), before);
 }
 
 #[tokio::test]
 async fn a_port_with_a_pods_id_is_deleted_only_when_it_is_a_pods() {
     for dialect in DIALECTS {
-        let (world, graph) = built(dialect).await;
-        let client = client(&world);
-        let (engine, foreign) = (world.engine(), Foreign::new(&client).await);
+        let (fixture, graph) = built(dialect).await;
+        let client = client(&fixture);
+        let (engine, foreign) = (fixture.engine(), Foreign::new(&client).await);
         let spec = PortSpec {
             id: Uuid::from_u128(99),
             bridge: first(graph.objects.bridges.keys()),
-            host: world.mock.controller().settings().host,
+            host: fixture.mock.controller().settings().host,
             interface: IfName::new("at0123456789ab").expect("valid"),
             security: PortSecurity { mac: Mac([2, 0, 0, 0, 0, 1]), address: [10, 128, 0, 9].into(), unique: false },
         };
@@ -309,18 +309,18 @@ async fn a_port_with_a_pods_id_is_deleted_only_when_it_is_a_pods() {
         };
         let gone = async |context: &str| {
             engine.delete_port(spec.id).await.expect("answered");
-            assert!(!there(&world).ports.contains_key(&spec.id), "{dialect:?}: {context} is a pod's and goes");
+            assert!(!there(&fixture).ports.contains_key(&spec.id), "{dialect:?}: {context} is a pod's and goes");
         };
         let stays = async |context: &str| {
-            let before = there(&world);
+            let before = there(&fixture);
             engine.delete_port(spec.id).await.expect("it is no pod's, so no pod's port is left");
-            assert_eq!(there(&world), before, "{dialect:?}: {context} is not ours to delete");
+            assert_eq!(there(&fixture), before, "{dialect:?}: {context} is not ours to delete");
             assert_eq!(
                 engine.ensure_port(&spec).await.expect_err("reported").failure,
                 ControllerFailure::Conflict,
                 "{context}"
             );
-            assert_eq!(there(&world), before, "{dialect:?}: {context} is not ours to take");
+            assert_eq!(there(&fixture), before, "{dialect:?}: {context} is not ours to take");
             client.delete(Resource::Port, spec.id).await.expect("deleted by its owner");
         };
 

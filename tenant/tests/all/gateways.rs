@@ -10,7 +10,7 @@ use atoll_tenant::controller::{Controller, ControllerError, ControllerFailure, S
 use atoll_tenant::graph::graph;
 use uuid::Uuid;
 
-use crate::world::{DIALECTS, Gateway, World, engine, namespace};
+use crate::fixture::{DIALECTS, Fixture, Gateway, engine, namespace};
 
 type Answer = fn(&ApiRequest) -> Option<(u16, &'static str)>;
 
@@ -33,14 +33,14 @@ fn refuses_gateway<T: std::fmt::Debug>(result: Result<T, ControllerError>, what:
 #[tokio::test(start_paused = true)]
 async fn nothing_is_missing_deleted_or_empty_because_of_a_gateways_answer() {
     for dialect in DIALECTS {
-        let world = World::new(dialect);
-        world.resolve(&namespace("red")).await.expect("resolved");
-        let (cluster, tenant) = world.records("red");
+        let fixture = Fixture::new(dialect);
+        fixture.resolve(&namespace("red")).await.expect("resolved");
+        let (cluster, tenant) = fixture.records("red");
         let graph = graph(&cluster, &tenant);
         let bridge = derive::object(cluster.id, tenant.incarnation, Role::Bridge(0));
-        let made = world.made();
+        let made = fixture.made();
         for (name, answer) in GATEWAYS {
-            let engine = engine(Gateway { inner: world.mock.clone(), answer });
+            let engine = engine(Gateway { inner: fixture.mock.clone(), answer });
             let what = |verb: &str| format!("{dialect:?}: {verb} answered with {name}");
             let (id, mac) = (Uuid::from_u128(9), Mac([2, 0, 0, 0, 0, 9]));
             refuses_gateway(engine.port(id).await, &what("port"));
@@ -54,7 +54,7 @@ async fn nothing_is_missing_deleted_or_empty_because_of_a_gateways_answer() {
             refuses_gateway(engine.delete_static_entries(&seeds).await, &what("delete static entries"));
             refuses_gateway(engine.remove(&graph).await, &what("remove"));
         }
-        assert_eq!(world.made(), made, "{dialect:?}");
+        assert_eq!(fixture.made(), made, "{dialect:?}");
     }
 }
 
@@ -63,17 +63,17 @@ async fn nothing_is_missing_deleted_or_empty_because_of_a_gateways_answer() {
 async fn a_tenant_is_not_deleted_by_a_gateways_word() {
     for dialect in DIALECTS {
         for (name, answer) in GATEWAYS {
-            let world = World::new(dialect);
-            world.resolve(&namespace("red")).await.expect("resolved");
-            let (made, keys) = (world.made(), world.keys());
-            let engine = engine(Gateway { inner: world.mock.clone(), answer });
-            let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
-            let (_, tenant) = world.records("red");
+            let fixture = Fixture::new(dialect);
+            fixture.resolve(&namespace("red")).await.expect("resolved");
+            let (made, keys) = (fixture.made(), fixture.keys());
+            let engine = engine(Gateway { inner: fixture.mock.clone(), answer });
+            let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
+            let (_, tenant) = fixture.records("red");
             let how = Deletion { request_lifetime: std::time::Duration::ZERO, force: true };
             let error = admin::delete(&admin, &tenant.name, how, |_| {}).await.expect_err(name);
             assert!(matches!(error, TenantError::Controller { .. }), "{dialect:?}: {name}: {error}");
             assert_eq!(error.class(), Class::Unavailable, "{dialect:?}: {name}");
-            assert_eq!((world.made(), world.keys()), (made, keys), "{dialect:?}: {name}: nothing is freed");
+            assert_eq!((fixture.made(), fixture.keys()), (made, keys), "{dialect:?}: {name}: nothing is freed");
             let planned = admin::plan(&admin, &tenant.name).await;
             assert!(matches!(planned, Err(TenantError::Controller { .. })), "{dialect:?}: {name}: {planned:?}");
         }

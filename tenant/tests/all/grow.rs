@@ -20,15 +20,15 @@ use atoll_tenant::controller::Controller;
 use atoll_tenant::{Admission, Admitted, Applicant, Cache, Resolver, TenantError};
 use futures_util::future::join_all;
 
-use crate::world::{DIALECTS, Slow, World, engine, namespace};
+use crate::fixture::{DIALECTS, Fixture, Slow, engine, namespace};
 
-/// Pods that a subnet of these worlds has room for.
+/// Pods that a subnet of these fixtures has room for.
 const ROOM: usize = 5;
 
-fn world(dialect: Dialect) -> World {
-    let mut world = World::new(dialect);
-    world.config.subnet_prefix = 29;
-    world
+fn fixture(dialect: Dialect) -> Fixture {
+    let mut fixture = Fixture::new(dialect);
+    fixture.config.subnet_prefix = 29;
+    fixture
 }
 
 /// A pod gets its address as the plugin does it.
@@ -36,7 +36,7 @@ async fn attach<S: Store, C: Controller>(
     resolver: &Resolver<'_, S, C>,
     name: &str,
 ) -> Result<Versioned<ClaimRecord>, TenantError> {
-    let attachment = World::attachment(resolver.node, name);
+    let attachment = Fixture::attachment(resolver.node, name);
     let mut admission = Admission::begin(*resolver, namespace("red")).await?;
     let applicant = Applicant {
         attachment: &attachment,
@@ -55,24 +55,24 @@ async fn attach<S: Store, C: Controller>(
     }
 }
 
-async fn attach_here(world: &World, name: &str) -> Result<Versioned<ClaimRecord>, TenantError> {
-    let (engine, cache) = (world.engine(), Cache::none());
-    attach(&world.resolver(&engine, &cache), name).await
+async fn attach_here(fixture: &Fixture, name: &str) -> Result<Versioned<ClaimRecord>, TenantError> {
+    let (engine, cache) = (fixture.engine(), Cache::none());
+    attach(&fixture.resolver(&engine, &cache), name).await
 }
 
-/// A world whose tenant has one subnet, full of pods.
-async fn full(dialect: Dialect) -> World {
-    let world = world(dialect);
+/// A fixture whose tenant has one subnet, full of pods.
+async fn full(dialect: Dialect) -> Fixture {
+    let fixture = fixture(dialect);
     for n in 0..ROOM {
-        attach_here(&world, &format!("pod-{n}")).await.expect("there is room");
+        attach_here(&fixture, &format!("pod-{n}")).await.expect("there is room");
     }
-    assert_eq!(world.records("red").1.subnets.len(), 1);
-    world
+    assert_eq!(fixture.records("red").1.subnets.len(), 1);
+    fixture
 }
 
 /// The tenant's record, each time it was written.
-async fn records(world: &World) -> Vec<TenantRecord> {
-    let mut watch = world.store.watch(Key::from(TenantRecord::all()), 0).await.expect("memory does not fail");
+async fn records(fixture: &Fixture) -> Vec<TenantRecord> {
+    let mut watch = fixture.store.watch(Key::from(TenantRecord::all()), 0).await.expect("memory does not fail");
     let mut records = Vec::new();
     while let Ok(event) = tokio::time::timeout(Duration::from_millis(1), watch.next()).await {
         if let WatchEvent::Put(entry) = event.expect("memory does not fail") {
@@ -82,12 +82,12 @@ async fn records(world: &World) -> Vec<TenantRecord> {
     records
 }
 
-async fn edit(world: &World, edit: impl FnOnce(&mut TenantRecord)) {
-    let mut record = world.records("red").1;
+async fn edit(fixture: &Fixture, edit: impl FnOnce(&mut TenantRecord)) {
+    let mut record = fixture.records("red").1;
     edit(&mut record);
     let change =
         StoreChange::Put { key: Key::from(TenantRecord::at(&record.name)), value: encode(&record), lease: None };
-    world.store.commit(Txn { then: vec![change], ..Txn::default() }).await.expect("memory does not fail");
+    fixture.store.commit(Txn { then: vec![change], ..Txn::default() }).await.expect("memory does not fail");
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,33 +96,33 @@ async fn forty_pods_at_once_grow_their_tenant_by_what_they_need_and_no_more() {
     for dialect in DIALECTS {
         for seed in 0..12 {
             println!("dialect {dialect:?}, seed {seed}");
-            let mut world = world(dialect);
+            let mut fixture = fixture(dialect);
             let unique = seed % 2 == 0;
-            world.config.addressing = if unique { Addressing::Unique } else { Addressing::Overlapping };
-            let (store, cache) = (Slow::new(world.store.clone(), seed), Cache::none());
+            fixture.config.addressing = if unique { Addressing::Unique } else { Addressing::Overlapping };
+            let (store, cache) = (Slow::new(fixture.store.clone(), seed), Cache::none());
             let controllers: Vec<_> =
-                (0..PODS as u64).map(|n| engine(Slow::new(world.mock.clone(), seed * 64 + n))).collect();
+                (0..PODS as u64).map(|n| engine(Slow::new(fixture.mock.clone(), seed * 64 + n))).collect();
             let pods = controllers.iter().enumerate().map(|(n, controller)| {
                 let resolver =
-                    Resolver { store: &store, controller, config: &world.config, node: &world.node, cache: &cache };
+                    Resolver { store: &store, controller, config: &fixture.config, node: &fixture.node, cache: &cache };
                 async move { attach(&resolver, &format!("pod-{n}")).await }
             });
             let claims: Vec<_> = join_all(pods).await.into_iter().map(|claim| claim.expect("all get one")).collect();
             let addresses: BTreeSet<Ipv4Addr> =
                 claims.iter().map(|claim| claim.record.addresses[0].address.ip()).collect();
             assert_eq!(addresses.len(), PODS, "no address twice");
-            let grown: Vec<_> = records(&world).await.iter().map(|record| record.subnets.len()).collect();
+            let grown: Vec<_> = records(&fixture).await.iter().map(|record| record.subnets.len()).collect();
             assert!(grown.is_sorted(), "no subnet was ever lost: {grown:?}");
             assert_eq!(grown.len(), 2 * PODS / ROOM, "each was added once and activated once: {grown:?}");
-            let record = world.records("red").1;
+            let record = fixture.records("red").1;
             assert_eq!(record.subnets.len(), PODS / ROOM, "each subnet was added when the others were full");
             assert!(record.subnets.iter().all(|subnet| subnet.phase == Phase::Active));
-            let keys = world.keys();
+            let keys = fixture.keys();
             assert_eq!(keys.get("subnets"), unique.then_some(&(PODS / ROOM)), "{keys:?}");
             assert_eq!(keys.get("build-leases"), None, "{keys:?}");
             if dialect == Dialect::V5 {
                 // On 1.9 two builds may make a route twice, which is harmless.
-                world.assert_exactly(&["red"], "forty pods at once");
+                fixture.assert_exactly(&["red"], "forty pods at once");
             }
         }
     }
@@ -131,10 +131,10 @@ async fn forty_pods_at_once_grow_their_tenant_by_what_they_need_and_no_more() {
 #[tokio::test(start_paused = true)]
 async fn what_is_there_is_not_touched_when_a_tenant_grows() {
     for dialect in DIALECTS {
-        let world = full(dialect).await;
-        let (before, plan) = (world.made(), FaultPlan::none());
-        assert_eq!(disturbed(&world, &plan).await, Some(true), "another subnet");
-        let after = world.made();
+        let fixture = full(dialect).await;
+        let (before, plan) = (fixture.made(), FaultPlan::none());
+        assert_eq!(disturbed(&fixture, &plan).await, Some(true), "another subnet");
+        let after = fixture.made();
         assert!(before.routers.iter().all(|(id, router)| after.routers.get(id) == Some(router)));
         assert!(before.bridges.iter().all(|(id, bridge)| after.bridges.get(id) == Some(bridge)));
         assert!(before.ports.iter().all(|(id, port)| after.ports.get(id) == Some(port)));
@@ -144,7 +144,7 @@ async fn what_is_there_is_not_touched_when_a_tenant_grows() {
         let changes = |effect: &&String| effect.contains(": DELETE ") || effect.contains(": PUT ");
         assert_eq!(requests.iter().find(changes), None, "{dialect:?}: {requests:?}");
         assert!(requests.iter().any(|effect| effect.contains(": POST ")), "{dialect:?}: {requests:?}");
-        world.assert_exactly(&["red"], "two subnets");
+        fixture.assert_exactly(&["red"], "two subnets");
     }
 }
 
@@ -153,28 +153,32 @@ async fn wherever_growing_fails_the_next_pod_completes_it() {
     let mut points = 0;
     for dialect in DIALECTS {
         let effects = {
-            let (world, plan) = (full(dialect).await, FaultPlan::none());
-            assert_eq!(disturbed(&world, &plan).await, Some(true), "nothing goes wrong");
+            let (fixture, plan) = (full(dialect).await, FaultPlan::none());
+            assert_eq!(disturbed(&fixture, &plan).await, Some(true), "nothing goes wrong");
             plan.passed()
         };
         for (at, effect) in effects.iter().enumerate() {
             for fault in Fault::ALL {
                 let context = format!("{dialect:?}: {fault:?} at effect {at} ({effect})");
-                let (world, plan) = (full(dialect).await, FaultPlan::none());
+                let (fixture, plan) = (full(dialect).await, FaultPlan::none());
                 plan.arm(at, fault);
-                disturbed(&world, &plan).await;
+                disturbed(&fixture, &plan).await;
                 plan.reset();
                 points += 1;
-                attach_here(&world, "next").await.unwrap_or_else(|error| panic!("{context}: {error}"));
-                let grown = world.records("red").1;
+                attach_here(&fixture, "next").await.unwrap_or_else(|error| panic!("{context}: {error}"));
+                let grown = fixture.records("red").1;
                 assert_eq!(grown.subnets.len(), 2, "{context}");
-                world.assert_exactly(&["red"], &context);
+                fixture.assert_exactly(&["red"], &context);
                 plan.deliver_late().await;
-                attach_here(&world, "last").await.unwrap_or_else(|error| panic!("late: {context}: {error}"));
-                assert_eq!(world.records("red").1, grown, "late: {context}");
-                assert_eq!((world.keys()["subnets"], world.keys().get("build-leases")), (2, None), "late: {context}");
+                attach_here(&fixture, "last").await.unwrap_or_else(|error| panic!("late: {context}: {error}"));
+                assert_eq!(fixture.records("red").1, grown, "late: {context}");
+                assert_eq!(
+                    (fixture.keys()["subnets"], fixture.keys().get("build-leases")),
+                    (2, None),
+                    "late: {context}"
+                );
                 if dialect == Dialect::V5 {
-                    world.assert_exactly(&["red"], &format!("late: {context}"));
+                    fixture.assert_exactly(&["red"], &format!("late: {context}"));
                 }
             }
         }
@@ -184,43 +188,48 @@ async fn wherever_growing_fails_the_next_pod_completes_it() {
 }
 
 /// One pod that finds its tenant full; the plan may disturb it. None: its process died. True: it got an address.
-async fn disturbed(world: &World, plan: &FaultPlan) -> Option<bool> {
-    let store = FaultyStore::new(world.store.clone(), plan.clone());
-    let controller = engine(FaultyTransport::new(world.mock.clone(), plan.clone()));
+async fn disturbed(fixture: &Fixture, plan: &FaultPlan) -> Option<bool> {
+    let store = FaultyStore::new(fixture.store.clone(), plan.clone());
+    let controller = engine(FaultyTransport::new(fixture.mock.clone(), plan.clone()));
     let cache = Cache::none();
-    let resolver =
-        Resolver { store: &store, controller: &controller, config: &world.config, node: &world.node, cache: &cache };
+    let resolver = Resolver {
+        store: &store,
+        controller: &controller,
+        config: &fixture.config,
+        node: &fixture.node,
+        cache: &cache,
+    };
     plan.run(attach(&resolver, "disturbed")).await.map(|claim| claim.is_ok())
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_waiting_call_completes_the_growth_of_one_that_died() {
-    let world = full(Dialect::V5).await;
+    let fixture = full(Dialect::V5).await;
     let plan = FaultPlan::none();
     // It dies at its first request to the controller: the subnet is in the record, the turn is taken.
-    let dying = engine(FaultyTransport::new(world.mock.clone(), plan.clone()));
+    let dying = engine(FaultyTransport::new(fixture.mock.clone(), plan.clone()));
     plan.arm(0, Fault::CrashBefore);
     let cache = Cache::none();
-    assert!(plan.run(attach(&world.resolver(&dying, &cache), "dying")).await.is_none(), "it died");
-    assert_eq!(world.records("red").1.subnets[1].phase, Phase::Building);
+    assert!(plan.run(attach(&fixture.resolver(&dying, &cache), "dying")).await.is_none(), "it died");
+    assert_eq!(fixture.records("red").1.subnets[1].phase, Phase::Building);
 
     let began = tokio::time::Instant::now();
-    let controllers: Vec<_> = (0..ROOM as u64).map(|n| engine(Slow::new(world.mock.clone(), n))).collect();
-    let resolvers: Vec<_> = controllers.iter().map(|controller| world.resolver(controller, &cache)).collect();
+    let controllers: Vec<_> = (0..ROOM as u64).map(|n| engine(Slow::new(fixture.mock.clone(), n))).collect();
+    let resolvers: Vec<_> = controllers.iter().map(|controller| fixture.resolver(controller, &cache)).collect();
     let names: Vec<_> = (0..ROOM).map(|n| format!("next-{n}")).collect();
     for claim in join_all(resolvers.iter().zip(&names).map(|(resolver, name)| attach(resolver, name))).await {
         assert_eq!(claim.expect("attached").record.addresses[0].ordinal, 2);
     }
     let waited = began.elapsed().as_secs();
     assert!((1..=11).contains(&waited), "until the dead one's lease ended, and no longer: {waited} s");
-    world.assert_exactly(&["red"], "completed by another");
+    fixture.assert_exactly(&["red"], "completed by another");
 }
 
 #[tokio::test]
 async fn a_tenant_that_may_not_or_cannot_grow_is_reported_with_its_figures() {
-    let world = full(Dialect::V5).await;
-    edit(&world, |record| record.quota.subnets = Some(1)).await;
-    let error = attach_here(&world, "x").await.expect_err("it may not");
+    let fixture = full(Dialect::V5).await;
+    edit(&fixture, |record| record.quota.subnets = Some(1)).await;
+    let error = attach_here(&fixture, "x").await.expect_err("it may not");
     assert_eq!(
         error.to_string(),
         "tenant red is full: 1 subnet with 5 addresses, 5 in use and 0 in cool-down; quota: 1 subnet"
@@ -229,22 +238,22 @@ async fn a_tenant_that_may_not_or_cannot_grow_is_reported_with_its_figures() {
     assert!(error.hint().expect("a hint").contains("atollctl tenant set red --max-subnets"), "{:?}", error.hint());
 
     // Addresses are counted, too: the second subnet is used in part, a third is not worth it.
-    edit(&world, |record| (record.quota.subnets, record.quota.addresses) = (None, Some(7))).await;
+    edit(&fixture, |record| (record.quota.subnets, record.quota.addresses) = (None, Some(7))).await;
     for n in 5..7 {
-        attach_here(&world, &format!("pod-{n}")).await.expect("there is room");
+        attach_here(&fixture, &format!("pod-{n}")).await.expect("there is room");
     }
-    let error = attach_here(&world, "x").await.expect_err("it may not");
+    let error = attach_here(&fixture, "x").await.expect_err("it may not");
     assert_eq!(
         error.to_string(),
         "tenant red is full: 2 subnets with 7 addresses, 7 in use and 0 in cool-down; quota: 7 addresses"
     );
-    assert_eq!(world.records("red").1.subnets.len(), 2);
+    assert_eq!(fixture.records("red").1.subnets.len(), 2);
 
-    let world = world_of_two_subnets();
+    let fixture = fixture_of_two_subnets();
     for n in 0..2 * ROOM {
-        attach_here(&world, &format!("pod-{n}")).await.expect("there is room");
+        attach_here(&fixture, &format!("pod-{n}")).await.expect("there is room");
     }
-    let error = attach_here(&world, "x").await.expect_err("the pool ends");
+    let error = attach_here(&fixture, "x").await.expect_err("the pool ends");
     assert_eq!(
         error.to_string(),
         "tenant red is full: 2 subnets with 10 addresses, 10 in use and 0 in cool-down; quota: none"
@@ -253,28 +262,28 @@ async fn a_tenant_that_may_not_or_cannot_grow_is_reported_with_its_figures() {
     assert_eq!(cause, "no room for tenant red: all 2 subnets of 10.128.0.0/28 are taken");
 }
 
-fn world_of_two_subnets() -> World {
-    let mut world = world(Dialect::V5);
-    world.config.pod_cidr = "10.128.0.0/28".parse().expect("valid");
-    world
+fn fixture_of_two_subnets() -> Fixture {
+    let mut fixture = fixture(Dialect::V5);
+    fixture.config.pod_cidr = "10.128.0.0/28".parse().expect("valid");
+    fixture
 }
 
 #[tokio::test]
 async fn a_tenant_that_cannot_or_need_not_grow_reuses_addresses_in_cool_down() {
     // It may not grow: addresses in cool-down go to the next pod.
-    let world = full(Dialect::V5).await;
-    edit(&world, |record| record.quota.subnets = Some(1)).await;
-    let gone = attach_here(&world, "pod-0").await.expect("its claim of before");
+    let fixture = full(Dialect::V5).await;
+    edit(&fixture, |record| record.quota.subnets = Some(1)).await;
+    let gone = attach_here(&fixture, "pod-0").await.expect("its claim of before");
     let cool = Duration::from_secs(30);
-    assert_eq!(release(&world.store, &gone, None, cool).await.expect("released"), Released::Done);
-    let next = attach_here(&world, "next").await.expect("early");
+    assert_eq!(release(&fixture.store, &gone, None, cool).await.expect("released"), Released::Done);
+    let next = attach_here(&fixture, "next").await.expect("early");
     assert_eq!(next.record.addresses, gone.record.addresses);
 
     // Most of its addresses are in cool-down: its pods come and go, and it does not grow with them.
-    let world = world_of_two_subnets();
+    let fixture = fixture_of_two_subnets();
     for n in 0..50 {
-        let claim = attach_here(&world, &format!("brief-{n}")).await.expect("there is always one");
-        assert_eq!(release(&world.store, &claim, None, cool).await.expect("released"), Released::Done);
+        let claim = attach_here(&fixture, &format!("brief-{n}")).await.expect("there is always one");
+        assert_eq!(release(&fixture.store, &claim, None, cool).await.expect("released"), Released::Done);
     }
-    assert_eq!(world.records("red").1.subnets.len(), 1);
+    assert_eq!(fixture.records("red").1.subnets.len(), 1);
 }

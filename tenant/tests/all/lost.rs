@@ -20,7 +20,7 @@ use atoll_tenant::admin::{self, Admin, Deletion, Edit, InitRequest};
 use atoll_tenant::controller::Controller;
 use atoll_tenant::{Cache, Resolver, TenantError};
 
-use crate::world::{World, namespace, request};
+use crate::fixture::{Fixture, namespace, request};
 
 const REQUEST_LIFETIME: Duration = Duration::from_secs(45);
 
@@ -76,34 +76,38 @@ fn ns(name: &str) -> Namespace {
     Namespace::new(name).expect("valid")
 }
 
-async fn prepared() -> World {
-    let world = World::new(Dialect::V5);
-    let engine = world.engine();
-    let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
-    let place = world.resolve(&namespace("red")).await.expect("resolved");
-    let attachment = World::attachment(&world.node, "web-0");
+async fn prepared() -> Fixture {
+    let fixture = Fixture::new(Dialect::V5);
+    let engine = fixture.engine();
+    let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
+    let place = fixture.resolve(&namespace("red")).await.expect("resolved");
+    let attachment = Fixture::attachment(&fixture.node, "web-0");
     let requested = AddressRequest { mac: Some(Mac([0, 0x1c, 0x42, 0, 0, 1])), ..AddressRequest::default() };
-    let asked = ClaimRequest { requested: &requested, ..request(&place, &world.node, &attachment, false) };
-    assert!(matches!(claim(&world.store, &asked).await, Ok(Claimed::New(_))));
+    let asked = ClaimRequest { requested: &requested, ..request(&place, &fixture.node, &attachment, false) };
+    assert!(matches!(claim(&fixture.store, &asked).await, Ok(Claimed::New(_))));
     admin::add_subnet(&admin, &tenant("red"), None, &[]).await.expect("added");
     admin::join(&admin, &tenant("red"), &ns("green"), false).await.expect("joined");
     admin::create(&admin, &tenant("lab")).await.expect("created");
-    world
+    fixture
 }
 
-async fn run<S: Store, C: Controller>(world: &World, admin: &Admin<'_, S, C>, verb: Verb) -> Result<(), TenantError> {
+async fn run<S: Store, C: Controller>(
+    fixture: &Fixture,
+    admin: &Admin<'_, S, C>,
+    verb: Verb,
+) -> Result<(), TenantError> {
     let red = tenant("red");
     match verb {
         Verb::Resolve => {
             let Admin { store, controller, config } = *admin;
             let cache = Cache::none();
-            let resolver = Resolver { store, controller, config, node: &world.node, cache: &cache };
+            let resolver = Resolver { store, controller, config, node: &fixture.node, cache: &cache };
             resolver.resolve(&namespace("blue")).await.map(drop)
         }
         Verb::Create => admin::create(admin, &tenant("blue")).await.map(drop),
         Verb::AddSubnet => {
             // Once more only when it is not there: a subnet is added each time it is asked for.
-            if world.records("red").1.subnets.len() == 2 {
+            if fixture.records("red").1.subnets.len() == 2 {
                 let cidr = "10.130.0.0/24".parse().expect("valid");
                 admin::add_subnet(admin, &red, Some(cidr), &[]).await?;
             }
@@ -133,19 +137,19 @@ async fn a_request_that_never_arrived_counts_as_done_nowhere() {
     let mut points = 0;
     for verb in VERBS {
         let undisturbed = {
-            let world = prepared().await;
-            let engine = world.engine();
-            let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
-            run(&world, &admin, verb).await.unwrap_or_else(|error| panic!("{verb:?}: {error}"));
-            world
+            let fixture = prepared().await;
+            let engine = fixture.engine();
+            let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
+            run(&fixture, &admin, verb).await.unwrap_or_else(|error| panic!("{verb:?}: {error}"));
+            fixture
         };
         for at in 0.. {
-            let world = prepared().await;
-            let engine = world.engine();
-            let (store, commits) = lossy(&world.store, at);
-            let epoch = world.records("red").0.epoch;
-            let lossy = Admin { store: &store, controller: &engine, config: &world.config };
-            let outcome = run(&world, &lossy, verb).await;
+            let fixture = prepared().await;
+            let engine = fixture.engine();
+            let (store, commits) = lossy(&fixture.store, at);
+            let epoch = fixture.records("red").0.epoch;
+            let lossy = Admin { store: &store, controller: &engine, config: &fixture.config };
+            let outcome = run(&fixture, &lossy, verb).await;
             if commits.get() <= at {
                 assert!(at > 0, "{verb:?} commits nothing");
                 break;
@@ -153,20 +157,20 @@ async fn a_request_that_never_arrived_counts_as_done_nowhere() {
             points += 1;
             let context = format!("{verb:?}: commit {at} was lost");
             if outcome.is_err() {
-                let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
-                match run(&world, &admin, verb).await {
+                let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
+                match run(&fixture, &admin, verb).await {
                     Ok(()) | Err(TenantError::Exists { .. } | TenantError::Unknown { .. }) => {}
                     Err(error) => panic!("{context}: {error}"),
                 }
             }
-            assert_eq!(world.keys(), undisturbed.keys(), "{context}: {outcome:?}");
-            let made = |world: &World| {
-                let made = world.made();
+            assert_eq!(fixture.keys(), undisturbed.keys(), "{context}: {outcome:?}");
+            let made = |fixture: &Fixture| {
+                let made = fixture.made();
                 (made.routers.len(), made.bridges.len(), made.ports.len(), made.routes.len(), made.chains.len())
             };
-            assert_eq!(made(&world), made(&undisturbed), "{context}: {outcome:?}");
+            assert_eq!(made(&fixture), made(&undisturbed), "{context}: {outcome:?}");
             if verb == Verb::NewEpoch {
-                assert_ne!(world.records("red").0.epoch, epoch, "{context}: {outcome:?}");
+                assert_ne!(fixture.records("red").0.epoch, epoch, "{context}: {outcome:?}");
             }
         }
     }
@@ -179,11 +183,11 @@ const FULL: &str = "etcdserver: mvcc: database space exceeded";
 async fn a_cause_of_the_store_is_reported_and_ends_attempts_that_cannot_succeed() {
     for verb in VERBS {
         for (cause, most) in [(FULL, 1), ("etcdserver: leader changed", 16)] {
-            let world = prepared().await;
-            let engine = world.engine();
-            let (store, commits) = unknown_commits(&world.store, cause, false);
-            let admin = Admin { store: &store, controller: &engine, config: &world.config };
-            let error = run(&world, &admin, verb).await.expect_err("nothing can be written");
+            let fixture = prepared().await;
+            let engine = fixture.engine();
+            let (store, commits) = unknown_commits(&fixture.store, cause, false);
+            let admin = Admin { store: &store, controller: &engine, config: &fixture.config };
+            let error = run(&fixture, &admin, verb).await.expect_err("nothing can be written");
             let context = format!("{verb:?}, {cause}, {} commits: {error:?}", commits.get());
             let source = match &error {
                 TenantError::Store { source, .. } => source.to_string(),
@@ -203,10 +207,10 @@ async fn a_cause_of_the_store_is_reported_and_ends_attempts_that_cannot_succeed(
 #[tokio::test(start_paused = true)]
 async fn what_happened_is_found_whatever_the_cause() {
     for verb in [Verb::Create, Verb::Join, Verb::Leave, Verb::Set, Verb::NewEpoch] {
-        let world = prepared().await;
-        let engine = world.engine();
-        let (store, _) = unknown_commits(&world.store, FULL, true);
-        let admin = Admin { store: &store, controller: &engine, config: &world.config };
-        run(&world, &admin, verb).await.unwrap_or_else(|error| panic!("{verb:?}: {error:?}"));
+        let fixture = prepared().await;
+        let engine = fixture.engine();
+        let (store, _) = unknown_commits(&fixture.store, FULL, true);
+        let admin = Admin { store: &store, controller: &engine, config: &fixture.config };
+        run(&fixture, &admin, verb).await.unwrap_or_else(|error| panic!("{verb:?}: {error:?}"));
     }
 }

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
-use crate::world::{DIALECTS, World, namespace};
+use crate::fixture::{DIALECTS, Fixture, namespace};
 
 fn http(base: &str) -> Http {
     let endpoints = vec![base.to_owned()];
@@ -37,10 +37,10 @@ async fn mock(http: &Http, method: Method, path: &str, body: &str) -> Value {
 #[tokio::test]
 async fn a_tenants_lifecycle_over_http() {
     for dialect in DIALECTS {
-        // The graph is made from records: a world without a network has some.
-        let world = World::new(dialect);
-        world.resolve(&namespace("red")).await.expect("resolved");
-        let (cluster, tenant) = world.records("red");
+        // The graph is made from records: a fixture without a network has some.
+        let fixture = Fixture::new(dialect);
+        fixture.resolve(&namespace("red")).await.expect("resolved");
+        let (cluster, tenant) = fixture.records("red");
         let graph = atoll_tenant::graph::graph(&cluster, &tenant);
 
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");

@@ -7,15 +7,15 @@ use atoll_model::port_security::PortSecurity;
 use atoll_tenant::controller::{Controller, PortSpec};
 use uuid::Uuid;
 
-use crate::world::{DIALECTS, World, namespace};
+use crate::fixture::{DIALECTS, Fixture, namespace};
 
 #[tokio::test]
 async fn the_ports_of_a_bridge_are_those_of_its_pods() {
     for dialect in DIALECTS {
-        let world = World::new(dialect);
-        let engine = world.engine();
+        let fixture = Fixture::new(dialect);
+        let engine = fixture.engine();
         assert!(engine.pod_ports(Uuid::from_u128(99)).await.expect("asked").is_empty(), "{dialect:?}: no such bridge");
-        let place = world.resolve(&namespace("red")).await.expect("resolved");
+        let place = fixture.resolve(&namespace("red")).await.expect("resolved");
         let (cluster, tenant) = (&place.cluster.record, &place.tenant.record);
         let bridge = derive::object(cluster.id, tenant.incarnation, Role::Bridge(tenant.subnets[0].ordinal));
         assert!(
@@ -23,7 +23,7 @@ async fn the_ports_of_a_bridge_are_those_of_its_pods() {
             "{dialect:?}: the router's port is no pod's"
         );
         let attachment = Attachment {
-            node: world.node.name.clone(),
+            node: fixture.node.name.clone(),
             network: NetworkName::new("atoll").expect("valid"),
             container: ContainerId::new("c").expect("valid"),
             interface: IfName::new("eth0").expect("valid"),
@@ -31,7 +31,7 @@ async fn the_ports_of_a_bridge_are_those_of_its_pods() {
         let port = PortSpec {
             id: attachment.port(cluster.id),
             bridge,
-            host: world.mock.controller().settings().host,
+            host: fixture.mock.controller().settings().host,
             interface: attachment.host_interface(),
             security: PortSecurity { mac: attachment.mac(), address: [10, 128, 0, 9].into(), unique: false },
         };

@@ -19,7 +19,7 @@ use atoll_tenant::controller::Controller;
 use atoll_tenant::graph::graph;
 use futures_util::future::join;
 
-use crate::world::{DIALECTS, World, engine, namespace};
+use crate::fixture::{DIALECTS, Fixture, engine, namespace};
 
 const REQUEST_LIFETIME: Duration = Duration::from_secs(45);
 
@@ -27,8 +27,8 @@ fn red() -> TenantName {
     TenantName::new("red").expect("valid")
 }
 
-fn admin<'a, C: Controller>(world: &'a World, controller: &'a C) -> Admin<'a, MemoryStore, C> {
-    Admin { store: &world.store, controller, config: &world.config }
+fn admin<'a, C: Controller>(fixture: &'a Fixture, controller: &'a C) -> Admin<'a, MemoryStore, C> {
+    Admin { store: &fixture.store, controller, config: &fixture.config }
 }
 
 fn route(destination: &str, via: Via) -> StaticRoute {
@@ -40,27 +40,27 @@ fn add(routes: impl IntoIterator<Item = StaticRoute>) -> Edit {
 }
 
 /// An address of the tenant's subnet that a pod could have.
-fn hop(world: &World) -> Via {
-    Via::Gateway(world.records("red").1.subnets[0].cidr.nth(9).expect("large"))
+fn hop(fixture: &Fixture) -> Via {
+    Via::Gateway(fixture.records("red").1.subnets[0].cidr.nth(9).expect("large"))
 }
 
 /// The routes to 10.9.0.0/16 in the controller.
-fn made(world: &World) -> Vec<RouteAction> {
-    let routes = world.made().routes.into_values();
+fn made(fixture: &Fixture) -> Vec<RouteAction> {
+    let routes = fixture.made().routes.into_values();
     routes.filter(|route| route.destination.to_string() == "10.9.0.0/16").map(|route| route.action).collect()
 }
 
 #[tokio::test(start_paused = true)]
 async fn routes_come_are_replaced_and_go() {
     for dialect in DIALECTS {
-        let world = World::new(dialect);
-        world.resolve(&namespace("red")).await.expect("resolved");
-        let engine = world.engine();
-        let admin = admin(&world, &engine);
-        let wanted = [route("10.9.0.0/16", hop(&world)), route("169.254.169.254/32", Via::Reject)];
+        let fixture = Fixture::new(dialect);
+        fixture.resolve(&namespace("red")).await.expect("resolved");
+        let engine = fixture.engine();
+        let admin = admin(&fixture, &engine);
+        let wanted = [route("10.9.0.0/16", hop(&fixture)), route("169.254.169.254/32", Via::Reject)];
         admin::set(&admin, &red(), &add(wanted), REQUEST_LIFETIME, |_| {}).await.expect("set");
-        world.assert_exactly(&["red"], "two routes");
-        assert!(matches!(made(&world)[..], [RouteAction::Forward { gateway: Some(_), .. }]), "{:?}", made(&world));
+        fixture.assert_exactly(&["red"], "two routes");
+        assert!(matches!(made(&fixture)[..], [RouteAction::Forward { gateway: Some(_), .. }]), "{:?}", made(&fixture));
         assert_eq!(admin::plan(&admin, &red()).await.expect("planned"), [], "{dialect:?}");
 
         // The subnet of the next hop stays while the route needs it.
@@ -73,31 +73,31 @@ async fn routes_come_are_replaced_and_go() {
                 .await
                 .expect("set");
         assert_eq!((before.routes.len(), after.routes.len(), after.retired.len()), (2, 2, 0));
-        assert_eq!(made(&world), [RouteAction::BlackHole], "{dialect:?}: the other is gone");
+        assert_eq!(made(&fixture), [RouteAction::BlackHole], "{dialect:?}: the other is gone");
         assert_eq!(after.phase, Phase::Active);
-        world.assert_exactly(&["red"], "replaced");
+        fixture.assert_exactly(&["red"], "replaced");
 
         let destinations = after.routes.iter().map(|route| route.destination).collect();
         let nothing = Edit { remove_routes: destinations, ..Edit::default() };
         admin::set(&admin, &red(), &nothing, REQUEST_LIFETIME, |_| {}).await.expect("set");
-        world.assert_exactly(&["red"], "none");
-        assert_eq!(made(&world), [], "{dialect:?}");
+        fixture.assert_exactly(&["red"], "none");
+        assert_eq!(made(&fixture), [], "{dialect:?}");
         admin::delete_subnet(&admin, &red(), 1, Duration::ZERO, |_| {}).await.expect("not needed any more");
-        world.assert_exactly(&["red"], "one subnet");
+        fixture.assert_exactly(&["red"], "one subnet");
     }
 }
 
 #[tokio::test]
 async fn setting_what_is_set_changes_nothing() {
-    let world = World::new(Dialect::V5);
-    world.resolve(&namespace("red")).await.expect("resolved");
-    let engine = world.engine();
-    let admin = admin(&world, &engine);
+    let fixture = Fixture::new(Dialect::V5);
+    fixture.resolve(&namespace("red")).await.expect("resolved");
+    let engine = fixture.engine();
+    let admin = admin(&fixture, &engine);
     let edit = Edit { subnets: Update::To(3), ..add([route("10.9.0.0/16", Via::Reject)]) };
     admin::set(&admin, &red(), &edit, REQUEST_LIFETIME, |_| {}).await.expect("set");
-    let (there, requests) = (world.store.dump(), world.requests.get());
+    let (there, requests) = (fixture.store.dump(), fixture.requests.get());
     admin::set(&admin, &red(), &edit, REQUEST_LIFETIME, |_| {}).await.expect("set");
-    assert_eq!((world.store.dump(), world.requests.get()), (there, requests));
+    assert_eq!((fixture.store.dump(), fixture.requests.get()), (there, requests));
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,32 +105,32 @@ async fn wherever_setting_fails_the_next_call_completes_it() {
     let mut points = 0;
     for dialect in DIALECTS {
         let effects = {
-            let (world, plan) = (prepared(dialect).await, FaultPlan::none());
-            assert_eq!(Box::pin(disturbed(&world, &plan)).await, Some(true), "nothing goes wrong");
+            let (fixture, plan) = (prepared(dialect).await, FaultPlan::none());
+            assert_eq!(Box::pin(disturbed(&fixture, &plan)).await, Some(true), "nothing goes wrong");
             plan.passed()
         };
         for (at, effect) in effects.iter().enumerate() {
             for fault in Fault::ALL {
                 let context = format!("{dialect:?}: {fault:?} at effect {at} ({effect})");
-                let (world, plan) = (prepared(dialect).await, FaultPlan::none());
+                let (fixture, plan) = (prepared(dialect).await, FaultPlan::none());
                 plan.arm(at, fault);
-                Box::pin(disturbed(&world, &plan)).await;
+                Box::pin(disturbed(&fixture, &plan)).await;
                 plan.reset();
                 points += 1;
                 // A pod is admitted, and finds the tenant as in the record, before or after.
-                world.resolve(&namespace("red")).await.unwrap_or_else(|error| panic!("{context}: {error}"));
-                world.assert_exactly(&["red"], &context);
-                let engine = world.engine();
-                admin::set(&admin(&world, &engine), &red(), &edit(), REQUEST_LIFETIME, |_| {})
+                fixture.resolve(&namespace("red")).await.unwrap_or_else(|error| panic!("{context}: {error}"));
+                fixture.assert_exactly(&["red"], &context);
+                let engine = fixture.engine();
+                admin::set(&admin(&fixture, &engine), &red(), &edit(), REQUEST_LIFETIME, |_| {})
                     .await
                     .unwrap_or_else(|e| panic!("{context}: {e}"));
-                let now = world.records("red").1;
+                let now = fixture.records("red").1;
                 assert_eq!((now.phase, &now.routes, &now.retired[..]), (Phase::Active, &edit().add_routes, &[][..]));
-                world.assert_exactly(&["red"], &context);
+                fixture.assert_exactly(&["red"], &context);
                 plan.deliver_late().await;
-                world.resolve(&namespace("red")).await.unwrap_or_else(|error| panic!("late: {context}: {error}"));
+                fixture.resolve(&namespace("red")).await.unwrap_or_else(|error| panic!("late: {context}: {error}"));
                 if dialect == Dialect::V5 {
-                    world.assert_exactly(&["red"], &format!("late: {context}"));
+                    fixture.assert_exactly(&["red"], &format!("late: {context}"));
                 }
             }
         }
@@ -140,14 +140,20 @@ async fn wherever_setting_fails_the_next_call_completes_it() {
 }
 
 /// A tenant with a route that `edit` replaces.
-async fn prepared(dialect: Dialect) -> World {
-    let world = World::new(dialect);
-    world.resolve(&namespace("red")).await.expect("resolved");
-    let engine = world.engine();
-    admin::set(&admin(&world, &engine), &red(), &add([route("10.9.0.0/16", hop(&world))]), REQUEST_LIFETIME, |_| {})
-        .await
-        .expect("set");
-    world
+async fn prepared(dialect: Dialect) -> Fixture {
+    let fixture = Fixture::new(dialect);
+    fixture.resolve(&namespace("red")).await.expect("resolved");
+    let engine = fixture.engine();
+    admin::set(
+        &admin(&fixture, &engine),
+        &red(),
+        &add([route("10.9.0.0/16", hop(&fixture))]),
+        REQUEST_LIFETIME,
+        |_| {},
+    )
+    .await
+    .expect("set");
+    fixture
 }
 
 fn edit() -> Edit {
@@ -155,10 +161,10 @@ fn edit() -> Edit {
 }
 
 /// One setting that the plan may disturb. None: its process died. True: it succeeded.
-async fn disturbed(world: &World, plan: &FaultPlan) -> Option<bool> {
-    let store = FaultyStore::new(world.store.clone(), plan.clone());
-    let controller = engine(FaultyTransport::<InProcess>::new(world.mock.clone(), plan.clone()));
-    let admin = Admin { store: &store, controller: &controller, config: &world.config };
+async fn disturbed(fixture: &Fixture, plan: &FaultPlan) -> Option<bool> {
+    let store = FaultyStore::new(fixture.store.clone(), plan.clone());
+    let controller = engine(FaultyTransport::<InProcess>::new(fixture.mock.clone(), plan.clone()));
+    let admin = Admin { store: &store, controller: &controller, config: &fixture.config };
     plan.run(set_red(&admin)).await
 }
 
@@ -169,24 +175,24 @@ async fn set_red<S: Store, C: Controller>(admin: &Admin<'_, S, C>) -> bool {
 #[tokio::test(start_paused = true)]
 async fn a_late_route_of_a_dead_build_is_deleted_after_the_request_lifetime() {
     for dialect in DIALECTS {
-        let world = prepared(dialect).await;
-        let engine = world.engine();
-        let (cluster, record) = world.records("red");
-        let count = |world: &World| world.made().routes.len();
-        let with_route = count(&world);
+        let fixture = prepared(dialect).await;
+        let engine = fixture.engine();
+        let (cluster, record) = fixture.records("red");
+        let count = |fixture: &Fixture| fixture.made().routes.len();
+        let with_route = count(&fixture);
         let late = async {
             tokio::time::sleep(REQUEST_LIFETIME / 2).await;
-            assert_eq!(count(&world), with_route - 1, "{dialect:?}: the route is gone by now");
-            assert_eq!(world.records("red").1.retired.len(), 1, "and not forgotten yet");
-            world.engine().apply(&graph(&cluster, &record)).await.expect("the controller knows no fencing");
-            assert_eq!(count(&world), with_route, "{dialect:?}: and there again");
+            assert_eq!(count(&fixture), with_route - 1, "{dialect:?}: the route is gone by now");
+            assert_eq!(fixture.records("red").1.retired.len(), 1, "and not forgotten yet");
+            fixture.engine().apply(&graph(&cluster, &record)).await.expect("the controller knows no fencing");
+            assert_eq!(count(&fixture), with_route, "{dialect:?}: and there again");
         };
         let remove = Edit { remove_routes: vec!["10.9.0.0/16".parse().expect("valid")], ..Edit::default() };
-        let admin = admin(&world, &engine);
+        let admin = admin(&fixture, &engine);
         let (set, ()) = join(admin::set(&admin, &red(), &remove, REQUEST_LIFETIME, |_| {}), late).await;
         let (_, after) = set.expect("set");
         assert_eq!((after.routes.len(), after.retired.len(), after.phase), (0, 0, Phase::Active));
-        world.assert_exactly(&["red"], &format!("{dialect:?}: no route"));
+        fixture.assert_exactly(&["red"], &format!("{dialect:?}: no route"));
     }
 }
 
@@ -194,10 +200,10 @@ async fn a_late_route_of_a_dead_build_is_deleted_after_the_request_lifetime() {
 #[tokio::test(start_paused = true)]
 async fn a_route_that_comes_back_in_time_stays() {
     for dialect in DIALECTS {
-        let world = prepared(dialect).await;
-        let engine = world.engine();
-        let wanted = world.records("red").1.routes;
-        let admin = admin(&world, &engine);
+        let fixture = prepared(dialect).await;
+        let engine = fixture.engine();
+        let wanted = fixture.records("red").1.routes;
+        let admin = admin(&fixture, &engine);
         let again = async {
             tokio::time::sleep(REQUEST_LIFETIME / 2).await;
             let back = Edit { add_routes: wanted.clone(), ..Edit::default() };
@@ -207,6 +213,6 @@ async fn a_route_that_comes_back_in_time_stays() {
         let (set, ()) = join(admin::set(&admin, &red(), &remove, REQUEST_LIFETIME, |_| {}), again).await;
         let (_, after) = set.expect("set");
         assert_eq!((after.routes, after.retired.len()), (wanted, 0));
-        world.assert_exactly(&["red"], &format!("{dialect:?}: it is there"));
+        fixture.assert_exactly(&["red"], &format!("{dialect:?}: it is there"));
     }
 }

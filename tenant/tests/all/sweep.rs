@@ -8,7 +8,7 @@ use atoll_testkit::transport::FaultyTransport;
 
 use atoll_tenant::{Cache, Resolver};
 
-use crate::world::{DIALECTS, World, engine, namespace};
+use crate::fixture::{DIALECTS, Fixture, engine, namespace};
 
 #[tokio::test(start_paused = true)]
 async fn whatever_goes_wrong_the_next_resolution_completes_the_tenant() {
@@ -16,22 +16,22 @@ async fn whatever_goes_wrong_the_next_resolution_completes_the_tenant() {
     let mut points = 0;
     for dialect in DIALECTS {
         let effects = {
-            let (world, plan) = (World::new(dialect), FaultPlan::none());
-            assert_eq!(disturbed(&world, &plan).await, Some(true), "nothing goes wrong");
-            world.assert_exactly(&["red"], "undisturbed");
+            let (fixture, plan) = (Fixture::new(dialect), FaultPlan::none());
+            assert_eq!(disturbed(&fixture, &plan).await, Some(true), "nothing goes wrong");
+            fixture.assert_exactly(&["red"], "undisturbed");
             plan.passed()
         };
         let undisturbed = {
-            let world = World::new(dialect);
-            world.resolve(&who).await.expect("resolved");
-            world.keys()
+            let fixture = Fixture::new(dialect);
+            fixture.resolve(&who).await.expect("resolved");
+            fixture.keys()
         };
         for (at, effect) in effects.iter().enumerate() {
             for fault in Fault::ALL {
                 let context = format!("{dialect:?}: {fault:?} at effect {at} ({effect})");
-                let (world, plan) = (World::new(dialect), FaultPlan::none());
+                let (fixture, plan) = (Fixture::new(dialect), FaultPlan::none());
                 plan.arm(at, fault);
-                let lived = disturbed(&world, &plan).await;
+                let lived = disturbed(&fixture, &plan).await;
                 plan.reset();
                 if fault == Fault::LostReply && !effect.contains("read") && !effect.contains("lease") {
                     // A commit or creation with a lost answer is found by a read: no further call is needed.
@@ -39,19 +39,19 @@ async fn whatever_goes_wrong_the_next_resolution_completes_the_tenant() {
                 }
                 points += 1;
 
-                let place = world.resolve(&who).await.unwrap_or_else(|error| panic!("{context}: {error}"));
-                assert_eq!(place.tenant.record, world.records("red").1, "{context}");
-                world.assert_exactly(&["red"], &context);
-                assert_eq!(world.keys(), undisturbed, "{context}");
+                let place = fixture.resolve(&who).await.unwrap_or_else(|error| panic!("{context}: {error}"));
+                assert_eq!(place.tenant.record, fixture.records("red").1, "{context}");
+                fixture.assert_exactly(&["red"], &context);
+                assert_eq!(fixture.keys(), undisturbed, "{context}");
 
                 // What was still on its way arrives, and changes nothing that matters.
                 plan.deliver_late().await;
-                let late = world.resolve(&who).await.unwrap_or_else(|error| panic!("late: {context}: {error}"));
+                let late = fixture.resolve(&who).await.unwrap_or_else(|error| panic!("late: {context}: {error}"));
                 assert_eq!(late.tenant.record.incarnation, place.tenant.record.incarnation, "late: {context}");
-                assert_eq!(world.keys(), undisturbed, "late: {context}");
+                assert_eq!(fixture.keys(), undisturbed, "late: {context}");
                 if dialect == Dialect::V5 {
                     // On 1.9 a late request may make a second route like the first, which is harmless.
-                    world.assert_exactly(&["red"], &format!("late: {context}"));
+                    fixture.assert_exactly(&["red"], &format!("late: {context}"));
                 }
             }
         }
@@ -61,11 +61,16 @@ async fn whatever_goes_wrong_the_next_resolution_completes_the_tenant() {
 }
 
 /// One resolution that the plan may disturb. None: its process died. True: it succeeded.
-async fn disturbed(world: &World, plan: &FaultPlan) -> Option<bool> {
-    let store = FaultyStore::new(world.store.clone(), plan.clone());
-    let controller = engine(FaultyTransport::new(world.mock.clone(), plan.clone()));
+async fn disturbed(fixture: &Fixture, plan: &FaultPlan) -> Option<bool> {
+    let store = FaultyStore::new(fixture.store.clone(), plan.clone());
+    let controller = engine(FaultyTransport::new(fixture.mock.clone(), plan.clone()));
     let cache = Cache::none();
-    let resolver =
-        Resolver { store: &store, controller: &controller, config: &world.config, node: &world.node, cache: &cache };
+    let resolver = Resolver {
+        store: &store,
+        controller: &controller,
+        config: &fixture.config,
+        node: &fixture.node,
+        cache: &cache,
+    };
     plan.run(resolver.resolve(&namespace("red"))).await.map(|place| place.is_ok())
 }

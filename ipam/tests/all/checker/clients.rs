@@ -14,31 +14,31 @@ use atoll_records::{
 use atoll_store::{Choice, Committed, Compare, Store, StoreChange, Txn};
 
 use super::schedule::{Rng, Yielding, step};
-use super::{Process, World};
+use super::{Model, Process};
 use atoll_testkit::fixture::{attachment, tenant_name};
 
 /// A container runtime with one attachment: ADD until it works or it is tired of it, run for a while, DEL until it
 /// works. Processes die under it.
-pub(crate) async fn runtime(world: &World, number: usize, mut rng: Rng) {
+pub(crate) async fn runtime(model: &Model, number: usize, mut rng: Rng) {
     let at = attachment(&format!("c{number}"));
     let pod = format!("pod-{number}");
-    for _ in 0..world.setup.lives {
+    for _ in 0..model.setup.cycles {
         // An ADD died: any of its requests may have taken effect, and may still. One that succeeds ends this: its release
         // will leave the mark that makes every late request lose.
-        let requested = requested(world, &mut rng);
+        let requested = requested(model, &mut rng);
         let dirty = loop {
-            match world
-                .process(&mut rng, &at, async |store: &Process| add(world, store, &at, &pod, &requested).await)
+            match model
+                .process(&mut rng, &at, async |store: &Process| add(model, store, &at, &pod, &requested).await)
                 .await
             {
                 Some(Ok(claim)) => {
                     if let Some(problem) = unmet(&requested, &claim) {
-                        world.complain(problem);
+                        model.complain(problem);
                     }
-                    world.alive.borrow_mut().insert(at.clone(), claim);
+                    model.alive.borrow_mut().insert(at.clone(), claim);
                     break false;
                 }
-                Some(Err(error)) => judge(world, &error),
+                Some(Err(error)) => judge(model, &error),
                 None => {}
             }
             if rng.chance(40) {
@@ -49,21 +49,21 @@ pub(crate) async fn runtime(world: &World, number: usize, mut rng: Rng) {
             step().await;
         }
         // From here on the address is unused.
-        world.alive.borrow_mut().remove(&at);
+        model.alive.borrow_mut().remove(&at);
         while !matches!(
-            world.process(&mut rng, &at, async |store: &Process| delete(world, store, &at, dirty).await).await,
+            model.process(&mut rng, &at, async |store: &Process| delete(model, store, &at, dirty).await).await,
             Some(Ok(()))
         ) {}
     }
-    world.busy.set(world.busy.get() - 1);
+    model.busy.set(model.busy.get() - 1);
 }
 
 /// The request of an ADD: mostly none, else one to three addresses (some of them not available to pods), or one of two MACs,
 /// of which one could be a derived one.
-fn requested(world: &World, rng: &mut Rng) -> AddressRequest {
+fn requested(model: &Model, rng: &mut Rng) -> AddressRequest {
     let mut requested = AddressRequest::default();
-    if rng.chance(world.setup.requests) {
-        let cidr = world.cache.borrow().tenant.subnets[0].cidr;
+    if rng.chance(model.setup.requests) {
+        let cidr = model.cache.borrow().tenant.subnets[0].cidr;
         let size = 1_u64 << (32 - cidr.prefix());
         for _ in 0..=rng.below(3) {
             let address = cidr.nth(u32::try_from(rng.below(size)).expect("small")).expect("inside");
@@ -72,7 +72,7 @@ fn requested(world: &World, rng: &mut Rng) -> AddressRequest {
             }
         }
     }
-    if rng.chance(world.setup.requests) {
+    if rng.chance(model.setup.requests) {
         requested.mac = Some(MACS[rng.index(MACS.len())]);
     }
     requested
@@ -90,59 +90,59 @@ fn unmet(requested: &AddressRequest, claim: &ClaimRecord) -> Option<String> {
 }
 
 /// What an ADD may fail with.
-fn judge(world: &World, error: &IpamError) {
+fn judge(model: &Model, error: &IpamError) {
     match error {
         // Every client gets an address because another one's early release makes room.
         IpamError::Exhausted { .. } | IpamError::Contended { .. }
-            if world.setup.clients <= capacity(world) && world.setup.requests == 0 && !world.setup.keeper =>
+            if model.setup.clients <= capacity(model) && model.setup.requests == 0 && !model.setup.keeper =>
         {
-            world.complain(format!("a claim failed although there is room: {error}"));
+            model.complain(format!("a claim failed although there is room: {error}"));
         }
         // The requested address or MAC has another owner, or can never be assigned.
         IpamError::Taken { .. } | IpamError::MacTaken { .. } | IpamError::Impossible { .. }
-            if world.setup.requests > 0 => {}
+            if model.setup.requests > 0 => {}
         IpamError::Reserved { .. }
         | IpamError::Reservation { .. }
         | IpamError::Taken { .. }
         | IpamError::MacTaken { .. }
-            if world.setup.keeper => {}
-        IpamError::Contended { .. } if world.setup.requests > 0 || world.setup.keeper => {}
+            if model.setup.keeper => {}
+        IpamError::Contended { .. } if model.setup.requests > 0 || model.setup.keeper => {}
         IpamError::Store { .. } | IpamError::Deleting { .. } | IpamError::Exhausted { .. } => {}
-        other => world.complain(format!("a claim failed: {other}")),
+        other => model.complain(format!("a claim failed: {other}")),
     }
 }
 
-fn capacity(world: &World) -> usize {
-    let prefix = world.cache.borrow().tenant.subnets[0].cidr.prefix();
+fn capacity(model: &Model) -> usize {
+    let prefix = model.cache.borrow().tenant.subnets[0].cidr.prefix();
     (1 << (32 - prefix)) - 3
 }
 
 async fn add(
-    world: &World,
+    model: &Model,
     store: &Process,
     at: &Attachment,
     pod: &str,
     requested: &AddressRequest,
 ) -> Result<ClaimRecord, IpamError> {
     loop {
-        let believed = world.cache.borrow().clone();
+        let believed = model.cache.borrow().clone();
         match claim(store, &ClaimRequest { pod: Some(pod), requested, ..believed.request(at, None) }).await? {
             Claimed::New(claim) | Claimed::Already(claim) => return Ok(claim.record),
             Claimed::Stale(current) => {
-                let mut cache = world.cache.borrow_mut();
+                let mut cache = model.cache.borrow_mut();
                 if let Some(tenant) = current.tenant {
                     (cache.tenant, cache.guards.tenant) = (tenant.record, tenant.mod_revision);
                 }
             }
             Claimed::Blocked(tombstone) => {
                 // What a DEL has left behind is for a DEL to finish.
-                delete_with(world, store, at, Some(tombstone.mod_revision)).await?;
+                delete_with(model, store, at, Some(tombstone.mod_revision)).await?;
             }
         }
     }
 }
 
-async fn delete(world: &World, store: &Process, at: &Attachment, dirty: bool) -> Result<(), IpamError> {
+async fn delete(model: &Model, store: &Process, at: &Attachment, dirty: bool) -> Result<(), IpamError> {
     if dirty {
         let fence = TombstoneRecord {
             v: SCHEMA,
@@ -158,15 +158,15 @@ async fn delete(world: &World, store: &Process, at: &Attachment, dirty: bool) ->
         put_tombstone(store, &fence, None).await?;
         // The maximum request lifetime is over: no request of the dead ADD can arrive any more.
         let own = |choice: &Choice| choice.changes().any(|change| *change.key() == Key::from(ClaimRecord::at(at)));
-        while world.late.borrow().iter().any(|(late, _)| late == at) || world.postponed.borrow().iter().any(own) {
+        while model.late.borrow().iter().any(|(late, _)| late == at) || model.postponed.borrow().iter().any(own) {
             step().await;
         }
     }
-    delete_with(world, store, at, None).await
+    delete_with(model, store, at, None).await
 }
 
 async fn delete_with(
-    world: &World,
+    model: &Model,
     store: &Process,
     at: &Attachment,
     seen: Option<atoll_records::Revision>,
@@ -176,8 +176,8 @@ async fn delete_with(
         let tombstone = found.tombstone.as_ref().map(|tombstone| tombstone.mod_revision).or(seen);
         match (&found.claim, tombstone) {
             (Some(claim), tombstone) => {
-                world.ghosts.borrow_mut().push((claim.clone(), tombstone));
-                match release(store, claim, tombstone, world.setup.cooldown).await? {
+                model.ghosts.borrow_mut().push((claim.clone(), tombstone));
+                match release(store, claim, tombstone, model.setup.cooldown).await? {
                     Released::Done => return Ok(()),
                     Released::Changed(now) => found = now,
                 }
@@ -194,48 +194,48 @@ async fn delete_with(
 }
 
 /// DELs that pause after they have read the claim, and continue long after another call has finished their work.
-pub(crate) async fn ghosts(world: &World, mut rng: Rng) {
-    let store = Yielding(world.store());
-    while world.busy.get() > 0 || !world.ghosts.borrow().is_empty() {
+pub(crate) async fn ghosts(model: &Model, mut rng: Rng) {
+    let store = Yielding(model.store());
+    while model.busy.get() > 0 || !model.ghosts.borrow().is_empty() {
         step().await;
         let next = {
-            let mut ghosts = world.ghosts.borrow_mut();
+            let mut ghosts = model.ghosts.borrow_mut();
             let count = ghosts.len();
             (count > 0 && rng.chance(30)).then(|| ghosts.swap_remove(rng.index(count)))
         };
         let Some((claim, tombstone)) = next else { continue };
-        if let Err(error) = release(&store, &claim, tombstone, world.setup.cooldown).await {
-            world.complain(format!("a late release failed: {error}"));
+        if let Err(error) = release(&store, &claim, tombstone, model.setup.cooldown).await {
+            model.complain(format!("a late release failed: {error}"));
         }
     }
 }
 
 /// Delivers what dead processes had sent, in any order.
-pub(crate) async fn network(world: &World, mut rng: Rng) {
-    let done = || world.busy.get() == 0 && !world.keeping.get();
-    while !done() || !world.late.borrow().is_empty() || !world.postponed.borrow().is_empty() {
+pub(crate) async fn network(model: &Model, mut rng: Rng) {
+    let done = || model.busy.get() == 0 && !model.keeping.get();
+    while !done() || !model.late.borrow().is_empty() || !model.postponed.borrow().is_empty() {
         step().await;
-        let postponed = world.postponed.borrow().len();
+        let postponed = model.postponed.borrow().len();
         if postponed > 0 && rng.chance(5) {
-            let choice = world.postponed.borrow_mut().swap_remove(rng.index(postponed));
+            let choice = model.postponed.borrow_mut().swap_remove(rng.index(postponed));
             // The store decides whether its conditions still hold; the answer is discarded.
-            drop(world.memory.commit_first(choice).await);
+            drop(model.memory.commit_first(choice).await);
         }
-        let count = world.late.borrow().len();
+        let count = model.late.borrow().len();
         if count > 0 && rng.chance(20) {
             let index = rng.index(count);
-            let plan = world.late.borrow()[index].1.clone();
+            let plan = model.late.borrow()[index].1.clone();
             plan.deliver_late().await;
-            world.late.borrow_mut().swap_remove(index);
+            model.late.borrow_mut().swap_remove(index);
         }
     }
 }
 
 /// Deletes the tenant when it is empty, and makes it anew.
-pub(crate) async fn operator(world: &World, mut rng: Rng) {
-    let store = Yielding(world.store());
+pub(crate) async fn operator(model: &Model, mut rng: Rng) {
+    let store = Yielding(model.store());
     let key = Key::from(TenantRecord::at(&tenant_name()));
-    while world.busy.get() > 0 {
+    while model.busy.get() > 0 {
         step().await;
         if !rng.chance(20) {
             continue;
@@ -259,11 +259,11 @@ pub(crate) async fn operator(world: &World, mut rng: Rng) {
         // An address in cool-down has no owner.
         let claimed = snapshot.answer(&all).expect("asked").entries.iter().any(|entry| entry.lease.is_none());
         if !claimed {
-            world.emptied.set(true);
+            model.emptied.set(true);
             for _ in 0..rng.below(20) {
                 step().await;
             }
-            world.emptied.set(false);
+            model.emptied.set(false);
             tenant.incarnation = Incarnation::random();
         }
         tenant.phase = Phase::Active;
@@ -272,20 +272,20 @@ pub(crate) async fn operator(world: &World, mut rng: Rng) {
 }
 
 /// Reserves addresses for pods, and lifts reservations; in the end all of them.
-pub(crate) async fn keeper(world: &World, mut rng: Rng) {
+pub(crate) async fn keeper(model: &Model, mut rng: Rng) {
     let desk = attachment("keeper");
-    while world.busy.get() > 0 {
+    while model.busy.get() > 0 {
         step().await;
         if !rng.chance(10) {
             continue;
         }
-        let cidr = world.cache.borrow().tenant.subnets[0].cidr;
+        let cidr = model.cache.borrow().tenant.subnets[0].cidr;
         let nth = u32::try_from(rng.below(1 << (32 - cidr.prefix()))).expect("small");
         let request = ReserveRequest {
             tenant: tenant_name(),
             address: cidr.nth(nth).expect("inside"),
-            namespace: world.cache.borrow().namespace.clone(),
-            pod: format!("pod-{}", rng.index(world.setup.clients)).parse().expect("valid"),
+            namespace: model.cache.borrow().namespace.clone(),
+            pod: format!("pod-{}", rng.index(model.setup.clients)).parse().expect("valid"),
             mac: rng.chance(30).then(|| MACS[rng.index(MACS.len())]),
         };
         let up = rng.chance(50);
@@ -298,7 +298,7 @@ pub(crate) async fn keeper(world: &World, mut rng: Rng) {
             let Some(index) = which.checked_rem(there.len()) else { return Ok(()) };
             lift(store, &there[index].record, false).await.map(drop)
         };
-        match world.process(&mut rng, &desk, done).await {
+        match model.process(&mut rng, &desk, done).await {
             None
             | Some(
                 Ok(())
@@ -312,18 +312,18 @@ pub(crate) async fn keeper(world: &World, mut rng: Rng) {
                     | IpamError::Store { .. },
                 ),
             ) => {}
-            Some(Err(error)) => world.complain(format!("the keeper failed: {error}")),
+            Some(Err(error)) => model.complain(format!("the keeper failed: {error}")),
         }
     }
-    world.keeping.set(false);
+    model.keeping.set(false);
     // What dead keepers had sent has arrived by then.
-    while !world.late.borrow().is_empty() {
+    while !model.late.borrow().is_empty() {
         step().await;
     }
-    let store = world.store();
+    let store = model.store();
     for there in reservations(&store, None).await.unwrap_or_default() {
         if let Err(error) = lift(&store, &there.record, false).await {
-            world.complain(format!("a reservation cannot be lifted in the end: {error}"));
+            model.complain(format!("a reservation cannot be lifted in the end: {error}"));
         }
     }
 }

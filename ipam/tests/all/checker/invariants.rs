@@ -10,7 +10,7 @@ use atoll_records::{
     AddressRecord, AddressState, ClaimRecord, Entry, Key, MacOwner, MacRecord, RecordError, ReservationRecord, decode,
 };
 
-use super::World;
+use super::Model;
 
 /// What the store holds.
 #[derive(Default)]
@@ -106,8 +106,8 @@ fn of_attachment(key: &Key) -> String {
 impl State {
     /// At every moment: claims and addresses refer to each other, no address has two owners or is not in its subnet, a
     /// running pod has its claim, and a tenant that was found empty stays empty.
-    pub(crate) fn check(&self, world: &World) -> Result<(), String> {
-        let cidr = world.cache.borrow().tenant.subnets[0].cidr;
+    pub(crate) fn check(&self, model: &Model) -> Result<(), String> {
+        let cidr = model.cache.borrow().tenant.subnets[0].cidr;
         let mut owners: BTreeMap<Ipv4Addr, &Attachment> = BTreeMap::new();
         for (attachment, claim) in &self.claims {
             for address in claim.addresses.iter().map(|address| address.address.ip()) {
@@ -119,7 +119,7 @@ impl State {
                     other => return Err(format!("{attachment} claims {address}, whose record has {other:?}")),
                 }
                 let forbidden = [cidr.network(), cidr.broadcast(), claim.addresses[0].gateway];
-                let excluded = world.exclude.iter().any(|range| range.contains(address));
+                let excluded = model.exclude.iter().any(|range| range.contains(address));
                 if !cidr.contains(address) || forbidden.contains(&address) || excluded {
                     return Err(format!("{attachment} has {address}, which is not for pods"));
                 }
@@ -134,14 +134,14 @@ impl State {
                 self.in_cool_down, self.marks
             ));
         }
-        for (attachment, runs_on) in &*world.alive.borrow() {
+        for (attachment, runs_on) in &*model.alive.borrow() {
             if self.claims.get(attachment).map(|claim| &**claim) != Some(runs_on) {
                 let now = self.claims.get(attachment).map(|claim| claim.claim);
                 return Err(format!("{attachment} runs on claim {}, the store has {now:?}", runs_on.claim));
             }
         }
         self.check_kept()?;
-        if world.emptied.get() && !self.claims.is_empty() {
+        if model.emptied.get() && !self.claims.is_empty() {
             return Err(format!("{} claims in a tenant that was found empty", self.claims.len()));
         }
         Ok(())
@@ -149,7 +149,7 @@ impl State {
 
     /// Between two moments: no claim appears under a tombstone; a released address is in cool-down, and is reused during it
     /// only if no address is free. The clock stands still: no address becomes free by itself.
-    pub(crate) fn check_step(&self, before: &Self, world: &World) -> Result<(), String> {
+    pub(crate) fn check_step(&self, before: &Self, model: &Model) -> Result<(), String> {
         for (attachment, claim) in &self.claims {
             let new = before.claims.get(attachment).is_none_or(|old| old.claim != claim.claim);
             let name = of_attachment(&Key::from(ClaimRecord::at(attachment)));
@@ -161,10 +161,10 @@ impl State {
             }
         }
         self.check_reserved(before)?;
-        if world.setup.cooldown.is_zero() {
+        if model.setup.cooldown.is_zero() {
             return Ok(());
         }
-        let free = before.free(world);
+        let free = before.free(model);
         for address in before.owned.keys() {
             if !self.owned.contains_key(address) && !self.in_cool_down.contains_key(address) {
                 return Err(format!("{address} was released and is not in cool-down"));
@@ -172,7 +172,7 @@ impl State {
         }
         for address in before.in_cool_down.keys() {
             // Who asks for it, and whose it is, may have it at once.
-            let asked_for = world.setup.requests > 0 || before.reserved.contains_key(address);
+            let asked_for = model.setup.requests > 0 || before.reserved.contains_key(address);
             if self.owned.contains_key(address) && free > 0 && !asked_for {
                 return Err(format!("{address} was reused during its cool-down, with {free} addresses free"));
             }

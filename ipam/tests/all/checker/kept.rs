@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use atoll_records::{ClaimRecord, MacOwner, ReservationRecord};
 
-use super::World;
+use super::Model;
 use super::invariants::State;
 
 impl State {
     /// The number of assignable addresses.
-    pub(super) fn free(&self, world: &World) -> usize {
-        let cidr = world.cache.borrow().tenant.subnets[0].cidr;
+    pub(super) fn free(&self, model: &Model) -> usize {
+        let cidr = model.cache.borrow().tenant.subnets[0].cidr;
         let used =
             |address: &std::net::Ipv4Addr| self.owned.contains_key(address) || self.in_cool_down.contains_key(address);
-        let gateway = world.cache.borrow().tenant.subnets[0].gateway;
+        let gateway = model.cache.borrow().tenant.subnets[0].gateway;
         let pods = cidr.iter().filter(|address| ![cidr.network(), cidr.broadcast(), gateway].contains(address));
-        let pods = pods.filter(|address| !world.exclude.iter().any(|range| range.contains(*address)));
+        let pods = pods.filter(|address| !model.exclude.iter().any(|range| range.contains(*address)));
         pods.filter(|address| !used(address) && !self.reserved.contains_key(address)).count()
     }
 

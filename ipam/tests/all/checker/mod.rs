@@ -42,12 +42,12 @@ pub(crate) struct Setup {
     /// How many attachments live at a time.
     pub(crate) clients: usize,
     /// How often each comes and goes.
-    pub(crate) lives: u32,
+    pub(crate) cycles: u32,
     /// How many of a hundred processes meet a fault.
     pub(crate) faults: u64,
     /// An operator deletes and recreates the tenant meanwhile.
     pub(crate) operator: bool,
-    /// How many of a hundred lives ask for certain addresses, and how many for a MAC.
+    /// How many of a hundred cycles request certain addresses, and how many for a MAC.
     pub(crate) requests: u64,
     /// An operator reserves addresses for pods meanwhile, and lifts reservations.
     pub(crate) keeper: bool,
@@ -72,7 +72,7 @@ pub(crate) type Defect = fn(usize, &mut Case);
 pub(crate) type Process = Yielding<FaultyStore<Broken>>;
 
 /// The observable state, and the checker's model of it.
-pub(crate) struct World {
+pub(crate) struct Model {
     pub(crate) setup: Setup,
     /// What no pod may have.
     pub(crate) exclude: Vec<AddressRange>,
@@ -97,7 +97,7 @@ pub(crate) struct World {
     pub(crate) complaints: RefCell<Vec<String>>,
 }
 
-impl World {
+impl Model {
     pub(crate) async fn new(setup: Setup) -> Self {
         let memory = MemoryStore::new();
         let mut entry = subnet(0, setup.cidr, Phase::Active);

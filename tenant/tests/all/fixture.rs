@@ -22,10 +22,10 @@ use uuid::Uuid;
 
 pub(crate) const DIALECTS: [Dialect; 2] = [Dialect::V5, Dialect::V1];
 
-pub(crate) struct World {
+pub(crate) struct Fixture {
     pub(crate) store: MemoryStore,
     pub(crate) mock: InProcess,
-    /// Requests of [`World::engine`] so far.
+    /// Requests of [`Fixture::engine`] so far.
     pub(crate) requests: Rc<Cell<usize>>,
     pub(crate) config: ClusterConfig,
     pub(crate) node: Node,
@@ -33,7 +33,7 @@ pub(crate) struct World {
     before: Topology,
 }
 
-impl World {
+impl Fixture {
     pub(crate) fn new(dialect: Dialect) -> Self {
         let mock = InProcess::new(MockSettings { dialect, ..MockSettings::default() });
         let before = mock.controller_mut().follow();
