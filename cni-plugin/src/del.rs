@@ -28,7 +28,7 @@ use crate::plugin::Plugin;
 const REQUESTS: Duration = Duration::from_secs(1);
 /// How long etcd may take, counted from the same moment, to record the end.
 const RECORDS: Duration = Duration::from_millis(1600);
-/// How long tombstones of earlier calls may be worked on, counted from the same moment.
+/// How long tombstones of earlier calls may be resolved, counted from the same moment.
 const RETRY: Duration = Duration::from_millis(1500);
 
 /// Whether the removed attachment was known.
@@ -42,7 +42,7 @@ enum Taken {
 /// The arguments of a DEL.
 #[derive(Clone, Debug)]
 pub struct DelCall {
-    /// Who.
+    /// The attachment.
     pub attachment: Attachment,
     /// `CNI_NETNS`, if there was one.
     pub sandbox: Option<String>,

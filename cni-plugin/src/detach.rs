@@ -55,7 +55,7 @@ pub struct KnownAttachment {
     pub has_no_port: bool,
 }
 
-/// Where a deletion is recorded before it is sent.
+/// The place where a deletion is recorded before it is sent.
 #[derive(Clone, Copy, Debug)]
 pub enum DeletionNote<'a> {
     /// In the attachment state; in a local tombstone where that cannot be written.
@@ -488,7 +488,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
     }
 }
 
-/// What is still to be done for an attachment.
+/// The cleanup of an attachment that is still to be done.
 #[derive(Debug)]
 struct PendingCleanup {
     attachment: Attachment,
@@ -498,7 +498,7 @@ struct PendingCleanup {
     deletion_sent: bool,
     /// There is certainly no port.
     has_no_port: bool,
-    /// What could not be done; none: it must only be waited.
+    /// The cleanup that failed; `None`: it only has to wait.
     problem: Option<String>,
 }
 

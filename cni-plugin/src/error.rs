@@ -83,9 +83,9 @@ pub enum CallError {
     /// The attachment has a claim of another pod or tenant.
     #[error("attachment {attachment} has a claim in tenant {tenant} from another request")]
     OtherRequest {
-        /// Whose.
+        /// The attachment.
         attachment: Box<Attachment>,
-        /// Where.
+        /// Its tenant.
         tenant: TenantName,
     },
     /// Two interfaces of a pod would get the same routing table or metric.
@@ -101,7 +101,7 @@ pub enum CallError {
     /// The attachment belongs to another installation.
     #[error("attachment {attachment} was made under etcd.prefix {made}, and the configuration has {ours}")]
     OtherPrefix {
-        /// Whose.
+        /// The attachment.
         attachment: Box<Attachment>,
         /// Under which prefix it was made.
         made: String,
@@ -111,7 +111,7 @@ pub enum CallError {
     /// Another call works on the same attachment.
     #[error("attachment {0} is locked by another call")]
     Locked(Box<Attachment>),
-    /// What a claim rests on changed at every attempt.
+    /// The records that a claim compares changed at every attempt.
     #[error("attachment {0}: the records that its claim rests on changed at every attempt")]
     Unsteady(Box<Attachment>),
     /// The port's packets do not flow.
@@ -127,13 +127,13 @@ pub enum CallError {
     Differs {
         /// The port.
         port: Uuid,
-        /// What differs.
+        /// The differences.
         problem: String,
     },
     /// The deadline passed.
     #[error("{what}: not done within {} s; {}", .limit.as_secs_f32(), used(.stage.as_ref()))]
     Deadline {
-        /// What was to be done: `ADD of n/net/c/eth0`.
+        /// The operation: `ADD of n/net/c/eth0`.
         what: String,
         /// The deadline.
         limit: Duration,
@@ -143,7 +143,7 @@ pub enum CallError {
     /// An attachment is not as its ADD left it.
     #[error("attachment {attachment} is not as it was left: {}", .differences.join("; "))]
     NotAsLeft {
-        /// Whose.
+        /// The attachment.
         attachment: Box<Attachment>,
         /// Each as a sentence that names the object, what was expected and what was found.
         differences: Vec<String>,
@@ -164,17 +164,17 @@ pub enum CallError {
     Pending {
         /// The refusal with its causes.
         refused: String,
-        /// What is pending, each as a sentence that names attachment, node and place.
+        /// The pending cleanup, each as a sentence that names attachment, node and place.
         pending: Vec<String>,
         /// The class of the refusal.
         class: Class,
-        /// What the refusal advises.
+        /// The hint of the refusal.
         hint: Option<String>,
     },
     /// Some of several things failed, the others were done.
     #[error("{} of {of} failed: {}", .problems.len(), .problems.join("; "))]
     Some {
-        /// What failed, each as a sentence.
+        /// The failures, each as a sentence.
         problems: Vec<String>,
         /// How many things there were.
         of: usize,
@@ -186,7 +186,7 @@ pub enum CallError {
     NotReady {
         /// Why.
         problem: String,
-        /// What can be done.
+        /// The remedy.
         advice: Option<String>,
         /// Pods that run may be cut off.
         limited: bool,
@@ -194,7 +194,7 @@ pub enum CallError {
     /// A file of this node cannot be read or written.
     #[error("{what}")]
     File {
-        /// What was to be done with which file.
+        /// The operation and the file.
         what: &'static str,
         /// Why it was not.
         #[source]

@@ -41,16 +41,16 @@ const REQUESTS: Duration = Duration::from_secs(5);
 /// How long etcd may take, counted from the same moment, to record the end.
 const RECORDS: Duration = Duration::from_secs(8);
 
-/// What a GC is asked.
+/// The input of a GC.
 #[derive(Clone, Debug)]
 pub struct GcCall {
     /// Of which network.
     pub network: NetworkName,
-    /// What must stay. A runtime that gives no list asks for nothing, and there is no call.
+    /// The attachments that must stay. A runtime without a list makes no call.
     pub valid: BTreeSet<(ContainerId, IfName)>,
 }
 
-/// What this node has.
+/// The attachments and interfaces of this node.
 #[derive(Default)]
 struct Inventory {
     /// Host ends of ours, with their places.
@@ -65,7 +65,7 @@ struct Inventory {
     files: BTreeMap<Attachment, u64>,
     /// Files of attachments that were made under another prefix of etcd.
     others: Vec<RecordedAttachment>,
-    /// What has a claim under an earlier prefix.
+    /// Attachments with a claim under an earlier prefix.
     elsewhere: Vec<Attachment>,
 }
 
@@ -76,7 +76,7 @@ struct StaleAttachment {
     known: KnownAttachment,
 }
 
-/// What failed, in words, and of which class.
+/// The text and the class of a failure.
 type Problem = (String, Class);
 
 impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
@@ -199,7 +199,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         Ok(claims)
     }
 
-    /// What the runtime does not know and is old enough to be known.
+    /// The attachments that are not in the list and old enough to be in it.
     fn stale(&self, call: &GcCall, inventory: &Inventory) -> Vec<Attachment> {
         let youngest = self.youngest();
         let ends: BTreeSet<_> = inventory.links.iter().map(|(_, name)| name).collect();
@@ -247,7 +247,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         }
     }
 
-    /// Its host end is somewhere on this machine, or may be.
+    /// Whether its host end is on this machine, or may be.
     async fn has_host_end(&self, attachment: &Attachment) -> bool {
         let name = attachment.host_interface();
         for place in self.host_places() {

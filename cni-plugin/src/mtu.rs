@@ -17,7 +17,7 @@ const DEFAULT_TABLE: u32 = 253;
 /// The least that carries IPv4: RFC 791, page 13.
 const LEAST: u32 = 68;
 
-/// What tunnels go through.
+/// The interface that tunnels use.
 struct Underlay {
     name: String,
     mtu: u32,

@@ -1,5 +1,5 @@
-//! What a verb works with: etcd, the controller, the kernel, this node's files and the clock. Production and tests fill it with
-//! different parts, and the verbs are the same.
+//! The environment of a verb: etcd, the controller, the kernel, this node's files and the clock. Production and tests fill
+//! it with different parts, and the verbs are the same.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -24,7 +24,7 @@ use crate::in_flight::InFlightRequests;
 use crate::kernel::{Kernel, Netns, NetnsKind};
 use crate::tombstone_times;
 
-/// What identifies this machine, as far as it is known.
+/// The ids of this machine, as far as they are known.
 #[derive(Clone, Debug, Default)]
 pub struct MachineIds {
     /// The id of the controller's agent.
@@ -44,7 +44,7 @@ pub struct Plugin<S, C, K> {
     pub controller: C,
     /// The kernel.
     pub kernel: K,
-    /// Which requests of `store` and `controller` are in flight.
+    /// The requests of `store` and `controller` that are in flight.
     pub in_flight: InFlightRequests,
     /// The configuration.
     pub config: Config,
@@ -56,7 +56,7 @@ pub struct Plugin<S, C, K> {
     pub earlier_prefixes: Vec<String>,
     /// Makes the plugin of such a prefix, which has no earlier prefixes itself.
     pub with_prefix: WithPrefix<S, C, K>,
-    /// What identifies this machine.
+    /// The ids of this machine.
     pub machine: MachineIds,
     /// Bindings of earlier calls.
     pub cache: Cache,
@@ -148,7 +148,7 @@ impl<S, C, K: Kernel> Plugin<S, C, K> {
         CallError::Deadline { what: what.into(), limit: self.config.timeout, stage: self.trace.longest() }
     }
 
-    /// Where the local data plane keeps its routers.
+    /// The directory of the local data plane's routers.
     pub(crate) fn routers(&self) -> PathBuf {
         paths::router_namespaces(&self.config.run_dir)
     }
@@ -164,7 +164,7 @@ impl<S, C, K: Kernel> Plugin<S, C, K> {
         std::iter::once(Netns::Own).chain(routers).collect()
     }
 
-    /// Where host ends of a router's pods belong: in the router's own namespace if the local data plane has made one.
+    /// The place of the host ends of a router's pods: the router's own namespace if the local data plane has made one.
     pub(crate) async fn host_netns(&self, router: Uuid) -> Netns {
         let path = paths::router_namespace(&self.config.run_dir, router);
         match self.kernel.kind(&path).await {

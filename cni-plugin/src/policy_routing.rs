@@ -17,7 +17,7 @@ use crate::kernel::PolicyRule;
 
 /// The table of `eth<n>` is the n-th after this one.
 const TABLES: u32 = 0xa701_0000;
-/// What other interfaces are called begins differently: their tables are these and those after them.
+/// Names with another beginning than the pod's usual ones: their tables are these and those after them.
 const OTHER_TABLES: u32 = 0xa702_0000;
 /// How many of those there are: up to 0xa7ff_ffff.
 const OTHERS: u32 = 0x00fe_0000;
@@ -28,7 +28,7 @@ const STRIDE: u32 = 0x1_0000;
 /// Names hashes of names; a constant of this project.
 const SPACE: Uuid = Uuid::from_u128(0x2c64_3b7e_90d1_4f0b_9f2a_6d51_c7e8_1b43);
 
-/// What the name of a further interface begins with, and its number; none: it is the pod's first one, or its name does not
+/// The beginning of the name of a further interface, and its number; `None`: it is the pod's first one, or its name does not
 /// end in a number.
 fn parts(interface: &IfName) -> Option<(&str, u32)> {
     let name = interface.as_str();
@@ -73,7 +73,7 @@ pub(crate) fn rules(claim: &ClaimRecord) -> Vec<PolicyRule> {
     table.into_iter().flat_map(rule).collect()
 }
 
-/// What they find there: the subnet, and every route of the interface in `main`.
+/// The routes of that table: the subnet, and every route of the interface in `main`.
 pub(crate) fn routes(claim: &ClaimRecord, main: &[PodRoute]) -> Vec<PodRoute> {
     let Some(table) = table(&claim.attachment.interface) else { return Vec::new() };
     let subnets: BTreeSet<_> = claim.addresses.iter().map(|a| (a.address.network(), a.address.prefix())).collect();

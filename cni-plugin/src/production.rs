@@ -28,12 +28,12 @@ pub type ProductionPlugin = Plugin<
     Linux,
 >;
 
-/// What a verb needs of the servers' settings.
+/// Whether a verb needs the servers' settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Servers {
     /// Nothing can be done without them: wrong settings are an error.
     Needed,
-    /// What is local is done without them: wrong settings are a server that is away.
+    /// Local work is done without them: wrong settings have the effect of a server that is down.
     MayBeAway,
 }
 

@@ -33,7 +33,7 @@ const BATCH: usize = 64;
 /// At most so many are named.
 const NAMED: usize = 4;
 
-/// What a request wanted and did not get.
+/// A request of a pod that was refused.
 struct Sought<'a> {
     tenant: &'a TenantName,
     /// None: any address.

@@ -23,7 +23,7 @@ const REUSED: u64 = 4;
 /// A probe older than this is discarded, seconds.
 const FORGOTTEN: u64 = 120;
 
-/// What is wrong.
+/// A failed probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outage {
     /// In words.
@@ -42,12 +42,12 @@ pub struct StatusDebounce {
     failing_since: u64,
     failures: u32,
     successes: u32,
-    /// What is reported.
+    /// The outage that is reported.
     reported: Option<Outage>,
 }
 
 impl StatusDebounce {
-    /// What is remembered; nothing, if it cannot be read.
+    /// The recorded state; empty if it cannot be read.
     pub fn load(path: &Path) -> Self {
         read::own(path, TEXT).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
@@ -86,7 +86,7 @@ impl StatusDebounce {
         }
     }
 
-    /// What is to be reported.
+    /// The outage to report.
     pub fn trouble(&self) -> Option<&Outage> {
         self.reported.as_ref()
     }

@@ -1,4 +1,4 @@
-//! Which addresses to try next. Pure.
+//! The choice of the next candidates. Pure.
 //!
 //! The first candidates are pseudo-random positions decided by the attachment, so that claimers who start together
 //! seldom meet. One transaction tries [`CASES`] of them, each only if those before it are taken: in a subnet that is `f`
@@ -35,12 +35,12 @@ pub(crate) fn first(pods: &PodRange, seed: u64) -> Vec<u128> {
     positions
 }
 
-/// Where the window of a candidate begins: at the candidate, but never so late that a full window would not fit.
+/// The first position of a candidate's window: the candidate, but at most so late that a full window fits.
 pub(crate) fn window_start(pods: &PodRange, candidate: u128) -> u128 {
     candidate.min(pods.capacity().saturating_sub(WINDOW))
 }
 
-/// What keys show about a part of a subnet.
+/// The taken addresses of a part of a subnet, from its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
     /// The first position that is known.

@@ -1,4 +1,4 @@
-//! What can go wrong with addresses.
+//! The errors of this crate.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -36,7 +36,7 @@ pub enum IpamError {
     /// The store failed. This includes an outcome that is still unknown after another read.
     #[error("addresses of {object}")]
     Store {
-        /// What was to be done for whom.
+        /// The operation and its object.
         object: String,
         /// Why it was not.
         #[source]
@@ -66,7 +66,7 @@ pub enum IpamError {
     NoSuchSubnet {
         /// The tenant.
         tenant: TenantName,
-        /// What was asked for.
+        /// The requested subnet.
         choice: SubnetChoice,
         /// Its subnets.
         there: Vec<Ipv4Network>,
@@ -98,7 +98,7 @@ pub enum IpamError {
         tenant: TenantName,
         /// The address.
         address: Ipv4Addr,
-        /// Who has it.
+        /// Its holder.
         holder: Box<Holder>,
     },
     /// An address that was asked for was released a short while ago, by a pod of another namespace.
@@ -132,7 +132,7 @@ pub enum IpamError {
         namespace: Namespace,
         /// The pod's name.
         pod: PodName,
-        /// What does not fit.
+        /// The reason.
         why: String,
     },
     /// No pod can have this MAC.
@@ -160,9 +160,9 @@ pub enum IpamError {
     OtherRequest {
         /// The attachment.
         attachment: Box<Attachment>,
-        /// What it has.
+        /// The addresses of its claim.
         has: String,
-        /// What it asks for.
+        /// Its request.
         requested: Box<AddressRequest>,
     },
     /// The tenant has no subnet that is ready.

@@ -1,4 +1,4 @@
-//! What is known: of one attachment, and of a node.
+//! The records of an attachment, and of a node.
 
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::NodeName;
@@ -8,7 +8,7 @@ use atoll_store::Store;
 use crate::error::IpamError;
 use crate::holder::Holder;
 
-/// What is known of an attachment, at one revision.
+/// The records of an attachment, at one revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// Its claim.
@@ -18,7 +18,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// What to ask for; [`Found::read`] reads the answers.
+    /// The queries; [`Found::read`] reads the answers.
     pub(crate) fn queries(attachment: &Attachment) -> Vec<Query> {
         vec![Query::key(ClaimRecord::at(attachment)), Query::key(TombstoneRecord::at(attachment))]
     }
@@ -47,7 +47,7 @@ pub(crate) async fn find_holder<S: Store>(store: &S, attachment: Attachment) -> 
     }
 }
 
-/// What is recorded of a node, at one revision.
+/// The records of a node, at one revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeRecords {
     /// Its claims.
@@ -59,7 +59,7 @@ pub struct NodeRecords {
 }
 
 impl NodeRecords {
-    /// What to ask for; [`NodeRecords::read`] reads the answers.
+    /// The queries; [`NodeRecords::read`] reads the answers.
     pub fn queries(node: &NodeName) -> [Query; 2] {
         [Query::all(ClaimRecord::of_node(node)), Query::all(TombstoneRecord::of_node(node))]
     }

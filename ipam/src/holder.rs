@@ -1,4 +1,4 @@
-//! Who has an address, as people know it: the record of an address names the attachment, its claim names the pod.
+//! The holder of an address, for messages: the record of an address names the attachment, its claim names the pod.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use atoll_model::attachment::Attachment;
 use atoll_model::ids::Namespace;
 use atoll_records::ClaimRecord;
 
-/// Who has an address or a MAC.
+/// The holder of an address or a MAC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// The attachment.

@@ -69,12 +69,12 @@ impl Span {
         (self.last - self.first).saturating_add(1)
     }
 
-    /// Is it one of them?
+    /// Whether it is one of them.
     pub fn contains(self, number: u128) -> bool {
         (self.first..=self.last).contains(&number)
     }
 
-    /// What both have.
+    /// The part that both have.
     fn common(self, other: Self) -> Option<Self> {
         let (first, last) = (self.first.max(other.first), self.last.min(other.last));
         (first <= last).then_some(Self { first, last })
@@ -111,7 +111,7 @@ impl Block {
         })
     }
 
-    /// Which family it is of.
+    /// Its family.
     pub const fn family(self) -> IpFamily {
         self.family
     }
@@ -197,7 +197,7 @@ fn mask(bits: u8) -> u128 {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodRange {
     hosts: Span,
-    /// What pods may not have: in order, without overlaps, all of it among the hosts.
+    /// Positions that pods may not have: in order, without overlaps, all of them among the hosts.
     holes: Vec<Span>,
     capacity: u128,
 }

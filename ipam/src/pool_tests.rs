@@ -53,7 +53,7 @@ fn the_ends_of_the_space() {
     assert_eq!(PodRange::new(all, 1, &[]).map(|pods| pods.capacity()), Some((1 << 32) - 3));
     let all = block("::/0");
     assert_eq!(all.span(), Span { first: 0, last: u128::MAX });
-    assert_eq!(all.count(128), Some(u128::MAX), "one less than there are, which cannot be said");
+    assert_eq!(all.count(128), Some(u128::MAX), "one less than there are, which a u128 cannot hold");
     assert_eq!(all.nth(0, 0), Some(all));
     assert_eq!(PodRange::new(all, 1, &[]).map(|pods| pods.at(pods.capacity() - 1)), Some(u128::MAX));
     assert_eq!(all.nth(128, 5).map(Block::network).map(|n| n.to_string()), Some("::5/128".to_owned()));

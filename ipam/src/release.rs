@@ -43,7 +43,7 @@ const ATTEMPTS: u32 = 10;
 /// Namespace of the ids of leases; a constant of this project.
 const LEASES: Uuid = Uuid::from_u128(0x2c9e_51d8_7b1f_4d0a_8d35_a701_1c0f_fee2);
 
-/// What became of a release.
+/// The outcome of a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "one at a time and never stored: its size does not matter")]
 pub enum Released {
@@ -96,7 +96,7 @@ pub async fn release_beside<S: Store>(
         match attempt.commit_or_read(store, txn).await {
             Ok(Committed::Yes(_)) => Ok(Some(Released::Done)),
             Ok(Committed::Lost(snapshot)) => plan.learn(&snapshot),
-            // Which of the two is gone is unknown. Usually they are one.
+            // It is unknown which of the two is gone. Usually they are the same.
             Err(StoreError::LeaseGone(_)) => {
                 store.lease_as(leases[0], lasting + SLOT).await.map_err(failed())?;
                 if leases[1] != leases[0] {

@@ -27,10 +27,10 @@ use crate::find::find;
 use crate::holder::Holder;
 use crate::search::{self, ActiveSubnet};
 
-/// What a reservation rests on changes seldom: this is plenty.
+/// The records that a reservation compares change seldom: this is plenty.
 const ATTEMPTS: u32 = 20;
 
-/// What is to be kept for whom.
+/// The address to reserve, and its pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReserveRequest {
     /// The tenant.
@@ -45,7 +45,7 @@ pub struct ReserveRequest {
     pub mac: Option<Mac>,
 }
 
-/// What became of it.
+/// The outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reserved {
     /// It is reserved, since now; or would be.
@@ -54,7 +54,7 @@ pub enum Reserved {
     Already(ReservationRecord),
 }
 
-/// What became of a reservation that was to be lifted.
+/// The outcome of deleting a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifted {
     /// It is gone, since now; or would be.
@@ -153,7 +153,7 @@ pub async fn lift<S: Store>(store: &S, record: &ReservationRecord, dry_run: bool
     .await
 }
 
-/// What is reserved for a pod.
+/// The reservation of a pod.
 pub async fn reserved_for<S: Store>(
     store: &S,
     namespace: &Namespace,
@@ -209,7 +209,7 @@ async fn owner<S: Store>(store: &S, record: &ReservationRecord, seen: &Seen) -> 
     }
 }
 
-/// What there is under the keys of a reservation, at one revision.
+/// The records under the keys of a reservation, at one revision.
 struct Seen {
     reservation: Option<Versioned<ReservationRecord>>,
     reserved_for: Option<Versioned<ReservationRecord>>,

@@ -1,4 +1,4 @@
-//! What a pod may ask of its interface: certain addresses, a certain MAC, a certain subnet.
+//! The requests that a pod may make for its interface: certain addresses, a certain MAC, a certain subnet.
 //!
 //! # Guarantees
 //! A request is met exactly or refused with the reason; a substitute is never assigned. This module neither parses the
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attachment::Mac;
 
-/// What is requested; the default is nothing.
+/// The request; the default is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddressRequest {
     /// All of these, and no others; empty: any one address.
@@ -46,7 +46,7 @@ impl fmt::Display for AddressRequest {
     }
 }
 
-/// Which subnet of the tenant: by its number, or by its network. As text, `2` or `10.128.3.0/24`.
+/// A subnet of the tenant: by its number, or by its network. As text, `2` or `10.128.3.0/24`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum SubnetChoice {

@@ -24,7 +24,7 @@ pub struct Config {
     pub etcd: EtcdConfig,
     /// The SDN controller.
     pub controller: ControllerConfig,
-    /// What all nodes must agree on.
+    /// The settings on which all nodes must agree.
     pub cluster: ClusterConfig,
     /// How a pod finds its tenant.
     pub tenant: TenantConfig,
@@ -44,7 +44,7 @@ pub struct Config {
     pub timeout: Duration,
     /// How long a late request of a dead process may still take effect; see `docs/design/attachment.md`.
     pub max_request_lifetime: Duration,
-    /// What STATUS reports.
+    /// The checks of STATUS.
     pub status: StatusMode,
     /// How long a freed address is not given away; see `docs/design/addresses.md`.
     pub cooldown: Duration,
@@ -61,7 +61,7 @@ pub struct Config {
 pub struct EtcdConfig {
     /// Base URLs, tried in order of health.
     pub endpoints: Vec<String>,
-    /// Where our keys are; begins with `/` and does not end with it.
+    /// The prefix of our keys; begins with `/` and does not end with it.
     pub prefix: String,
     /// CA file, PEM.
     pub ca: Option<PathBuf>,
@@ -90,7 +90,7 @@ pub struct ControllerConfig {
     pub cert: Option<PathBuf>,
     /// Client key file, PEM, mode 0600.
     pub key: Option<PathBuf>,
-    /// Where tokens come from; none means the controller's own login.
+    /// The source of tokens; `None`: the controller's own login.
     pub keystone: Option<KeystoneConfig>,
 }
 
@@ -135,11 +135,11 @@ pub enum ApiVersion {
 pub struct ClusterConfig {
     /// How subnets are given to tenants.
     pub addressing: Addressing,
-    /// Where pod subnets are carved from.
+    /// The pool of pod subnets.
     pub pod_cidr: Ipv4Network,
     /// The prefix length of a subnet.
     pub subnet_prefix: u8,
-    /// Where transit links are carved from.
+    /// The pool of transit links.
     pub transit_cidr: Ipv4Network,
     /// Addresses by which a node reaches its own pods.
     pub node_side_cidr: Ipv4Network,
@@ -188,11 +188,11 @@ pub struct DnsConfig {
 /// A part of DNS that no resolver could use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnusableDns {
-    /// Which part.
+    /// The part of the configuration.
     pub what: &'static str,
     /// The given value.
     pub given: String,
-    /// What is expected.
+    /// The expected value.
     pub expected: &'static str,
 }
 
@@ -247,14 +247,14 @@ pub enum Mtu {
 pub struct Tunnel {
     /// The node's interface that tunnels go through; none means that of the default route.
     pub interface: Option<IfName>,
-    /// What the tunnel takes of each packet, bytes: `vxlan` 50, `gre` 42 (with a key), `none` 0, or a number.
+    /// The tunnel's overhead on each packet, bytes: `vxlan` 50, `gre` 42 (with a key), `none` 0, or a number.
     pub overhead: u32,
 }
 
 /// `status`: what STATUS reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StatusMode {
-    /// What is wrong with this node.
+    /// Faults of this node.
     #[default]
     Local,
     /// Also that etcd or the controller does not answer.
@@ -267,7 +267,7 @@ pub enum StatusMode {
 pub struct ConfigError {
     /// Path of the key, for instance `cluster.subnetPrefix`.
     pub key: String,
-    /// What was given and what is expected.
+    /// The given and the expected value.
     pub problem: String,
 }
 

@@ -15,14 +15,14 @@ use uuid::Uuid;
 use crate::attachment::Mac;
 use crate::ids::{ClusterId, Incarnation};
 
-/// What an object is for within its tenant.
+/// The role of an object within its tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// The tenant's router.
     Router,
-    /// What packets pass before routing; generation.
+    /// The chain before routing; generation.
     InboundChain(u32),
-    /// What packets pass after routing; generation.
+    /// The chain after routing; generation.
     OutboundChain(u32),
     /// A rule of the inbound chain; generation and place.
     InboundRule(u32, u32),
@@ -94,8 +94,7 @@ pub fn mac(id: Uuid) -> Mac {
     Mac([(b[0] & 0xfc) | 0x02, b[1], b[2], b[3], b[4], b[5]])
 }
 
-/// Whose MAC of a tenant's infrastructure this is, in words; none: it is that of no router port of the tenant. `subnets`:
-/// their numbers.
+/// The router port of a tenant that has this MAC, in words; `None`: no router port has it. `subnets`: their numbers.
 pub fn infrastructure(
     cluster: ClusterId,
     incarnation: Incarnation,

@@ -72,7 +72,7 @@ impl Class {
 
 /// An error that has a class, and a remedy if there is one.
 pub trait Classify: Error {
-    /// Which kind of failure this is.
+    /// The kind of this failure.
     fn class(&self) -> Class;
 
     /// The remedy, as one imperative sentence, if there is one.
@@ -122,7 +122,7 @@ impl ExhaustedResource {
         }
     }
 
-    /// What has run out and what to do, as one sentence.
+    /// The exhausted resource and the remedy, as one sentence.
     pub const fn advice(self) -> &'static str {
         match self {
             Self::Descriptors => {

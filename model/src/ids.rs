@@ -11,7 +11,7 @@ use uuid::Uuid;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {given:?} is not valid: {rule}")]
 pub struct InvalidName {
-    /// What the name was meant to be, for instance `container id`.
+    /// The kind of the name, for instance `container id`.
     pub what: &'static str,
     /// The refused text, cut to 80 characters.
     pub given: String,

@@ -31,7 +31,7 @@ impl AddressRange {
         self.last
     }
 
-    /// Is it one of them?
+    /// Whether it is one of them.
     pub fn contains(self, address: Ipv4Addr) -> bool {
         (self.first..=self.last).contains(&address)
     }

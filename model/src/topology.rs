@@ -77,7 +77,7 @@ pub struct Bridge {
 /// A port of a router or of a bridge: bound to an interface (exterior), linked to a peer (interior) or neither.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
-    /// What it belongs to.
+    /// Its device.
     pub device: Device,
     /// Administratively up.
     pub up: bool,
@@ -142,17 +142,17 @@ pub struct Binding {
 pub struct Route {
     /// The router.
     pub router: Uuid,
-    /// Which sources it serves.
+    /// The sources for which it is.
     pub source: Ipv4Network,
-    /// Which destinations it serves.
+    /// The destinations for which it is.
     pub destination: Ipv4Network,
-    /// What happens to the packet.
+    /// The action.
     pub action: RouteAction,
     /// Lower wins among equal prefixes.
     pub weight: u32,
 }
 
-/// What a route does.
+/// The action of a route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RouteAction {
@@ -192,11 +192,11 @@ pub struct Rule {
     pub id: Uuid,
     /// When it applies.
     pub condition: Condition,
-    /// What it does.
+    /// The action.
     pub action: RuleAction,
 }
 
-/// What a rule does to a packet that meets its condition.
+/// The action of a rule on a packet that meets its condition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleAction {
@@ -244,7 +244,7 @@ pub enum RuleAction {
     },
 }
 
-/// What follows a rewriting.
+/// The evaluation after a translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FlowAction {
@@ -330,13 +330,13 @@ pub struct Condition {
     pub source_port: Option<Test<(u16, u16)>>,
     /// Its destination port or ICMP code, first to last included.
     pub destination_port: Option<Test<(u16, u16)>>,
-    /// Which fragments it means.
+    /// The fragments that it matches.
     pub fragments: Fragments,
     /// Fields that this vocabulary has no word for, by the controller's name; kept so that they can be reported.
     pub other: Vec<String>,
 }
 
-/// Which packets of a fragmented datagram a rule means.
+/// The packets of a fragmented datagram that a rule matches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fragments {

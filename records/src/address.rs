@@ -52,7 +52,7 @@ pub enum AddressState {
     Claimed {
         /// The claim.
         claim: ClaimId,
-        /// Whose it is.
+        /// The attachment.
         attachment: Attachment,
     },
     /// It was released a short while ago; the key is on a lease.

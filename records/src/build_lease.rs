@@ -1,4 +1,4 @@
-//! Who builds a tenant's network at the moment.
+//! The holder of the right to build a tenant's network.
 
 use atoll_model::ids::TenantName;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use crate::key::RecordKey;
 pub struct BuildLeaseRecord {
     /// Schema.
     pub v: u32,
-    /// Who holds it, for people.
+    /// The holder, for messages.
     pub holder: String,
     /// This holding of it: a holder whose answer was lost recognises its own.
     pub id: Uuid,

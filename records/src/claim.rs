@@ -18,7 +18,7 @@ pub struct ClaimRecord {
     pub v: u32,
     /// This claim.
     pub claim: ClaimId,
-    /// Whose it is.
+    /// The attachment.
     pub attachment: Attachment,
     /// The tenant.
     pub tenant: TenantName,

@@ -1,4 +1,4 @@
-//! What all nodes agree on: one record, written once.
+//! The settings of a cluster: one record, written once.
 
 use std::net::Ipv4Addr;
 
@@ -18,15 +18,15 @@ pub struct ClusterRecord {
     pub v: u32,
     /// The cluster's id.
     pub id: ClusterId,
-    /// What caches are keyed by.
+    /// The key of caches.
     pub epoch: Epoch,
     /// How subnets are given to tenants.
     pub addressing: Addressing,
-    /// Where pod subnets are carved from.
+    /// The pool of pod subnets.
     pub pod_cidr: Ipv4Network,
     /// The prefix length of a subnet.
     pub subnet_prefix: u8,
-    /// Where transit links are carved from, a /30 each.
+    /// The pool of transit links, a /30 each.
     pub transit_cidr: Ipv4Network,
     /// Addresses by which a node reaches its own pods.
     pub node_side_cidr: Ipv4Network,

@@ -1,4 +1,4 @@
-//! What the store holds under one key, and how it counts its changes.
+//! The value under one key of the store, and its revisions.
 
 use crate::key::Key;
 

@@ -1,4 +1,4 @@
-//! What keys are made of: how names and addresses are encoded, and keys that know which record stands under them.
+//! Keys: the encoding of names and addresses, and keys with the type of their record.
 //!
 //! Keys are written without the prefix of the installation (`/atoll/<name>`), which the store adds. Names are safe as they
 //! are (`model::ids` checked them): none may hold `/`. An interface name is the only one that may hold `%`, which is written
@@ -138,7 +138,7 @@ impl Key {
         &self.0
     }
 
-    /// Does it lie below `prefix`?
+    /// Whether it is below `prefix`.
     pub fn begins_with(&self, prefix: &Self) -> bool {
         self.0.starts_with(&prefix.0)
     }

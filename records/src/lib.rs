@@ -1,4 +1,4 @@
-//! What Atoll keeps in etcd: the key, the value and the typed read of each record, one file for each.
+//! Atoll's records in etcd: the key, the value and the typed read of each record, one file for each.
 //!
 //! | module | key | record |
 //! |---|---|---|

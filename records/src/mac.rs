@@ -12,7 +12,7 @@ use crate::key::{Prefix, RecordKey};
 pub struct MacRecord {
     /// Schema.
     pub v: u32,
-    /// Whose it is.
+    /// Its owner.
     #[serde(flatten)]
     pub owner: MacOwner,
     /// Fields of a newer version.
@@ -37,7 +37,7 @@ impl MacRecord {
     }
 }
 
-/// Whose a MAC is.
+/// The owner of a MAC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "state")]
 pub enum MacOwner {
@@ -45,7 +45,7 @@ pub enum MacOwner {
     Claimed {
         /// The claim.
         claim: ClaimId,
-        /// Whose it is.
+        /// The attachment.
         attachment: Attachment,
     },
     /// It is kept for a pod, together with an address.

@@ -1,4 +1,4 @@
-//! Who owns a part of one of the cluster's pools: a transit link, a subnet.
+//! The owner of a part of one of the cluster's pools: of a transit link or a subnet.
 
 use atoll_model::ids::{Incarnation, TenantName};
 use ipnetwork::Ipv4Network;

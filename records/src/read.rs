@@ -11,7 +11,7 @@ use crate::codec::{RecordError, decode};
 use crate::entry::{Entry, Revision};
 use crate::key::{Key, Prefix, RecordKey};
 
-/// What a read asks for.
+/// A query of a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
     /// One key.
@@ -19,7 +19,7 @@ pub enum Query {
     /// Keys that begin with `prefix`, in order, from `from` on (included) until `until` (excluded), at most `limit` of them.
     /// A limit alone does not make a range cheap: etcd reads all of it before it applies the limit.
     Range {
-        /// What they begin with.
+        /// Their prefix.
         prefix: Key,
         /// The first; none means the first of the prefix.
         from: Option<Key>,
@@ -60,9 +60,9 @@ pub struct Snapshot {
 /// The answer to one query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// What was asked.
+    /// The query.
     pub query: Query,
-    /// What was found, in the order of the keys.
+    /// The entries, in the order of the keys.
     pub entries: Vec<Entry>,
     /// There is more behind the limit.
     pub more: bool,
@@ -83,7 +83,7 @@ impl Snapshot {
         found.ok_or_else(|| ReadError::NotQueried { query: format!("{query:?}") })
     }
 
-    /// What stands under a key; none when it is absent.
+    /// The entry of a key; `None` if it is absent.
     ///
     /// # Errors
     /// The read did not ask for the key.
@@ -155,9 +155,9 @@ impl<R: DeserializeOwned> Versioned<R> {
 /// The records of a list, and those of it that cannot be read.
 #[derive(Debug)]
 pub struct Listed<R> {
-    /// What can be read.
+    /// The readable records.
     pub records: Vec<Versioned<R>>,
-    /// What cannot. Nothing may be concluded from its absence in `records`.
+    /// The unreadable ones. No conclusion may be drawn from their absence in `records`.
     pub damaged: Vec<ReadError>,
 }
 
@@ -174,7 +174,7 @@ impl<R: DeserializeOwned> Listed<R> {
         listed
     }
 
-    /// What can be read. One damaged record must not keep the rest from being worked on: it is left alone, and logged.
+    /// The readable records. A damaged record does not prevent work on the others: it is not changed, and logged.
     pub fn readable(self) -> Vec<Versioned<R>> {
         for error in &self.damaged {
             tracing::warn!(error = error as &dyn std::error::Error, "skipped a record");

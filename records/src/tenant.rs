@@ -20,7 +20,7 @@ pub struct TenantRecord {
     pub name: TenantName,
     /// Its incarnation.
     pub incarnation: Incarnation,
-    /// Who it was created for.
+    /// Why it was created.
     pub origin: Origin,
     /// Its lifecycle phase.
     pub phase: Phase,
@@ -36,7 +36,7 @@ pub struct TenantRecord {
     /// Static routes of its router.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<StaticRoute>,
-    /// Routes that were taken away, until the controller has deleted them.
+    /// Removed routes, until the controller has deleted them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retired: Vec<StaticRoute>,
     /// DNS settings of its pods, if neither the pod nor its node has any.
@@ -59,7 +59,7 @@ impl TenantRecord {
     }
 }
 
-/// Who a tenant was created for. Names alone never open a door: a namespace that merely has a tenant's name is refused.
+/// Why a tenant was created. A name alone admits no namespace: a namespace that merely has a tenant's name is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
@@ -86,13 +86,13 @@ pub enum Phase {
 /// A route that an operator gave to a tenant's router.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StaticRoute {
-    /// Where to.
+    /// The destination.
     pub destination: Ipv4Network,
-    /// What to do with it.
+    /// The action.
     pub via: Via,
 }
 
-/// What a static route does.
+/// The action of a static route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Via {

@@ -24,7 +24,7 @@ pub struct TombstoneRecord {
     pub not_before: u64,
     /// When it was written, seconds since 1970.
     pub since: u64,
-    /// What failed, for people.
+    /// What failed, for messages.
     #[serde(default)]
     pub note: String,
     /// A deletion of the port may be on its way. See [`TombstoneRecord::may_have_deletion`].

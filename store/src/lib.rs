@@ -67,9 +67,9 @@ impl Compare {
 pub enum StoreChange {
     /// Write a value.
     Put {
-        /// Where.
+        /// The key.
         key: Key,
-        /// What.
+        /// The value.
         value: Vec<u8>,
         /// The lease it dies with.
         lease: Option<Lease>,
@@ -85,7 +85,7 @@ pub struct Txn {
     pub compare: Vec<Compare>,
     /// The changes; each key at most once (etcd refuses otherwise).
     pub then: Vec<StoreChange>,
-    /// What the next attempt needs to know if the conditions do not hold.
+    /// The records that the next attempt needs if the conditions do not hold.
     pub otherwise: Vec<Query>,
 }
 
@@ -113,7 +113,7 @@ impl Case {
 pub struct Choice {
     /// The cases, the preferred one first.
     pub cases: Vec<Case>,
-    /// What the next attempt needs to know if no case holds.
+    /// The records that the next attempt needs if no case holds.
     pub otherwise: Vec<Query>,
 }
 
@@ -168,7 +168,7 @@ impl StoreChange {
         Self::Delete(key.into())
     }
 
-    /// What it changes.
+    /// The key that it changes.
     pub fn key(&self) -> &Key {
         match self {
             Self::Put { key, .. } | Self::Delete(key) => key,
@@ -210,7 +210,7 @@ pub trait Watch {
 
 /// A linearizable store with transactions. See the crate's guarantees.
 pub trait Store {
-    /// What [`Store::watch`] gives.
+    /// The result of [`Store::watch`].
     type Watch: Watch;
 
     /// Answers all queries at one revision.
@@ -263,7 +263,7 @@ pub enum StoreError {
     Unknown {
         /// The endpoint it was sent to.
         endpoint: String,
-        /// What happened instead of an answer.
+        /// The reason.
         reason: String,
     },
     /// A change names a lease that does not exist: nothing happened. If it names several leases, etcd does not report which
@@ -299,7 +299,7 @@ impl StoreError {
     }
 }
 
-/// What keeps etcd from serving until an operator acts, as its members word it.
+/// A fault of etcd that lasts until an operator acts, as its members word it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
     /// The quota of the database is used up; alarm NOSPACE.

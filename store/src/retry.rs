@@ -36,7 +36,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Which attempt this is, from 1 on.
+    /// The number of this attempt, from 1 on.
     pub fn number(&self) -> u32 {
         self.number
     }
@@ -47,7 +47,7 @@ impl Attempt {
     /// Every failure that is definite. In a repeated attempt also the cause of [`Attempt::may_repeat`]: then nothing was
     /// sent.
     pub async fn commit<S: Store>(&mut self, store: &S, choice: Choice) -> Result<Option<Chosen>, StoreError> {
-        // What was sent before in this attempt was found to have happened.
+        // A request that was sent before in this attempt has taken effect.
         if std::mem::take(&mut self.is_repeated) {
             self.may_repeat()?;
         }

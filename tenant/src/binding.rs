@@ -1,4 +1,4 @@
-//! Where a pod belongs: the records of its tenant binding, and who asks.
+//! The tenant binding of a pod: its records, and the caller.
 
 use atoll_ipam::Guards;
 use atoll_model::derive::{self, Role};
@@ -10,7 +10,7 @@ use uuid::Uuid;
 /// The records that decide to which tenant a pod belongs, each with the revision at which it was read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TenantBinding {
-    /// What the cluster agreed on.
+    /// The cluster's settings.
     pub cluster: Versioned<ClusterRecord>,
     /// This machine.
     pub node: Versioned<NodeRecord>,
@@ -21,7 +21,7 @@ pub struct TenantBinding {
 }
 
 impl TenantBinding {
-    /// What a claim compares.
+    /// The revisions that a claim compares.
     pub fn guards(&self) -> Guards {
         Guards {
             cluster: self.cluster.mod_revision,
@@ -62,7 +62,7 @@ pub struct Node {
     pub machine_id: String,
 }
 
-/// Who asks.
+/// The caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Who {
     /// The pod's namespace, where the runtime names one.

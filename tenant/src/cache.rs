@@ -1,4 +1,4 @@
-//! What a node remembers between two calls: the [`TenantBinding`] of each namespace, in `<stateDir>/cache/`.
+//! A node's cache between two calls: the [`TenantBinding`] of each namespace, in `<stateDir>/cache/`.
 //!
 //! # Guarantees
 //! - Everything here may be lost or damaged at any time; this costs only a read.
@@ -53,7 +53,7 @@ impl Cache {
         self.known().map(|known| known.id)
     }
 
-    /// Where `who` belongs, as far as is remembered.
+    /// The cached binding of `who`.
     pub(crate) fn get(&self, who: &Who) -> Option<TenantBinding> {
         let binding: TenantBinding = load(&self.directory.as_ref()?.join(file(who)?))?;
         let epoch = self.known()?.epoch;

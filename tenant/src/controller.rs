@@ -51,7 +51,7 @@ pub struct StaticEntries {
 pub struct PortState {
     /// The device it belongs to.
     pub device: Uuid,
-    /// Where it is bound.
+    /// Its binding.
     pub binding: Option<Binding>,
     /// Its packets flow.
     pub active: bool,
@@ -77,7 +77,7 @@ pub struct ProviderCandidate {
     pub tenant: String,
 }
 
-/// What applying a graph did.
+/// The outcome of applying a graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Objects that were missing.
@@ -97,7 +97,7 @@ pub struct Applied {
 pub struct Drift {
     /// Its id.
     pub id: Uuid,
-    /// What it is.
+    /// The kind of the object.
     pub kind: Kind,
     /// How it differs.
     pub difference: DriftKind,
@@ -156,7 +156,7 @@ pub trait Controller {
     fn delete_seen_port(&self, id: Uuid) -> impl Future<Output = Result<(), ControllerError>>;
 }
 
-/// What kind of failure, as far as a caller can act on it.
+/// The kind of a failure, as far as a caller can act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControllerFailure {
     /// The object, or one that it refers to, does not exist.

@@ -19,7 +19,7 @@ pub enum TenantError {
     /// The store failed.
     #[error("{what}")]
     Store {
-        /// What was to be done with which record.
+        /// The operation and the record.
         what: String,
         /// Why it was not.
         #[source]
@@ -28,7 +28,7 @@ pub enum TenantError {
     /// The controller failed.
     #[error("{what}")]
     Controller {
-        /// What was to be done for whom.
+        /// The operation and its object.
         what: String,
         /// Why it was not.
         #[source]
@@ -66,7 +66,7 @@ pub enum TenantError {
         setting: &'static str,
         /// Its value.
         value: String,
-        /// What is wrong with it.
+        /// The fault.
         problem: &'static str,
     },
     /// `providerRouter` is `auto` and the controller has none, or several.
@@ -78,7 +78,7 @@ pub enum TenantError {
     /// A router that was named to be the provider router is not there, or not the only one of its name.
     #[error("there {} named {name:?}", if .found.is_empty() { "is no router with this id or".to_owned() } else { format!("are several routers ({})", .found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")) })]
     NoRouter {
-        /// What was named.
+        /// The given name.
         name: String,
         /// The routers of that name.
         found: Vec<Uuid>,
@@ -96,11 +96,11 @@ pub enum TenantError {
     NodeTaken {
         /// The name.
         node: NodeName,
-        /// What differs: `machine id` or `host id`.
+        /// The field that differs: `machine id` or `host id`.
         what: &'static str,
-        /// What is registered.
+        /// The registered value.
         registered: String,
-        /// What this machine has.
+        /// This machine's value.
         ours: String,
     },
     /// This machine is registered under another name.
@@ -142,13 +142,13 @@ pub enum TenantError {
     /// A name alone does not open a door.
     #[error("{who} may not enter tenant {tenant}, which was created for {origin}")]
     Denied {
-        /// Who wanted in: `namespace x` or `tenant.default`.
+        /// The caller: `namespace x` or `tenant.default`.
         who: String,
         /// The namespace, where there is one.
         namespace: Option<Namespace>,
         /// The tenant.
         tenant: TenantName,
-        /// Who it was created for.
+        /// Why it was created.
         origin: String,
     },
     /// A namespace belongs to a tenant that is not there, or to an earlier incarnation of it.
@@ -170,7 +170,7 @@ pub enum TenantError {
     Exhausted {
         /// For whom.
         tenant: TenantName,
-        /// What there is none of: `transit links` or `subnets`.
+        /// The pool that is full: `transit links` or `subnets`.
         what: &'static str,
         /// The pool.
         pool: Ipv4Network,
@@ -194,7 +194,7 @@ pub enum TenantError {
     Elsewhere {
         /// The namespace.
         namespace: Namespace,
-        /// Where it belongs.
+        /// Its tenant.
         tenant: TenantName,
     },
     /// A namespace cannot move: it has pods.
@@ -220,7 +220,7 @@ pub enum TenantError {
         tenant: TenantName,
         /// The subnet's number.
         ordinal: u32,
-        /// Which, and for whom.
+        /// The reservations, and their pods.
         kept: Vec<String>,
     },
     /// The tenant has as many as it may have.
@@ -228,7 +228,7 @@ pub enum TenantError {
     Quota {
         /// The tenant.
         tenant: TenantName,
-        /// What it has: `subnets`.
+        /// The resource: `subnets`.
         what: &'static str,
         /// How many it may have.
         most: u32,
@@ -240,7 +240,7 @@ pub enum TenantError {
         tenant: TenantName,
         /// Its active subnets.
         subnets: Vec<Fill>,
-        /// What it may have.
+        /// The quota.
         quota: Quota,
         /// Why it does not grow.
         #[source]
@@ -259,7 +259,7 @@ pub enum TenantError {
     Route {
         /// The tenant.
         tenant: TenantName,
-        /// Where it leads.
+        /// Its destination.
         destination: Ipv4Network,
         /// Why not.
         problem: String,
@@ -269,11 +269,11 @@ pub enum TenantError {
     Dns {
         /// The tenant.
         tenant: TenantName,
-        /// Which part of it.
+        /// The part of it.
         what: &'static str,
-        /// What was asked for.
+        /// The given value.
         given: String,
-        /// What a pod can use.
+        /// The values that a pod can use.
         expected: &'static str,
     },
     /// A subnet cannot go: a static route has its next hop there.
@@ -283,7 +283,7 @@ pub enum TenantError {
         tenant: TenantName,
         /// The subnet's number.
         ordinal: u32,
-        /// Where the route leads.
+        /// The destination of the route.
         destination: Ipv4Network,
     },
     /// There is no such subnet.
@@ -313,7 +313,7 @@ pub enum TenantError {
     /// Others were faster, again and again.
     #[error("{what}: others were faster {attempts} times")]
     Contended {
-        /// What was to be done.
+        /// The operation.
         what: String,
         /// How often it was tried.
         attempts: u32,

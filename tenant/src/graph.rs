@@ -4,7 +4,7 @@
 //! The same records give the same graph, down to every id and MAC, so creating, completing, repairing and deleting a
 //! tenant are one walk over one value. This module sends no requests.
 //!
-//! What the rules mean (MidoNet REST API, section "Rule"; the simulation evaluates them on the tenant's router):
+//! The meaning of the rules (MidoNet REST API, section "Rule"; the simulation evaluates them on the tenant's router):
 //!
 //! | chain | place | rule | why |
 //! |---|---|---|---|
@@ -44,7 +44,7 @@ pub struct Graph {
     pub incarnation: Incarnation,
     /// Its objects. Ports and routes of the provider router are in it; the provider router itself is not.
     pub objects: Topology,
-    /// What each object is for, by its id.
+    /// The role of each object, by its id.
     pub roles: BTreeMap<Uuid, Role>,
 }
 
@@ -81,7 +81,7 @@ pub fn graph(cluster: &ClusterRecord, tenant: &TenantRecord) -> Graph {
     Graph { tenant: tenant.name.clone(), incarnation: tenant.incarnation, objects, roles }
 }
 
-/// The routes that were taken away from a tenant and may still be in the controller.
+/// The removed routes of a tenant that may still be in the controller.
 pub(crate) fn retired_graph(cluster: &ClusterRecord, tenant: &TenantRecord) -> Graph {
     let names = Names { cluster, tenant, roles: RefCell::default() };
     let mut objects = Topology::default();
@@ -144,7 +144,7 @@ pub fn subnet_graph(cluster: &ClusterRecord, tenant: &TenantRecord, ordinal: u32
     Graph { tenant: tenant.name.clone(), incarnation: tenant.incarnation, objects, roles }
 }
 
-/// Whose graph it is, and with that every id and name.
+/// The tenant of the graph, which determines every id and name.
 struct Names<'a> {
     cluster: &'a ClusterRecord,
     tenant: &'a TenantRecord,
@@ -159,7 +159,7 @@ impl Names<'_> {
         id
     }
 
-    /// What an operator of the controller reads: who made this, for which cluster and tenant, and what it is.
+    /// The name for an operator of the controller: the maker, the cluster, the tenant and the role.
     fn name(&self, role: Role) -> String {
         let cluster = self.cluster.id.0.simple().to_string();
         format!("atoll {} {} {role}", &cluster[..8], self.tenant.name)

@@ -1,4 +1,4 @@
-//! What this machine is called, and under which prefixes of etcd it has worked, remembered in `<stateDir>/node`.
+//! The names of this machine, and the prefixes of etcd under which it has worked, recorded in `<stateDir>/node`.
 //!
 //! All objects that the node makes are named after it, so the name must outlive a changed host name. The first ADD that the
 //! cluster accepts writes the file; from then on it takes precedence over the host name. A `nodeName` of the configuration
@@ -38,7 +38,7 @@ pub struct NodeIdentity {
     pub prefixes: Vec<String>,
 }
 
-/// What is remembered; none: nothing, or nothing that can be read.
+/// The recorded identity; `None`: there is none, or it cannot be read.
 pub fn load(state_dir: &Path) -> Option<NodeIdentity> {
     let path = paths::node_identity(state_dir);
     let problem = match read::own(&path, LARGEST) {
@@ -86,8 +86,8 @@ pub fn is_another_machine(record: &NodeRecord, host_id: Option<Uuid>, machine_id
     host_id.is_some_and(|host| host != record.host_id)
 }
 
-/// Every name under which records can be this machine's: those that it knows (`known`), unless another machine has them by
-/// now, and those under which the cluster has registered its agent. `nodes`: the records of all nodes.
+/// Every name under which records can be this machine's: those that it knows (`known`), unless another machine has them now,
+/// and those under which the cluster has registered its agent. `nodes`: the records of all nodes.
 pub fn names(nodes: &[Entry], known: &[NodeName], host_id: Option<Uuid>, machine_id: &str) -> BTreeSet<NodeName> {
     let mut names: BTreeSet<NodeName> = known.iter().cloned().collect();
     for entry in nodes {

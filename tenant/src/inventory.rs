@@ -31,7 +31,7 @@ use crate::graph::{Transit, provider_id};
 pub struct Inventory {
     /// The store's revision at which all of this was true.
     pub revision: i64,
-    /// What the cluster agreed on; none before the first pod or `init`.
+    /// The cluster's settings; `None` before the first pod or `init`.
     pub cluster: Option<Cluster>,
     /// The machines.
     pub nodes: Vec<ListedNode>,
@@ -53,11 +53,11 @@ pub struct Cluster {
     pub id: ClusterId,
     /// How subnets are given to tenants.
     pub addressing: Addressing,
-    /// Where pod subnets are carved from.
+    /// The pool of pod subnets.
     pub pod_cidr: Ipv4Network,
     /// The prefix length of a subnet.
     pub subnet_prefix: u8,
-    /// Where transit links are carved from.
+    /// The pool of transit links.
     pub transit_cidr: Ipv4Network,
     /// Addresses by which a node reaches its own pods.
     pub node_side_cidr: Ipv4Network,
@@ -82,7 +82,7 @@ pub struct Provider {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListedUplink {
-    /// Where it leads.
+    /// Its address and interface.
     #[serde(flatten)]
     pub uplink: Uplink,
     /// The port in the controller.
@@ -111,7 +111,7 @@ pub struct ListedTenant {
     pub name: TenantName,
     /// Its incarnation.
     pub incarnation: Uuid,
-    /// Who it was created for.
+    /// Why it was created.
     pub origin: Origin,
     /// Its lifecycle phase.
     pub phase: Phase,
@@ -207,11 +207,11 @@ pub enum PodState {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PendingCleanup {
-    /// Whose it is.
+    /// The attachment.
     pub attachment: String,
     /// The node that has to pay it.
     pub node: NodeName,
-    /// What failed, for people.
+    /// What failed, for messages.
     pub note: String,
     /// When it was written, seconds since 1970.
     pub since: u64,
@@ -354,7 +354,7 @@ impl Inventory {
 }
 
 impl Cluster {
-    /// What people see of the record.
+    /// The parts of the record that are listed.
     pub fn of(record: &ClusterRecord) -> Self {
         Self {
             id: record.id,

@@ -127,7 +127,7 @@ mod tests {
     use super::*;
     use crate::graph::tests::sample;
 
-    /// What a step makes, and what must be there before it.
+    /// The object that a step makes, and the objects that it needs.
     fn needs(objects: &Topology, step: BuildStep) -> (String, Vec<String>) {
         let named = |kind: &str, id: &Uuid| format!("{kind} {id}");
         let chains = |filters: [Option<Uuid>; 2]| filters.iter().flatten().map(|c| named("chain", c)).collect();

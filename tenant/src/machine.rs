@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::binding::Node;
 use crate::identity;
 
-/// Where MidoNet's agent writes its id.
+/// The file in which MidoNet's agent writes its id.
 const HOST_ID: &str = "/etc/midonet_host_id.properties";
 
 /// This machine cannot be identified.
@@ -154,7 +154,7 @@ mod tests {
         let (before, kept) =
             (written(), std::fs::File::open(atoll_node::paths::node_identity(directory.path())).expect("there"));
         identity::remember(directory.path(), &named("second"), host, "/atoll/a").expect("works");
-        assert_eq!(written(), before, "a file that says it already is not made anew");
+        assert_eq!(written(), before, "a file with the same content is not written again");
         drop(kept);
     }
 }

@@ -1,4 +1,4 @@
-//! What one ADD knows while it runs.
+//! The state of one ADD while it runs.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ impl<'a, S: Store, C: Controller, K: Kernel> Adding<'a, S, C, K> {
             prefix: Some(plugin.config.etcd.prefix.clone()),
             late_requests_until: known.late_requests_until,
             deletion_sent: known.deletion_sent,
-            // Where an interface may be is worth knowing; the claim is read anew.
+            // The interface may still be at the recorded place; the claim is read again.
             host_netns: before.and_then(|before| before.host_netns),
             claim: None,
         };

@@ -1,4 +1,4 @@
-//! What an ADD is asked.
+//! The input of an ADD.
 
 use atoll_model::address_request::AddressRequest;
 use atoll_model::attachment::Attachment;
@@ -6,14 +6,14 @@ use atoll_model::cni::request::Pod;
 use atoll_model::config::DnsConfig;
 use atoll_tenant::Node;
 
-/// What an ADD is asked.
+/// The input of an ADD.
 #[derive(Clone, Debug)]
 pub struct AddCall {
     /// The attachment.
     pub attachment: Attachment,
     /// The pod, as far as the runtime names it.
     pub pod: Pod,
-    /// What the request asks of the interface.
+    /// The pod's requests for the interface.
     pub requested: AddressRequest,
     /// `CNI_NETNS`, verbatim.
     pub sandbox: String,

@@ -1,4 +1,4 @@
-//! What an ADD refuses before it has an effect, and after the claim before it makes port and interface.
+//! The checks of an ADD before it has an effect, and after the claim before it makes port and interface.
 
 use atoll_model::address_request::{AddressRequest, SubnetChoice};
 use atoll_records::{ClaimRecord, Phase, SubnetEntry};

@@ -127,8 +127,8 @@ mod tests {
             (to("10.128.0.128/25", None), "inside the pod's own subnet"),
             (PodRoute { mtu: Some(1451), ..to("10.0.0.0/8", None) }, "larger than the interface's, 1450"),
         ] {
-            let (class, said) = refused(&[route]).expect(why);
-            assert!(said.contains(why) && class == Class::Config, "{said}");
+            let (class, text) = refused(&[route]).expect(why);
+            assert!(text.contains(why) && class == Class::Config, "{text}");
         }
         let local = PodRoute { scope: Some(253), ..to("192.0.2.0/24", None) };
         let behind = to("10.0.0.0/8", Some([192, 0, 2, 1]));

@@ -63,7 +63,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
         }
         match outcome.rest {
             Ok(_) => {
-                // What is left is recorded, and is retried even if the runtime never calls for this attachment again.
+                // The rest is recorded, and is retried even if the runtime never calls for this attachment again.
                 if let Err(error) = self.lock.remove() {
                     tracing::error!(%attachment, %error, "could not remove the attachment state");
                 }

@@ -1,4 +1,4 @@
-//! What a CHECK compares: the call, the records in etcd, and what the kernel has.
+//! The objects that a CHECK compares: the call, the records in etcd, and the kernel's objects.
 
 use atoll_model::attachment::Attachment;
 use atoll_model::cni::previous::Previous;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::kernel::{FoundRoute, Link, Netns, PolicyRule};
 
-/// What a CHECK is asked.
+/// The input of a CHECK.
 #[derive(Clone, Debug)]
 pub struct CheckCall {
     /// The attachment.
@@ -17,7 +17,7 @@ pub struct CheckCall {
     pub pod: Pod,
     /// `CNI_NETNS`, verbatim.
     pub sandbox: String,
-    /// What the chain made.
+    /// The result of the chain.
     pub previous: Previous,
     /// The caller insists on its own namespace.
     pub own_netns: bool,
@@ -31,17 +31,17 @@ pub(super) struct AttachmentRecords {
     pub(super) claim: Option<ClaimRecord>,
     /// The attachment has a tombstone.
     pub(super) has_tombstone: bool,
-    /// Who has the claim's addresses, in their order.
+    /// The records of the claim's addresses, in their order.
     pub(super) owners: Vec<Option<AddressRecord>>,
     pub(super) tenant: Option<TenantRecord>,
     pub(super) cluster: Option<ClusterRecord>,
 }
 
-/// What the kernel has.
+/// The kernel's objects of an attachment.
 #[derive(Debug, Default)]
 pub(super) struct KernelView {
     pub(super) pod_end: Option<Link>,
-    /// What the pod's end is called, when it is not called as it should be.
+    /// The name of the pod's end, if it was renamed.
     pub(super) renamed: Option<String>,
     pub(super) routes: Vec<FoundRoute>,
     /// Rules by source; read only if the interface has some.

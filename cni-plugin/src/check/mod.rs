@@ -70,7 +70,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         let routes = &self.config.routes;
         let differences = match &asked {
             Ok((records, port)) => differences(call, routes, mtu, records, &seen, port.as_ref()),
-            // What this machine itself shows needs no server.
+            // The state of this machine is compared without a server.
             Err(_) => differences_here(call, routes, mtu, claim, &seen),
         };
         if !differences.is_empty() {
@@ -131,7 +131,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         })
     }
 
-    /// What the kernel has.
+    /// Reads the kernel's objects.
     async fn observe(&self, call: &CheckCall, host_netns: Option<Netns>) -> Result<KernelView, KernelError> {
         let pod_netns = Netns::At(PathBuf::from(&call.sandbox));
         let host_interface = call.attachment.host_interface();
@@ -145,7 +145,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
             is_sandbox: self.is_sandbox(call).await?,
             ..KernelView::default()
         };
-        // Where it should be, else anywhere: the local data plane may have taken it since.
+        // At its place, otherwise anywhere: the local data plane may have moved it since.
         let mut places: Vec<Netns> = host_netns.into_iter().collect();
         places.extend(self.host_places());
         for place in places {

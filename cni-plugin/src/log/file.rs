@@ -21,7 +21,7 @@ use nix::fcntl::OFlag;
 pub(super) fn open(path: &Path, config: &LogConfig) -> io::Result<File> {
     let file = append(path)?;
     let ours = file.metadata()?;
-    // What standard error leads to is another program's file.
+    // The file behind standard error belongs to another program.
     if !ours.is_file() || ours.len() < config.max_bytes || is_stream(&file, &io::stderr()) {
         return Ok(file);
     }

@@ -27,7 +27,7 @@ use tracing::{Event, Metadata, Subscriber};
 
 use crate::call_trace::CallTrace;
 
-/// Which call the lines are of: what is known before it begins.
+/// The fields of a call that are known before it begins.
 #[derive(Clone, Debug, Default)]
 pub struct Context(Map<String, Value>);
 

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Now.
-#[expect(clippy::disallowed_methods, reason = "a log tells the wall clock")]
+#[expect(clippy::disallowed_methods, reason = "a log has the wall-clock time")]
 pub(super) fn now() -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format(since.as_secs(), since.subsec_micros())

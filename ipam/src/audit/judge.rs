@@ -1,4 +1,4 @@
-//! What does not agree in an observation. Pure.
+//! Inconsistencies in an observation. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -19,7 +19,7 @@ use crate::pool::PodRange;
 /// How many possible port ids of one claim are checked.
 const LATER_PORTS: usize = 8;
 
-/// What does not agree, in a stable order.
+/// The inconsistencies, in a stable order.
 pub fn audit(seen: &Observation) -> Vec<AuditFinding> {
     let mut judge = Judge { seen, holders: BTreeMap::new(), findings: Vec::new() };
     for (key, claim) in &seen.claims {
@@ -49,7 +49,7 @@ fn places(claim: &ClaimRecord) -> impl Iterator<Item = AddressId> {
 
 pub(super) struct Judge<'a> {
     pub(super) seen: &'a Observation,
-    /// Which claims list an address.
+    /// The claims that list an address.
     holders: BTreeMap<AddressId, Vec<&'a Key>>,
     findings: Vec<AuditFinding>,
 }
@@ -273,7 +273,7 @@ impl<'a> Judge<'a> {
                 {
                     continue;
                 }
-                // Giving the address back to its claim takes the mark along.
+                // The repair of a claim's address deletes the marker.
                 Some(ObservedAddress { record, .. }) => Some(record.mod_revision),
             };
             let condition = found.map_or_else(

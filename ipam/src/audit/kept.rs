@@ -1,4 +1,4 @@
-//! What does not agree about reservations and chosen MACs. Pure.
+//! Inconsistencies of reservations and chosen MACs. Pure.
 
 use std::collections::BTreeMap;
 
@@ -91,7 +91,7 @@ impl Judge<'_> {
         }
     }
 
-    /// Does a reservation keep this MAC?
+    /// Whether a reservation has this MAC.
     fn keeps(&self, tenant: &TenantName, subnet: u32, mac: Mac) -> bool {
         let is_it = |(place, there): (&AddressId, &Versioned<ReservationRecord>)| {
             place.tenant == *tenant && place.subnet == subnet && there.record.mac == Some(mac)

@@ -110,7 +110,7 @@ pub struct Observation {
     pub ports: Option<BTreeMap<Uuid, String>>,
 }
 
-/// What is wrong.
+/// The kinds of inconsistencies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AuditProblem {
@@ -145,7 +145,7 @@ pub enum AuditProblem {
 /// Inconsistent records. Two findings are equal only if they rest on the same revisions of the same records.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct AuditFinding {
-    /// What is wrong.
+    /// The kind.
     pub problem: AuditProblem,
     /// With which key, or which port.
     pub object: String,
@@ -159,7 +159,7 @@ pub struct AuditFinding {
 /// A transaction that repairs one finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fix {
-    /// What it does, as a sentence without a subject: `gives 10.0.0.7 back to ...`.
+    /// The effect, as a sentence without a subject: `gives 10.0.0.7 back to ...`.
     pub doing: String,
     pub(crate) compare: Vec<Compare>,
     pub(crate) then: Vec<StoreChange>,

@@ -22,17 +22,17 @@ pub enum RepairOutcome {
     Unknown,
 }
 
-/// What was done about a finding.
+/// The repair of a finding.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Repaired {
     /// The finding.
     #[serde(flatten)]
     pub finding: AuditFinding,
-    /// What became of it.
+    /// The outcome.
     pub outcome: RepairOutcome,
 }
 
-/// What both observations found, down to the revisions.
+/// The findings of both observations, equal in all revisions.
 pub fn agreed(first: &[AuditFinding], second: Vec<AuditFinding>) -> Vec<AuditFinding> {
     second.into_iter().filter(|finding| first.contains(finding)).collect()
 }

@@ -43,7 +43,7 @@ pub(crate) fn of_no_router(cluster: ClusterId, tenant: &TenantRecord, mac: Mac) 
     }
 }
 
-/// Could it be a derived one?
+/// Whether it could be a derived one.
 pub(crate) fn is_local(mac: Mac) -> bool {
     mac.0[0] & 2 == 2
 }

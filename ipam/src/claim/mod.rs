@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `want` | what address request and reservation come to: any address of these subnets, or exactly these. Pure |
+//! | `want` | the addresses that request and reservation allow: any address of these subnets, or exactly these. Pure |
 //! | `request` | what is asked for, and what can become of it |
 //! | `plan` | the transaction, and what a lost one means. Pure |
 //! | `mac` | a requested MAC is not the derived one of another pod |

@@ -19,10 +19,10 @@ use crate::find::Found;
 use crate::holder::Holder;
 use crate::search::{self, ActiveSubnet, Target};
 
-/// What to do next.
+/// The next step.
 #[expect(clippy::large_enum_variant, reason = "one at a time and never stored: its size does not matter")]
 pub(super) enum NextStep {
-    /// Nothing can be claimed, if what the caller believes is true and this attachment has no claim by now.
+    /// No address can be claimed, if the caller's cache is right and this attachment still has no claim.
     Refuse(IpamError),
     /// Claim the first of these that is free. Never empty.
     Any(Vec<Target>, Vec<ActiveSubnet>),
@@ -33,7 +33,7 @@ pub(super) enum NextStep {
 }
 
 impl NextStep {
-    /// What each case of the transaction claims.
+    /// The addresses that each case of the transaction claims.
     fn cases(&self) -> Vec<&[Target]> {
         match self {
             Self::Refuse(_) | Self::TakeOver(..) => Vec::new(),
@@ -48,7 +48,7 @@ impl NextStep {
     }
 }
 
-/// What a lost attempt means.
+/// The meaning of a lost attempt.
 #[expect(clippy::large_enum_variant, reason = "one at a time and never stored: its size does not matter")]
 pub(super) enum AfterConflict {
     Answer(Claimed),
@@ -59,7 +59,7 @@ pub(super) enum AfterConflict {
     Again,
 }
 
-/// What a lost attempt to get certain addresses means.
+/// The meaning of a lost attempt to get certain addresses.
 pub(super) enum Next {
     /// Try again, as the addresses are now.
     Again(Vec<Target>),
@@ -81,7 +81,7 @@ pub(super) struct ClaimPlan<'a> {
     deletions_until: u64,
     /// The pod, if its name could have a reservation.
     pod: Option<(&'a Namespace, PodName)>,
-    /// What is reserved for it.
+    /// Its reservation.
     reservation: Option<Versioned<ReservationRecord>>,
     /// Another interface of the pod has it.
     spare: bool,
@@ -142,7 +142,7 @@ impl<'a> ClaimPlan<'a> {
         Some(self.mac).filter(|mac| self.own_mac && super::mac::is_local(*mac))
     }
 
-    /// What the next attempt needs; [`ClaimPlan::judge`] reads it.
+    /// The records that the next attempt needs; [`ClaimPlan::judge`] reads them.
     pub(super) fn queries(&self, step: &NextStep) -> Vec<Query> {
         let ClaimRequest { attachment, tenant, namespace, .. } = self.request;
         let mut queries = Found::queries(attachment);
@@ -354,7 +354,7 @@ impl<'a> ClaimPlan<'a> {
         Ok(AfterConflict::Again)
     }
 
-    /// What the window of a lost attempt for any address shows: candidates of the same subnet, if there are any.
+    /// The candidates that the window of a lost attempt for any address has, in the same subnet.
     pub(super) fn any(&self, targets: &[Target], snapshot: &Snapshot, attempt: u32) -> Result<Vec<Target>, IpamError> {
         let subnet = &targets[0].subnet;
         self.refuse_taken_mac(subnet, snapshot)?;
@@ -386,7 +386,7 @@ impl<'a> ClaimPlan<'a> {
         }
     }
 
-    /// What became of the addresses that were asked for, or are reserved for the pod.
+    /// The state of the addresses that were requested, or are reserved for the pod.
     pub(super) fn exactly(&self, targets: Vec<Target>, snapshot: &Snapshot) -> Result<Next, IpamError> {
         self.refuse_taken_mac(&targets[0].subnet, snapshot)?;
         let mut again = Vec::new();

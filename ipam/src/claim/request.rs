@@ -1,4 +1,4 @@
-//! What a claim is asked for, and what can become of it.
+//! The request of a claim, and its outcomes.
 
 use atoll_model::address_request::AddressRequest;
 use atoll_model::attachment::Attachment;
@@ -21,10 +21,10 @@ pub struct Guards {
     pub tenant: Revision,
 }
 
-/// Who wants an address of which tenant, and what the caller believes.
+/// A request for an address of a tenant, and the caller's cached records.
 #[derive(Clone, Debug)]
 pub struct ClaimRequest<'a> {
-    /// Who.
+    /// The attachment.
     pub attachment: &'a Attachment,
     /// The cluster as the caller knows it.
     pub cluster: &'a ClusterRecord,
@@ -53,11 +53,11 @@ pub struct ClaimRequest<'a> {
     /// [`IpamError::Exhausted`](crate::IpamError::Exhausted), although addresses in cool-down could be reused early.
     /// Otherwise they are reused early, and `Exhausted` means that every address is in use.
     pub can_grow: bool,
-    /// What the pod asks for. It is met as it stands or refused, also against a claim that is there already.
+    /// The pod's request. It is met exactly or refused, also if there is a claim already.
     pub requested: &'a AddressRequest,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "one at a time and never stored: its size does not matter")]
 pub enum Claimed {
@@ -65,7 +65,7 @@ pub enum Claimed {
     New(Versioned<ClaimRecord>),
     /// The attachment has a claim already: the answer of last time.
     Already(Versioned<ClaimRecord>),
-    /// What the caller believes is out of date. Nothing was claimed.
+    /// The caller's cache is out of date. Nothing was claimed.
     Stale(Current),
     /// A tombstone that the caller had not seen stands in the way. Nothing was claimed.
     Blocked(Versioned<TombstoneRecord>),

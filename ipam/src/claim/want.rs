@@ -1,4 +1,4 @@
-//! What address request and reservation come to: any address of these subnets, or exactly these addresses. Pure.
+//! The addresses that request and reservation allow: any address of these subnets, or exactly these addresses. Pure.
 //!
 //! A reservation comes before everything: its pod gets that address and no other, and an address request that does not agree with it
 //! is refused. What no pod can have is refused with the reason.
@@ -18,17 +18,17 @@ use crate::search::{self, ActiveSubnet, Target};
 /// Most addresses of one attachment: more would not fit into one transaction beside everything else.
 const MOST_ADDRESSES: usize = 16;
 
-/// What an attachment is to get.
+/// The addresses and the MAC that an attachment is to get.
 pub(super) struct Want {
-    /// Which addresses.
+    /// Its addresses.
     pub(super) addresses: WantedAddresses,
-    /// Which MAC.
+    /// Its MAC.
     pub(super) mac: Mac,
     /// The MAC was chosen for this claim, and must be its own: neither the derived one nor that of a reservation.
     pub(super) own_mac: bool,
 }
 
-/// Which addresses.
+/// The addresses.
 pub(super) enum WantedAddresses {
     /// Any free one of these subnets; the first one first.
     Any(Vec<ActiveSubnet>),
@@ -36,7 +36,7 @@ pub(super) enum WantedAddresses {
     Exactly(Vec<Target>),
 }
 
-/// What a request comes to when this is reserved for its pod.
+/// The addresses and MAC for a request if this is reserved for its pod.
 pub(super) fn want(request: &ClaimRequest<'_>, reserved: Option<&ReservationRecord>) -> Result<Want, IpamError> {
     let ClaimRequest { tenant, requested, attachment, .. } = request;
     let subnets = chosen(tenant, search::subnets(tenant)?, requested.subnet)?;
@@ -163,7 +163,7 @@ fn agree(tenant: &TenantRecord, requested: &AddressRequest, reserved: &Reservati
     }
 }
 
-/// Is a claim what is requested?
+/// Whether a claim meets a request.
 pub(super) fn is_met(requested: &AddressRequest, claim: &ClaimRecord) -> bool {
     let ClaimRecord { addresses, mac, .. } = claim;
     let has = |requested: &Ipv4Addr| addresses.iter().any(|address| address.address.ip() == *requested);

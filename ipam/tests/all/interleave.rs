@@ -89,8 +89,8 @@ fn watched(setup: Setup, seed: u64, mut watch: impl FnMut(&[Entry])) -> Result<u
 }
 
 /// Prints what changed since it was called before: what is new or written, and what is gone.
-#[expect(clippy::print_stdout, reason = "for the person who looks at one seed")]
-fn tell() -> impl FnMut(&[Entry]) {
+#[expect(clippy::print_stdout, reason = "for the inspection of one seed")]
+fn print_steps() -> impl FnMut(&[Entry]) {
     let mut before = BTreeMap::<Key, i64>::new();
     move |entries| {
         let now: BTreeMap<_, _> = entries.iter().map(|entry| (entry.key.clone(), entry.mod_revision)).collect();
@@ -112,7 +112,7 @@ fn holds(name: &str, setup: Setup) {
     let seeds = number("ATOLL_SEED").map_or(1..schedules + 1, |seed| seed..seed + 1);
     let mut steps = 0;
     for seed in seeds.clone() {
-        let outcome = if number("ATOLL_SEED").is_some() { watched(setup, seed, tell()) } else { schedule(setup, seed) };
+        let outcome = if number("ATOLL_SEED").is_some() { watched(setup, seed, print_steps()) } else { schedule(setup, seed) };
         match outcome {
             Ok(more) => steps += more,
             Err(problem) => panic!("{problem}\nseed {seed}; again with ATOLL_SEED={seed}; {setup:?}"),
@@ -190,7 +190,7 @@ fn the_checker_finds_every_defect() {
     for (name, defect, setup) in cases {
         let found =
             (1..=500).find_map(|seed| schedule(Setup { defect, ..setup }, seed).err().map(|found| (seed, found)));
-        let (seed, problem) = found.unwrap_or_else(|| panic!("nobody noticed: {name}"));
+        let (seed, problem) = found.unwrap_or_else(|| panic!("not detected: {name}"));
         println!("{name}: seed {seed}: {problem}");
     }
 }

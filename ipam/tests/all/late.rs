@@ -97,7 +97,7 @@ async fn a_tenant_is_not_full_of_what_this_very_attachment_has() {
             }
         })
         .await;
-        assert!(places >= 4, "a try, the addresses, what cools, and another try: {places}");
+        assert!(places >= 4, "a try, the addresses, those in cool-down, and another try: {places}");
     }
 }
 

@@ -162,9 +162,9 @@ async fn reserving_is_refused_where_it_cannot_be_kept(store: impl Store) {
     assert!(reserved_for(&store, &namespace, &pod).await.expect("an answer").is_some());
     // A pod keeps its address; an address in cool-down has no owner.
     kept(&store, &keep(last, "other")).await;
-    let cooling = start(&store, &fixture, "b", "yet-another").await;
-    stop(&store, &cooling).await;
-    kept(&store, &keep(address(&cooling).octets()[3], "web-1")).await;
+    let released = start(&store, &fixture, "b", "yet-another").await;
+    stop(&store, &released).await;
+    kept(&store, &keep(address(&released).octets()[3], "web-1")).await;
     assert_eq!(reservations(&store, None).await.expect("a list").len(), 3);
     fixture.tenant.phase = Phase::Deleting;
     fixture.rewrite_tenant(&store).await;
@@ -229,8 +229,8 @@ async fn a_mac_is_kept_with_the_address(store: impl Store) {
         let Ok(Claimed::New(claimed)) = answer else { panic!("{answer:?}") };
         let last = address(&claimed).octets()[3];
         let own = ReserveRequest { mac: Some(claimed.record.mac), ..keep(last, pod) };
-        let stranger = ReserveRequest { mac: Some(claimed.record.mac), ..keep(200, "stranger") };
-        let refused = reserve(&store, &stranger, false).await;
+        let other = ReserveRequest { mac: Some(claimed.record.mac), ..keep(200, "other") };
+        let refused = reserve(&store, &other, false).await;
         assert!(matches!(refused, Err(IpamError::MacTaken { .. })), "{refused:?}");
         let record = kept(&store, &own).await;
         stop(&store, &claimed).await;

@@ -342,7 +342,7 @@ async fn tombstones_are_never_weakened(store: impl Store) {
     put_tombstone(&store, &tombstone("a", TombstoneKind::Fence, 100), None).await.expect("the tombstone is written");
     let first = there().await;
     put_tombstone(&store, &tombstone("a", TombstoneKind::Delete, 50), None).await.expect("the tombstone is written");
-    assert_eq!(there().await, first, "it owed more already");
+    assert_eq!(there().await, first, "more was pending already");
     let port = Some(uuid::Uuid::from_u128(9));
     let more = TombstoneRecord { port, ..tombstone("a", TombstoneKind::Delete, 200) };
     put_tombstone(&store, &more, Some(1)).await.expect("written, though it was not the one that was seen");
@@ -477,7 +477,7 @@ async fn an_address_is_free_when_its_cool_down_is_over() {
     assert_eq!(
         keys(&store, Key::from(AddressRecord::of_tenant(&tenant_name()))).await.len(),
         1,
-        "it cools for at least the time"
+        "it is in cool-down for at least the time"
     );
     tokio::time::advance(Duration::from_secs(30)).await;
     assert_eq!(

@@ -28,7 +28,7 @@ use crate::config::Config;
 pub(super) const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 
 impl Request {
-    /// What is asked of the interface.
+    /// The request for the interface.
     pub fn address_request(&self, config: &Config) -> Result<AddressRequest, RequestError> {
         let cni = self.input("args").and_then(|args| any_case(args, "cni"));
         let argument = |key| self.argument(key);
@@ -116,7 +116,7 @@ impl Request {
 
 fn wrong(key: &str, value: &(impl ToString + ?Sized), expected: &'static str) -> RequestError {
     let value: String = value.to_string().chars().take(80).collect();
-    // What stands in the environment has another code than what stands on standard input.
+    // A fault in the environment has another code than one on standard input.
     if key.starts_with("CNI_ARGS") {
         RequestError::InvalidArgument { key: key.to_owned(), value, expected }
     } else {

@@ -1,4 +1,4 @@
-//! What an entry declares in `capabilities`, and what a runtime asks by it in `runtimeConfig`.
+//! The capabilities that an entry declares in `capabilities`, and the requests for them in `runtimeConfig`.
 //!
 //! A runtime passes a request to every plugin whose entry declares its capability, and does not learn whether the plugin
 //! handles it. So Atoll refuses an ADD that requests a capability that Atoll does not implement: otherwise a pod would run
@@ -15,7 +15,7 @@ const SERVED: [&str; 4] = ["ips", "mac", "dns", super::address_request::ANNOTATI
 /// Capabilities that inform a plugin and request nothing for the interface.
 const INFORMATIVE: [&str; 2] = ["cgroupPath", "aliases"];
 
-/// What others serve, and what to do about it.
+/// Capabilities that other plugins serve, and the remedy for each.
 const OTHERS: [(&str, &str); 6] = [
     (
         "portMappings",

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::version::Version;
 use crate::error::{Class, Classify, ExhaustedResource, causes, class_of, hint_of};
 
-/// What goes to standard output instead of a result.
+/// The output of a failed call instead of a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CniFailure {
     /// The version of the request.
@@ -18,7 +18,7 @@ pub struct CniFailure {
     pub version: Version,
     /// The code.
     pub code: u32,
-    /// What failed on which object.
+    /// The operation and the object.
     pub msg: String,
     /// Causes, and what can be done.
     pub details: String,

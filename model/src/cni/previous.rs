@@ -38,7 +38,7 @@ pub struct PreviousInterface {
 }
 
 impl Request {
-    /// What the chain has made so far; none: nothing was passed.
+    /// The result of the chain so far; `None`: none was passed.
     pub fn previous(&self) -> Result<Option<Previous>, RequestError> {
         self.input("prevResult").map(|value| Previous::read(value, self.version)).transpose()
     }

@@ -1,4 +1,4 @@
-//! What a runtime sends: environment variables and a JSON object on standard input.
+//! The input from a runtime: environment variables and a JSON object on standard input.
 //!
 //! Checked in the order of the reference implementation, so that a test suite written for that one sees the same codes:
 //! the command, then its variables (all that are missing in one error), then JSON, name and version. VERSION needs
@@ -22,11 +22,11 @@ pub enum CniCommand {
     Add,
     /// Detach it.
     Del,
-    /// Is it as it was left?
+    /// Whether it is as it was left.
     Check,
     /// Remove what is not in the list.
     Gc,
-    /// Could an ADD work?
+    /// Whether an ADD could work.
     Status,
     /// The supported versions.
     Version,
@@ -331,7 +331,7 @@ pub enum RequestError {
     Variable {
         /// Its name.
         name: &'static str,
-        /// What is wrong with it.
+        /// The fault.
         source: InvalidName,
     },
     /// `CNI_ARGS` is malformed.
@@ -342,7 +342,7 @@ pub enum RequestError {
     Argument {
         /// Its key.
         key: &'static str,
-        /// What is wrong with it.
+        /// The fault.
         source: InvalidName,
     },
     /// Standard input is not JSON.
@@ -391,12 +391,12 @@ pub enum RequestError {
         /// What is valid there.
         expected: &'static str,
     },
-    /// What was asked cannot be done, and a substitute is not given.
+    /// The request cannot be met, and there is no substitute.
     #[error("{key} = {value} is not supported: {reason}")]
     Unsupported {
-        /// Where it was asked.
+        /// The source of the request.
         key: String,
-        /// What was asked.
+        /// The requested value.
         value: String,
         /// Why not.
         reason: &'static str,

@@ -71,7 +71,7 @@ fn the_environment_is_checked_before_anything_is_read() {
     }
 }
 
-/// What an earlier version let through must go again.
+/// An attachment that an earlier version accepted must be removable.
 #[test]
 fn a_delete_takes_a_name_that_no_add_gets() {
     for command in ["DEL", "CHECK"] {

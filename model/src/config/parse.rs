@@ -247,7 +247,7 @@ fn mtu(top: &Section<'_>) -> Result<Mtu, ConfigError> {
     }
 }
 
-/// What a link can have: RFC 791, page 13, and the length field of IPv4.
+/// The range of a link's MTU: RFC 791, page 13, and the length field of IPv4.
 const MTUS: std::ops::RangeInclusive<u32> = 68..=65_535;
 
 fn overhead(section: &Section<'_>) -> Result<u32, ConfigError> {

@@ -124,7 +124,7 @@ impl Etcd {
         txn.unwrap_or_else(|| wire::Txn::new().and_then(rest))
     }
 
-    /// Which case of a nested transaction happened, if any; and the answers if none did.
+    /// The case of a nested transaction that happened, if any; and the answers if none did.
     pub(super) fn chosen(
         &self,
         response: &wire::TxnResponse,

@@ -30,7 +30,7 @@ use crate::StoreError;
 /// has.
 const HASTE: Duration = Duration::from_millis(300);
 
-/// What may be sent again, to another endpoint, after no answer came.
+/// Requests that may be sent again, to another endpoint, after no answer came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Repeat {
     /// It changes nothing, or twice is once.
@@ -124,7 +124,7 @@ impl Endpoints {
                 },
             };
             waiting.over();
-            // A connection stood, and brought nothing.
+            // A connection was made, and closed without an answer.
             hung_up |= matches!(failure, EtcdFailure::NoAnswer(_));
             let reason = match failure {
                 EtcdFailure::Answer(stopped) => return Err(self.dated(stopped)),
@@ -177,7 +177,7 @@ impl Endpoints {
         }
     }
 
-    /// What is wrong with our certificate today, in words.
+    /// The fault of our certificate today, in words.
     fn certificate_trouble(&self) -> Option<String> {
         let path = self.certificate.as_ref()?;
         let problem = certificate::out_of_time(&read::given(path, CERTIFICATES).ok()?, clock::now())?;

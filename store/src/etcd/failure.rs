@@ -1,4 +1,4 @@
-//! What an error of the library means. The one question: may the request have taken effect? When in doubt, it may.
+//! The meaning of an error of the library: whether the request may have taken effect. In doubt, it may.
 
 use std::error::Error;
 
@@ -31,7 +31,7 @@ impl From<Stopped> for StoreError {
 
 pub(super) type RequestResult<T> = Result<T, Stopped>;
 
-/// Why a request brought nothing.
+/// Why a request failed.
 #[derive(Debug)]
 pub(super) enum EtcdFailure {
     /// It was not sent, or was rejected before it had an effect.
@@ -128,7 +128,7 @@ fn join(mut text: String, causes: &[&(dyn Error + 'static)]) -> String {
 mod tests {
     use super::*;
 
-    /// What a refusal of etcd is, and whether a commit that met it may be sent elsewhere.
+    /// The kind of a refusal of etcd, and whether a commit with this answer may be sent elsewhere.
     fn kind(code: Code, message: &str) -> &'static str {
         match EtcdFailure::of_status(&Status::new(code, message)) {
             EtcdFailure::NotSent(_) => "not sent",

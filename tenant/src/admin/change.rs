@@ -31,12 +31,12 @@ pub(super) async fn change_with<S: Store, C: Controller>(
     written.ok_or_else(|| failed(&what, attempt))
 }
 
-/// What such a change is called.
+/// The description of such a change.
 pub(super) fn changing(tenant: &TenantName) -> String {
     format!("change the record of tenant {tenant}")
 }
 
-/// One attempt. None: the record is another one by now, or the attempt is known not to have happened.
+/// One attempt. `None`: the record has changed, or the attempt is known not to have taken effect.
 pub(super) async fn write<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     tenant: Versioned<TenantRecord>,

@@ -114,7 +114,7 @@ async fn drop_orphan<S: Store, C: Controller>(admin: &Admin<'_, S, C>, orphan: &
     drop_guarded(admin, Compare::Modified(key.clone(), *mod_revision), vec![StoreChange::Delete(key.clone())]).await
 }
 
-/// Deletes what was seen. When the record that guards it is another one by now, a DEL was faster.
+/// Deletes the records that were read. If the guarding record has changed, a DEL was faster.
 async fn drop_guarded<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     guard: Compare,

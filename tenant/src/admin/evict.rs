@@ -59,7 +59,7 @@ pub struct Eviction {
     pub cooldown: Duration,
 }
 
-/// What is known of a node that may be evicted.
+/// The state of a node that may be evicted.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     /// Its record.
@@ -242,7 +242,7 @@ async fn write<S: Store, C: Controller>(
     commit(admin.store, what, attempt, txn).await
 }
 
-/// What is left of one attachment of the node.
+/// The cleanup of one attachment of the node.
 struct Cleanup {
     attachment: Attachment,
     port: Uuid,
@@ -252,7 +252,7 @@ struct Cleanup {
     tombstone: Option<Revision>,
 }
 
-/// What is left of a node.
+/// The cleanup of a node.
 struct PendingCleanup {
     readable: BTreeMap<String, Cleanup>,
     /// Records that cannot be read, with the port of their attachment.

@@ -1,4 +1,4 @@
-//! Which pods have the addresses of a tenant or a subnet.
+//! The pods that have the addresses of a tenant or a subnet.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use super::members::shown;
 use crate::controller::Controller;
 use crate::error::TenantError;
 
-/// What stands below a prefix.
+/// The records below a prefix.
 pub(super) async fn list<S: Store, C: Controller, R>(
     admin: &Admin<'_, S, C>,
     prefix: Prefix<R>,
@@ -22,7 +22,7 @@ pub(super) async fn list<S: Store, C: Controller, R>(
     Ok(snapshot.answer(&query)?.entries.clone())
 }
 
-/// Who has addresses.
+/// The holders of addresses.
 pub(super) struct Held {
     pub(super) claims: Vec<Versioned<ClaimRecord>>,
     pub(super) orphans: Vec<Orphan>,

@@ -20,7 +20,7 @@ use crate::error::TenantError;
 use crate::graph::{provider_graph, provider_id};
 use crate::registry::{Registry, agree, cluster_record, possible};
 
-/// What is wanted.
+/// The options of `init`.
 #[derive(Clone, Debug, Default)]
 pub struct InitRequest {
     /// Give a record that is there a new epoch.
@@ -41,7 +41,7 @@ pub enum ProviderChoice {
     Made(ProviderRecord),
 }
 
-/// What became of the cluster's record.
+/// The outcome for the cluster's record.
 #[derive(Clone, Debug)]
 pub enum Initialised {
     /// It was written.

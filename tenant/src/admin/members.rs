@@ -14,12 +14,12 @@ use crate::attempts::{commit, failed};
 use crate::controller::Controller;
 use crate::error::TenantError;
 
-/// What moving a namespace came to.
+/// The outcome of moving a namespace.
 #[derive(Clone, Debug)]
 pub struct Moved {
     /// False: it was so already.
     pub changed: bool,
-    /// Where it belonged before.
+    /// Its tenant before.
     pub before: Option<TenantName>,
     /// Pods that keep their old network until they are made again.
     pub left_behind: Vec<ClaimRecord>,

@@ -1,5 +1,5 @@
-//! What operators do: each verb one file, each a function over the two seams, so that `atollctl` only reads arguments
-//! and prints.
+//! The verbs of operators: each one file, each a function over the two seams, so that `atollctl` only reads arguments and
+//! prints.
 
 mod change;
 mod create;
@@ -35,7 +35,7 @@ use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::registry::Registry;
 
-/// What an operator works with.
+/// The environment of an operator's verb.
 pub struct Admin<'a, S, C> {
     /// The records.
     pub store: &'a S,
@@ -71,5 +71,5 @@ impl<S: Store, C: Controller> Admin<'_, S, C> {
     }
 }
 
-/// What operators are called in records and logs.
+/// The name of operators in records and logs.
 const OPERATOR: &str = "atollctl";

@@ -1,4 +1,4 @@
-//! What applying a tenant's graph would change, and changing it.
+//! The changes that applying a tenant's graph would make, and making them.
 
 use atoll_model::derive::Role;
 use atoll_model::ids::TenantName;
@@ -17,13 +17,13 @@ use crate::graph::{Graph, graph};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedChange {
-    /// What would be done: `create`, `update`, or `leave`, because it belongs to another owner.
+    /// The change: `create`, `update`, or `leave`, because it belongs to another owner.
     pub action: &'static str,
-    /// What it is.
+    /// The kind of the object.
     pub kind: Kind,
     /// Its id.
     pub id: Uuid,
-    /// What it is for: `gateway-port/1`.
+    /// The role of the object: `gateway-port/1`.
     pub role: String,
     /// In what it differs.
     pub differences: Vec<String>,

@@ -80,7 +80,7 @@ pub async fn idle<S: Store, C: Controller>(admin: &Admin<'_, S, C>, mark: bool) 
     Ok(idle)
 }
 
-/// Deletes tenants; gives what became of each. One that is used by now is not deleted.
+/// Deletes tenants; returns the outcome of each. One that is in use again is not deleted.
 pub async fn prune<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     tenants: &[TenantName],

@@ -24,7 +24,7 @@ use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::graph::{number, retired_graph};
 
-/// What becomes of a value that need not be there.
+/// The change of an optional value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Update<T> {
     /// It stays as it is.
@@ -46,7 +46,7 @@ impl<T: Clone> Update<T> {
     }
 }
 
-/// What is to change.
+/// The changes.
 #[derive(Clone, Debug, Default)]
 pub struct Edit {
     /// Most subnets.
@@ -96,7 +96,7 @@ pub async fn set<S: Store, C: Controller>(
     Ok((was, after))
 }
 
-/// Deletes once more the routes that were taken away, and forgets them. Gives the tenant afterwards.
+/// Deletes removed routes once more, and their entries in the record. Returns the tenant afterwards.
 async fn forget_retired<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     name: &TenantName,
@@ -109,7 +109,7 @@ async fn forget_retired<S: Store, C: Controller>(
         if removed.iter().any(|route| tenant.record.routes.contains(route)) {
             Box::pin(admin.registry().finish(OPERATOR, &cluster, tenant.clone(), true)).await?;
         }
-        // What others have taken away since then waits for them.
+        // Routes that another call has removed since then are left to that call.
         let mut doomed = tenant.record.clone();
         doomed.retired.retain(|route| gone.contains(route));
         let graph = retired_graph(&cluster.record, &doomed);

@@ -57,7 +57,7 @@ pub enum Admitted {
     Already(Versioned<ClaimRecord>),
     /// A tombstone that the caller had not seen prevents the claim.
     Blocked(Versioned<TombstoneRecord>),
-    /// The request cannot be met as it stands.
+    /// The request cannot be met exactly.
     Refused(IpamError),
     /// The tenant is full and cannot grow.
     Full(TenantError),

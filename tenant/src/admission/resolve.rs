@@ -42,7 +42,8 @@ impl<S, C> Clone for Resolver<'_, S, C> {
 impl<S, C> Copy for Resolver<'_, S, C> {}
 
 impl<S: Store, C: Controller> Resolver<'_, S, C> {
-    /// Where `who` belongs: from the cache without a round trip, else from the store. What is new is created and built.
+    /// The binding of `who`: from the cache without a round trip, else from the store. Missing records are created, and a
+    /// new tenant is built.
     pub async fn resolve(&self, who: &Who) -> Result<TenantBinding, TenantError> {
         match self.cache.get(who) {
             Some(binding) if self.fits(&binding) => Ok(binding),

@@ -110,7 +110,7 @@ pub(super) async fn remove<T: Transport>(client: &Client<T>, objects: &Topology)
     };
     let routes: Vec<_> =
         objects.routes.iter().filter(|(_, route)| !ours(&route.router) && has_no_parent(route)).collect();
-    // Where the controller chooses the ids of routes, their fields identify them, of which the router is one.
+    // If the controller chooses the ids of routes, their fields identify them, including the router.
     let known_by_id = routes.iter().filter(|_| !Resource::Route.has_server_id(dialect));
     let lone = known_by_id.map(|(id, _)| ObjectRef::Route(**id));
     refuse_foreign(client, objects, levels.iter().flatten().copied().chain(lone)).await?;

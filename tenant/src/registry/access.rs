@@ -1,4 +1,4 @@
-//! Which tenant a caller may enter. Pure.
+//! Admission of callers to tenants. Pure.
 //!
 //! A namespace is not admitted because of its name: a tenant is created for one namespace, for the default of the nodes, or
 //! by an operator. Every other namespace has to be admitted with `atollctl tenant join`.
@@ -8,7 +8,7 @@ use crate::error::TenantError;
 use atoll_model::ids::{Namespace, TenantName};
 use atoll_records::{NamespaceRecord, Origin, Phase, Query, ReadError, Snapshot, TenantRecord, Versioned};
 
-/// What is known of a caller's access to a tenant, all at one revision.
+/// The records of a caller's access to a tenant, all at one revision.
 #[derive(Clone, Debug)]
 pub(crate) struct TenantAccess {
     /// The tenant that was read.
@@ -47,7 +47,7 @@ fn own(namespace: &Namespace) -> TenantName {
 }
 
 impl TenantAccess {
-    /// What to ask the store for.
+    /// The queries.
     pub(super) fn queries(who: &Who, name: &TenantName) -> Vec<Query> {
         let mut queries = vec![Query::key(TenantRecord::at(name))];
         queries.extend(who.namespace.iter().map(|namespace| Query::key(NamespaceRecord::at(namespace))));
@@ -61,7 +61,7 @@ impl TenantAccess {
         Ok(Self { name, namespace: namespace.transpose()?.flatten(), tenant })
     }
 
-    /// What to do next for `who`, or why it may not enter.
+    /// The next step for `who`, or why it is not admitted.
     pub(super) fn decide(&self, who: &Who) -> Result<Decision, TenantError> {
         let belongs = match (&who.namespace, &self.namespace) {
             (Some(_), Some(record)) => record.record.tenant.clone(),

@@ -11,7 +11,7 @@ use crate::controller::Controller;
 use crate::error::TenantError;
 
 impl<S: Store, C: Controller> Registry<'_, S, C> {
-    /// Where `who` belongs, going on from `seen`. `again`: apply the tenant's graph even if the tenant is active.
+    /// The binding of `who`, continued from `seen`. `again`: apply the tenant's graph even if the tenant is active.
     pub(crate) async fn binding(
         &self,
         machine: &Node,
@@ -21,7 +21,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
     ) -> Result<TenantBinding, TenantError> {
         let name = access::wanted(who)?;
         let (cluster, node, access) = if let Some(Current { cluster, node, namespace, tenant }) = seen {
-            // What a lost claim brought is about the tenant that it had in mind, which need not be `name`.
+            // The answer of a lost claim is about the tenant of that claim, which need not be `name`.
             let access = match &tenant {
                 Some(record) => TenantAccess { name: record.record.name.clone(), namespace, tenant },
                 None => self.read_access(who, name).await?,

@@ -24,7 +24,7 @@ const TTL: Duration = Duration::from_secs(10);
 /// How often its holder renews it.
 const RENEWAL: Duration = Duration::from_secs(3);
 
-/// What came of asking for the build lease.
+/// The outcome of acquiring the build lease.
 #[expect(clippy::large_enum_variant, reason = "one at a time and never stored: its size does not matter")]
 pub(super) enum BuildLease {
     /// We hold it.
@@ -93,7 +93,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         }
     }
 
-    /// Does `work` while the lease is renewed; none when it expired before the work was done.
+    /// Does `work` while the lease is renewed; `None` if the lease expired first.
     pub(super) async fn while_held<T>(&self, lease: Lease, work: impl Future<Output = T>) -> Option<T> {
         let renew = async {
             let mut silent = Duration::ZERO;

@@ -95,7 +95,7 @@ mod tests {
         };
         let registered = record(&node("aaaa", 1));
         assert!(same(&node("aaaa", 1), &registered).is_ok());
-        assert!(same(&node("", 1), &registered).is_ok(), "a machine without an id is told by its host id");
+        assert!(same(&node("", 1), &registered).is_ok(), "a machine without an id is identified by its host id");
         let error = same(&node("bbbb", 1), &registered).expect_err("another machine");
         assert_eq!(error.to_string(), "node n1 is registered with machine id aaaa, this machine has bbbb");
         let error = same(&node("aaaa", 2), &registered).expect_err("another agent");

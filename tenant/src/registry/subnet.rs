@@ -158,7 +158,7 @@ pub(crate) fn with_subnet(
     Ok(tenant)
 }
 
-/// What is excluded must be of the subnet, and leave room for a pod.
+/// Excluded addresses must be in the subnet, and leave room for a pod.
 fn refuse_exclusions(entry: &SubnetEntry) -> Result<(), TenantError> {
     let SubnetEntry { cidr, exclude, .. } = entry;
     let refuse = |problem: String| Err(TenantError::Subnet { cidr: *cidr, problem });
@@ -174,7 +174,7 @@ fn refuse_exclusions(entry: &SubnetEntry) -> Result<(), TenantError> {
     Ok(())
 }
 
-/// The number of the next subnet: greater than that of any there ever was.
+/// The number of the next subnet: greater than all numbers that were ever used.
 fn next_ordinal(tenant: &TenantRecord) -> u32 {
     let remembered = tenant.unknown.get(NEXT).and_then(serde_json::Value::as_u64).and_then(|n| u32::try_from(n).ok());
     let present = tenant.subnets.iter().map(|subnet| subnet.ordinal + 1).max();

@@ -232,7 +232,7 @@ impl Parts {
         Ok(Self { transit, subnet, attempts: 0 })
     }
 
-    /// What the next attempt needs to know if this one loses: the neighbours, and from the second loss on, all.
+    /// The records that the next attempt needs if this one loses: the neighbouring keys, and from the second loss on, all.
     fn windows(&self) -> [Query; 2] {
         let window = |prefix: Prefix<OwnerRecord>, from: RecordKey<OwnerRecord>| {
             let all = self.attempts > 0;

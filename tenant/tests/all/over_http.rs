@@ -65,7 +65,7 @@ async fn live(url: String, dialect: Dialect, graph: &Graph, host: Uuid) {
     let before = mock(&aside, Method::GET, "/dump", "").await;
 
     // Slow enough to detect requests that are not awaited.
-    let slow = r#"{"times":0,"harm":{"kind":"delay","milliseconds":200}}"#;
+    let slow = r#"{"times":0,"fault":{"kind":"delay","milliseconds":200}}"#;
     mock(&aside, Method::POST, "/faults", slow).await;
     engine.apply(graph).await.expect("applied");
     let asked = mock(&aside, Method::GET, "/requests", "").await;

@@ -74,7 +74,7 @@ async fn a_renewed_claim_is_another_one_for_a_caller_that_read_it_before() {
     let port = at.port_after(cluster, old.record.port);
     let new = renew(&store, &old, fixture.guards.node, port, 9).await.expect("an answer").expect("renewed");
     assert_eq!(new.record, ClaimRecord { port, deletions_until: 9, ..old.record.clone() });
-    assert_eq!(find(&store, &at).await.expect("found").claim, Some(new.clone()), "as it was told");
+    assert_eq!(find(&store, &at).await.expect("found").claim, Some(new.clone()), "as it was returned");
 
     // A release and another renewal that were sent before.
     let answer = release(&store, &old, None, COOL_DOWN).await.expect("an answer");
@@ -151,5 +151,5 @@ async fn a_tombstone_never_forgets_that_a_deletion_is_on_its_way() {
     put_tombstone(&store, &record(TombstoneKind::Delete, false), None).await.expect("the tombstone is written");
     put_tombstone(&store, &record(TombstoneKind::Fence, false), None).await.expect("the tombstone is written");
     let there = find(&store, &at).await.expect("found").tombstone.expect("there").record;
-    assert_eq!((there.kind, there.may_have_deletion()), (TombstoneKind::Fence, true), "it was perhaps being settled");
+    assert_eq!((there.kind, there.may_have_deletion()), (TombstoneKind::Fence, true), "it was perhaps being resolved");
 }

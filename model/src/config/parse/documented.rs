@@ -21,7 +21,7 @@ pub(super) fn asked(path: &str) {
     ASKED.with_borrow_mut(|asked| asked.insert(path));
 }
 
-/// What stands between backticks in a text.
+/// The text between backticks.
 fn quoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
@@ -73,6 +73,6 @@ fn every_key_has_its_row_and_every_row_its_key() {
         assert!(is_row || in_parent || is_section(path), "docs/configuration.md has no row for {path}");
     }
     for (key, _) in rows {
-        assert!(asked.contains(&key), "docs/configuration.md has a row for {key}, which nobody reads");
+        assert!(asked.contains(&key), "docs/configuration.md has a row for {key}, which is not read");
     }
 }

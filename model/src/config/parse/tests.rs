@@ -140,15 +140,15 @@ fn wrong_values_name_key_value_and_expectation() {
         ("ipam.type", json!("host-local")),
         ("log.file", json!("x".repeat(200))),
     ];
-    let mut said = Vec::new();
+    let mut errors = Vec::new();
     for (path, value) in cases {
         let error = Config::parse(&with(path, value.clone())).expect_err(&format!("{path} = {value}"));
-        said.push(error.to_string());
+        errors.push(error.to_string());
     }
-    said.push(Config::parse(&json!([])).expect_err("no object").to_string());
-    let said = said.join("\n");
-    assert!(!said.contains("hunter2"), "a secret was shown");
-    insta::assert_snapshot!(said);
+    errors.push(Config::parse(&json!([])).expect_err("no object").to_string());
+    let errors = errors.join("\n");
+    assert!(!errors.contains("hunter2"), "a secret was shown");
+    insta::assert_snapshot!(errors);
 }
 
 #[test]
