@@ -1,4 +1,4 @@
-//! `atollctl address list`.
+//! `atollctl address list`: addresses that are taken, in cool-down or reserved.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! `atollctl attachment`.
+//! `atollctl attachment list`: pods' interfaces with their addresses.
 
 use std::net::Ipv4Addr;
 

@@ -1,4 +1,4 @@
-//! `atollctl tenant create`, `plan` and `repair`.
+//! `atollctl tenant create`, `plan` and `repair`: create a tenant's objects, show their drift, and repair it.
 
 use atoll_model::ids::TenantName;
 use atoll_tenant::admin::{self, Admin, PlannedChange};

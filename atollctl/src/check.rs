@@ -1,4 +1,4 @@
-//! `atollctl address check`.
+//! `atollctl address check`: compares addresses, claims, reservations, tombstones and ports, and repairs differences on request.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `atollctl init`.
+//! `atollctl init`: writes the cluster's record, and adopts or creates the provider router.
 
 use std::net::Ipv4Addr;
 

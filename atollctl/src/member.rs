@@ -1,4 +1,4 @@
-//! `atollctl tenant join` and `leave`.
+//! `atollctl tenant join` and `leave`: admit a namespace to a tenant, or remove it.
 
 use atoll_model::ids::{Namespace, TenantName};
 use atoll_tenant::admin::{self, Admin};

@@ -1,4 +1,4 @@
-//! `atollctl tenant prune`.
+//! `atollctl tenant prune`: lists idle tenants, and deletes them on request.
 
 use atoll_model::clock::now;
 use atoll_tenant::admin::{self, Admin, Idle};

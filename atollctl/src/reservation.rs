@@ -1,4 +1,4 @@
-//! `atollctl address reserve` and `address release`.
+//! `atollctl address reserve` and `release`: reserve an address for a pod, or delete the reservation.
 
 use std::net::Ipv4Addr;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! `atollctl tenant set`.
+//! `atollctl tenant set`: quota, static routes and DNS of a tenant.
 
 use std::net::Ipv4Addr;
 

@@ -1,4 +1,4 @@
-//! `atollctl subnet`.
+//! `atollctl subnet`: lists, adds and deletes subnets.
 
 use atoll_ipam::reservations;
 use atoll_model::ids::TenantName;

@@ -1,4 +1,4 @@
-//! `atollctl tenant`.
+//! `atollctl tenant list` and `show`: the tenants, and one tenant with its subnets and pods.
 
 use atoll_model::ids::TenantName;
 use atoll_tenant::inventory::{Inventory, ListedTenant};

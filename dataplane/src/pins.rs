@@ -10,7 +10,7 @@ use crate::error::PlaneError;
 /// The name of the namespace that stands for the external network behind an uplink.
 pub(crate) const EXTERNAL: &str = "outside";
 
-/// Files of ours: named by an id, or `outside`.
+/// The pinned namespaces of the data plane: files that are named by an id, or `outside`.
 pub(crate) fn pinned(directory: &Path) -> Result<Vec<PathBuf>, PlaneError> {
     let fail = |source| PlaneError::Namespace { what: "list", path: directory.to_owned(), source };
     let is_ours = |name: &str| name == EXTERNAL || Uuid::try_parse(name).is_ok();

@@ -96,7 +96,7 @@ pub enum ExhaustedResource {
 
 impl ExhaustedResource {
     /// The exhausted resource that an error or one of its causes names. Libraries pass causes on as text, and all of them
-    /// keep the kernel's words: `(os error 24)` or `Os { code: 24,` as the standard library writes it, `EMFILE: ` as `nix`
+    /// preserve the kernel's message: `(os error 24)` or `Os { code: 24,` as the standard library writes it, `EMFILE: ` as `nix`
     /// does.
     pub fn lacking(error: &dyn Error) -> Option<Self> {
         std::iter::once(error.to_string()).chain(causes(error)).find_map(|text| Self::named_in(&text))

@@ -35,7 +35,7 @@ pub(crate) struct KernelNamespace {
     pub(super) flows: Flows,
     /// Flows that were forgotten here, and may be known elsewhere.
     pub(super) forgotten: Vec<Flow>,
-    /// What rules translated to when flows were last compared with that.
+    /// The targets of translating rules at the last comparison with the tracked flows.
     pub(super) targets: Option<BTreeMap<Uuid, BTreeSet<TranslationTarget>>>,
     /// Ports of pods as they should be, by port.
     pub(super) pods: BTreeMap<Uuid, BridgePort>,

@@ -95,8 +95,8 @@ fn own_macs(namespace: &RouterNamespace) -> Vec<String> {
     own.map(|device| device.mac.to_string()).collect()
 }
 
-/// A bridge takes in what is for the MAC of any of its ports; the router is asked by its own MACs only. By another one a
-/// packet would look bridged to chains that distinguish the two, and pass them.
+/// Drops frames that the bridge accepts for the MAC of one of its ports, unless the MAC is the router's own. Otherwise such a
+/// packet would be routed, but count as bridged in chains that distinguish the two, and bypass them.
 fn own(namespace: &RouterNamespace) -> NftChain {
     let macs = own_macs(namespace);
     // Nearly every frame is for the router: it is let go first.

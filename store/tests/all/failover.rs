@@ -41,7 +41,7 @@ fn dead() -> String {
     format!("http://127.0.0.1:{}", free_ports()[0])
 }
 
-/// An endpoint whose queue of connections is full: the kernel drops what knocks, as a firewall would.
+/// An endpoint whose queue of connections is full: the kernel drops further connections, as a firewall would.
 async fn black_hole() -> (String, TcpListener, Vec<TcpStream>) {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a port");

@@ -34,7 +34,7 @@ use atoll_store::{Case, Choice, Chosen, Store, StoreError};
 use atoll_testkit::fixture::{Fixture, subnet};
 use schedule::{Rng, Yielding};
 
-/// What a schedule is made of.
+/// The parameters of a schedule.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
     /// The subnet of the tenant.
