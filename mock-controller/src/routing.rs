@@ -1,4 +1,6 @@
 //! The table of paths: the resource of each, its media types, and what is answered with 405 or 501.
+//!
+//! Written by hand: this one table also decides which requests a fault could match; a router crate has no such query.
 
 use percent_encoding::percent_decode_str;
 
