@@ -1,4 +1,4 @@
-//! What a handle asks of the data plane's thread.
+//! Commands of a handle to the data plane's thread.
 
 use atoll_model::topology::TopologyChange;
 use tokio::sync::oneshot;
@@ -9,10 +9,10 @@ use crate::counters::Counters;
 pub(crate) enum PlaneCommand {
     /// Changes, in order.
     Submit(Vec<TopologyChange>),
-    /// Answer when everything before has been done.
+    /// Answer when all earlier commands have been handled.
     Flush(oneshot::Sender<()>),
-    /// Answer what was counted.
+    /// Answer with the counters.
     Count(oneshot::Sender<Counters>),
-    /// End, and leave the kernel as it is.
+    /// End the thread without changing the kernel.
     Stop,
 }

@@ -1,8 +1,8 @@
-//! What was counted: packets and bytes of ports and rules.
+//! Counters: packets and bytes of ports and rules.
 //!
-//! Nothing is added to the way of a packet for it but a counter at the rule that it meets: what goes through a port its
-//! interface counts anyway, and refused frames are counted where they end. The kernel alone has the counts: a filter that
-//! replaces another begins with those of the other.
+//! The path of a packet has one counter more, at the rule that it matches. Interfaces count the packets of ports anyway, and
+//! refused frames are counted where they are dropped. The kernel alone has the counts: a filter that replaces another starts with
+//! the counts of the other.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;

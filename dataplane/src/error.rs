@@ -1,4 +1,4 @@
-//! What can go wrong between us and the kernel: what was to be done, with which object, and the kernel's words.
+//! Errors of the data plane: what was to be done, with which object, and the kernel's explanation.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use ipnetwork::Ipv4Network;
 
 use crate::missing::Missing;
 
-/// The data plane could not do what it was asked.
+/// A request to the data plane failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaneError {
     /// The kernel or a tool lacks something that we need.
@@ -64,7 +64,7 @@ pub enum PlaneError {
     Running {
         /// Where namespaces are pinned.
         directory: PathBuf,
-        /// Whose it is, if that is known.
+        /// The process id of the other one, if it is known.
         process: Option<u32>,
     },
     /// The lock that keeps a second one away could not be taken.

@@ -1,4 +1,4 @@
-//! What others hold: start, submit, settle, report, stop, purge.
+//! The interface of the data plane: start, submit, flush, report, stop, purge.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -27,7 +27,7 @@ use crate::settings::PlaneSettings;
 
 static PROBED: OnceLock<()> = OnceLock::new();
 
-/// The data plane. Dropping every handle ends its thread; the kernel stays as it is.
+/// A handle of the data plane. Its thread ends when every handle was dropped; the kernel is not changed by that.
 #[derive(Clone)]
 pub struct Handle {
     commands: mpsc::UnboundedSender<PlaneCommand>,
@@ -91,7 +91,7 @@ impl Handle {
     pub async fn flush(&self) {
         let (done, wait) = oneshot::channel();
         if self.commands.send(PlaneCommand::Flush(done)).is_ok() {
-            // An error means that the thread ended, which settles it too.
+            // An error means that the thread has ended, so nothing is pending.
             let _ = wait.await;
         }
     }
@@ -157,12 +157,12 @@ pub fn purge(directory: &Path) -> Result<(), PlaneError> {
     if !ends.is_empty() {
         node.purge(&ends)?;
     }
-    // It stays if others keep something there.
+    // The directory stays if it contains foreign files.
     let _ = std::fs::remove_dir(directory);
     Ok(())
 }
 
-/// Keeps a second data plane away from `directory`; the lock is beside it, as the directory itself goes with the last
+/// Takes the lock that excludes a second data plane of `directory`. It is beside the directory, which is removed with the last
 /// namespace.
 fn exclusive_lock(directory: &Path) -> Result<ProcessLock, PlaneError> {
     let path = paths::data_plane_lock(directory);

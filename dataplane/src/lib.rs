@@ -5,9 +5,9 @@
 //! | [`compile`] | topology to kernel objects and what cannot be expressed; pure |
 //! | `kernel` | the effects: namespaces, rtnetlink, nftables |
 //! | `apply` | read, compare, change only what differs; one namespace or one port at a time |
-//! | `plane` | the thread that owns it all |
-//! | `probe` | what the machine must have |
-//! | `handle` | what others hold of it |
+//! | `plane` | the thread that makes all changes |
+//! | `probe` | checks of what the machine must have |
+//! | `handle` | its interface for other crates |
 //!
 //! # Guarantees
 //! * Nothing is forwarded before its ruleset is loaded.

@@ -15,7 +15,7 @@ pub struct Missing {
     pub needed_for: String,
     /// How to get it.
     pub remedy: String,
-    /// Without it the data plane does not start; else the topology's objects that need it stay closed.
+    /// The data plane does not start without it. If false, only objects of the topology that need it stay closed.
     pub essential: bool,
 }
 

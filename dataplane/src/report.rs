@@ -16,7 +16,7 @@ pub struct PlaneReport {
     pub errors: BTreeMap<Uuid, String>,
     /// Changes made to the kernel since the start, ports of pods aside.
     pub changes: usize,
-    /// Namespaces that no router of the topology stands for, and that were left alone at the start.
+    /// Namespaces that the topology did not have at the start, and that were not removed.
     pub preserved: BTreeSet<Uuid>,
     /// How this machine reaches the pod of each port.
     pub host_to_pod: BTreeMap<Uuid, HostToPod>,

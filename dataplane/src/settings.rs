@@ -16,11 +16,11 @@ pub struct PlaneSettings {
     pub directory: PathBuf,
     /// Only bindings of this host are realised.
     pub host: Uuid,
-    /// Where the addresses come from by which this machine reaches its pods; none: it does not reach them.
+    /// The pool of host-to-pod addressing; `None` turns it off.
     pub host_to_pod: Option<HostToPodPool>,
     /// Addresses of services, the cluster's `serviceCidr`: nothing for them leaves by an uplink, and nothing for them is
     /// forwarded to a pod.
     pub services: Option<Ipv4Network>,
-    /// Is asked before each change of the kernel; none in production.
+    /// Receives each change of the kernel before it is made; `None` in production.
     pub before_change: Option<Arc<dyn BeforeChange>>,
 }

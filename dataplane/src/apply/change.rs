@@ -1,19 +1,19 @@
-//! From one structure of a router namespace to the next, where the kernel is known to hold the first: only what differs between the
-//! two is read, so a link more costs the same however many there are. What the kernel really holds is compared in
-//! `realise`.
+//! Changes a router namespace from one structure to the next. The kernel is known to have the first one, so only objects that
+//! differ between the two are read: one more link costs the same whatever the number of links. `realise` compares with the
+//! kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use atoll_node::netlink::link::Link;
 
 use super::kernel_namespace::KernelNamespace;
-use super::lookup::{by_place, indexed, neighbours_of, policy_rules_of, settings_of};
+use super::lookup::{by_device_and_address, indexed, neighbours_of, policy_rules_of, settings_of};
 use super::surroundings::Surroundings;
 use crate::compile::{DeviceKind, KernelRoute, Neighbour, NextHop, RouterNamespace};
 use crate::error::PlaneError;
 
 impl KernelNamespace {
-    /// Goes from `have` to `want`, in the order of `realise`; answers how many changes that took.
+    /// Changes `have` to `want`, in the order of `realise`; returns the number of changes.
     pub(super) fn change(
         &mut self,
         have: &RouterNamespace,
@@ -53,7 +53,7 @@ impl KernelNamespace {
     }
 }
 
-/// Links by name, each asked for once.
+/// Links by name, each read once.
 struct Links<'a> {
     kernel: &'a mut KernelNamespace,
     known: BTreeMap<String, Option<Link>>,
@@ -72,7 +72,7 @@ impl Links<'_> {
         Ok(self.get(name)?.map(|link| link.index))
     }
 
-    /// The route with indices; none where its link is gone, and with it the route.
+    /// The route with indices; `None` if its link is gone, because the route is gone too.
     fn route(&mut self, route: &KernelRoute<String>) -> Result<Option<KernelRoute<u32>>, PlaneError> {
         if let NextHop::Via { device, .. } | NextHop::Direct { device } = &route.next {
             self.get(device)?;
@@ -91,8 +91,8 @@ impl Links<'_> {
 
     fn neighbours(&mut self, have: &RouterNamespace, want: &RouterNamespace) -> Result<usize, PlaneError> {
         let mut changes = 0;
-        let (before, after) = (by_place(&have.neighbours), by_place(&want.neighbours));
-        // Of an address that a pod has, too, the pod knows best.
+        let (before, after) = (by_device_and_address(&have.neighbours), by_device_and_address(&want.neighbours));
+        // If a pod has the address too, the pod's entry counts.
         let placed = self.kernel.pods.iter().filter(|(port, _)| self.kernel.programmed.contains_key(*port));
         let pods: Vec<_> = placed.flat_map(|(_, pod)| neighbours_of(pod)).collect();
         let free = |place: &(&str, _)| !pods.iter().any(|pod| (pod.device.as_str(), pod.address) == *place);

@@ -1,4 +1,4 @@
-//! What a link, once made, must stay: its mark, its options and settings, what its bridge knows.
+//! Drift of links: their group, options and settings, and the entries of their bridges.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::kernel::link::MTU;
 use crate::kernel::{options, sysctl};
 
 impl KernelNamespace {
-    /// Options of our links, and what hangs on them. Interfaces of the machine keep their size and their queues.
+    /// Repairs options of our links and removes foreign queues. Interfaces of the machine keep their MTU and their queues.
     pub(super) fn options(
         &mut self,
         want: &RouterNamespace,
@@ -57,7 +57,7 @@ impl KernelNamespace {
         Ok(usize::from(link.is_blocked()))
     }
 
-    /// What bridges know, and notes which ports of pods are programmed; the rest is up to `plug`.
+    /// Compares the entries of bridges, and notes which ports of pods are programmed; `plug` does the rest.
     pub(super) fn fdb(&mut self, want: &RouterNamespace, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
         let (mut wanted, mut programmed) = (BTreeSet::new(), BTreeMap::new());
         // Ports that learn nothing, and all whose static entries are ours.
@@ -86,7 +86,7 @@ impl KernelNamespace {
         }
         let is_ours = |entry: &FdbEntry| match entry.origin {
             FdbOrigin::Learned => mute.contains(&entry.port),
-            // The kernel's own entry for each port stays.
+            // The kernel has a local entry for each port.
             FdbOrigin::Local => ports.get(&entry.port).is_some_and(|own| *own != Some(entry.mac)),
             FdbOrigin::Sticky | FdbOrigin::Static => ports.contains_key(&entry.port),
         };

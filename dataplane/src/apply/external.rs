@@ -18,11 +18,11 @@ use crate::kernel::netns::{self, OpenNetns};
 use crate::kernel::sysctl;
 use crate::pins::EXTERNAL;
 
-/// Gives the interfaces that were taken from this machine back to it, before a namespace goes.
+/// Gives the interfaces that were taken from this machine back to it, before a namespace is removed.
 pub(crate) fn give_back(netns: &OpenNetns, node: &mut HostNamespace) -> Result<(), PlaneError> {
     let mut netlink = Netlink::open(netns)?;
     for link in netlink.links()?.iter().filter(|link| is_taken(link)) {
-        // Marked until it is there, or a crash in between would leave it here for good.
+        // The mark stays until the interface has arrived: otherwise a crash in between would lose it.
         netlink.move_to(link, &node.netns)?;
         if let Some(link) = node.netlink.link(&link.name)? {
             node.netlink.mark_taken(&link, false)?;
@@ -31,7 +31,7 @@ pub(crate) fn give_back(netns: &OpenNetns, node: &mut HostNamespace) -> Result<(
     Ok(())
 }
 
-/// Lets nothing through any more, before a namespace goes: the kernel takes its filters away before its links.
+/// Brings the bridges of a namespace down before it is removed: the kernel removes its filters before its links.
 pub(crate) fn close(netns: &OpenNetns) -> Result<(), PlaneError> {
     let mut netlink = Netlink::open(netns)?;
     let links = netlink.links()?;
@@ -41,7 +41,7 @@ pub(crate) fn close(netns: &OpenNetns) -> Result<(), PlaneError> {
         .try_for_each(|link| netlink.set_up(link, false))
 }
 
-/// What is inside a namespace that the topology does not have.
+/// The contents of a namespace that the topology does not have.
 #[derive(Default)]
 pub(crate) struct Contents {
     /// Interfaces that are neither ours nor taken from this machine: pods.
@@ -51,7 +51,7 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
-    /// Looks.
+    /// Reads them.
     pub(crate) fn of(netns: &OpenNetns) -> Result<Self, PlaneError> {
         let links = Netlink::open(netns)?.links()?;
         let (ours, others): (Vec<_>, Vec<_>) = links.iter().partition(|link| link.group == GROUP);
@@ -67,7 +67,8 @@ pub(crate) fn host_ends(netns: &OpenNetns) -> Result<BTreeSet<String>, PlaneErro
     Ok(links.iter().filter(|link| link.group == GROUP).filter_map(|link| host_to_pod::end_of(&link.name)).collect())
 }
 
-/// Makes the namespace behind an uplink answer as the next hop would. `waits`: an uplink that is down now leads there.
+/// Configures the namespace that stands for the external network, so that it answers as the next hop would. `waits`: an uplink
+/// that is down now is connected to it.
 pub(crate) fn external(directory: &Path, wanted: &[&ExternalNetwork], waits: bool) -> Result<usize, PlaneError> {
     let path = directory.join(EXTERNAL);
     let Some(netns) = OpenNetns::open(&path)? else { return Ok(0) };

@@ -1,5 +1,5 @@
-//! Tracked flows go with what they belong to: the port of a pod, a rule that translates. Otherwise the next pod with the
-//! address would receive packets for the one before, and could answer as it.
+//! Tracked flows are removed with what they belong to: the port of a pod, or a rule that translates. Otherwise the next pod with
+//! the address would receive packets for the earlier one, and could answer them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -22,7 +22,7 @@ pub(crate) enum Way {
 }
 
 impl KernelNamespace {
-    /// Forgets every flow of a pod that is not wanted here any more.
+    /// Removes every flow of a pod that is not wanted here any more.
     pub(crate) fn forget(&mut self, pod: &BridgePort) -> Result<(), PlaneError> {
         for source in &pod.allowed_sources {
             let flows = self.flows.of(source.address)?;
@@ -31,14 +31,14 @@ impl KernelNamespace {
         Ok(())
     }
 
-    /// Forgets the flow that these packets belong to; answers which it was.
+    /// Removes the flow that these packets belong to, and returns it.
     pub(crate) fn forget_tuple(&mut self, tuple: &Tuple) -> Result<Option<Flow>, PlaneError> {
         let flow = self.flows.find(tuple)?;
         flow.iter().try_for_each(|flow| self.flows.forget(flow))?;
         Ok(flow)
     }
 
-    /// What was forgotten here since the last time.
+    /// The flows that were removed here since the last call.
     pub(crate) fn take_forgotten(&mut self) -> Vec<Flow> {
         std::mem::take(&mut self.forgotten)
     }
@@ -49,9 +49,9 @@ impl KernelNamespace {
         Ok(())
     }
 
-    /// Forgets flows that no rule translates any more: the kernel would go on. A rule whose targets changed is still there,
-    /// and what it began with goes on. At the first comparison the earlier rules are unknown: what nothing
-    /// translates to goes.
+    /// Removes flows that no rule translates any more, because the kernel would go on translating them. Flows of a rule whose
+    /// targets changed go on with their first target. At the first comparison the earlier rules are unknown: flows whose target no
+    /// rule has are removed.
     pub(super) fn forget_translated(&mut self, want: &RouterNamespace) -> Result<(), PlaneError> {
         if self.targets.as_ref() == Some(&want.targets) {
             return Ok(());
@@ -84,7 +84,7 @@ impl KernelNamespace {
         Ok(())
     }
 
-    /// Forgets flows of addresses on our bridges that no port has: their ports went while the plane did not run. Where some
+    /// Removes flows of addresses on our bridges that no port has: their ports were removed while the plane did not run. If some
     /// port may send from any address, this is unknown.
     pub(crate) fn forget_unknown_addresses(&mut self, want: &RouterNamespace) -> Result<(), PlaneError> {
         if self.pods.values().any(|pod| pod.allowed_sources.is_empty()) {

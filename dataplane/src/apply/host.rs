@@ -1,7 +1,7 @@
 //! The machine's own namespace: its ends of the links to tenants' routers, its routes to pods, and its guard.
 //!
 //! Only these are touched: links whose name begins with `atn` and that are of our group, routes of our protocol through
-//! them or to the whole pool, and the table `atoll_node`. The guard stands before the first link does.
+//! them or to the whole pool, and the table `atoll_node`. The guard is loaded before the first link is created.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -20,16 +20,16 @@ use crate::kernel::guard::Guard;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::netns::OpenNetns;
 
-/// A route, and what is sent from when it is taken.
+/// A route and its preferred source.
 type Sourced = (KernelRoute<u32>, Option<Ipv4Addr>);
 
-/// An interface of kube-proxy that has the addresses of all services, where it works by IPVS: they are not the machine's.
+/// The interface by which kube-proxy in IPVS mode has the addresses of all services: they are not the machine's.
 const IPVS: &str = "kube-ipvs0";
 
-/// What the machine has itself.
+/// The machine's own addresses and networks.
 #[derive(Default)]
 struct Machine {
-    /// What of the pool it uses otherwise.
+    /// Networks within the pool that it uses for something else.
     others: Vec<Ipv4Network>,
     /// Its addresses.
     own: BTreeSet<Ipv4Addr>,
@@ -41,21 +41,21 @@ pub(crate) struct HostNamespace {
     pub(crate) netlink: Netlink,
     flows: Flows,
     guard: Guard,
-    /// The guard was made to stand by this process, or was found as it should be.
+    /// The guard was loaded by this process, or was found unchanged.
     guarded: bool,
     /// Addresses of pods that the node does not route, because others may have them too.
     stopped: BTreeSet<Ipv4Addr>,
     /// The index of each link to a router.
     ends: BTreeMap<String, u32>,
-    /// None before it is first read.
+    /// `None` before it is first read.
     machine: Option<Machine>,
     /// MACs of the uplinks.
     uplinks: BTreeSet<Mac>,
     /// Addresses of services.
     services: Option<Ipv4Network>,
-    /// Some end was up already when we first saw it.
+    /// Some end was up when it was first read.
     unchecked: bool,
-    /// Our routes, as last read or written; none before that.
+    /// Our routes, as last read or written; `None` before that.
     known: Option<BTreeSet<Sourced>>,
 }
 
@@ -80,14 +80,14 @@ impl HostNamespace {
         })
     }
 
-    /// What pods send comes from these MACs, and what is for these services is not for pods: the guard goes by it from the
-    /// next time on that it is made to stand.
-    pub(crate) fn face(&mut self, uplinks: BTreeSet<Mac>, services: Option<Ipv4Network>) {
+    /// Sets what the guard is made of when it is loaded next: packets of pods come from these MACs, and packets to these services
+    /// are not for pods.
+    pub(crate) fn set_guard_inputs(&mut self, uplinks: BTreeSet<Mac>, services: Option<Ipv4Network>) {
         self.uplinks = uplinks;
         self.services = services;
     }
 
-    /// What of the pool the machine uses otherwise: its own addresses and networks come first.
+    /// Networks within the pool that the machine uses for something else. They are not assigned to pods.
     pub(crate) fn others(&mut self, pool: HostToPodPool) -> Result<&[Ipv4Network], PlaneError> {
         Ok(&self.machine(pool)?.others)
     }
@@ -117,7 +117,7 @@ impl HostNamespace {
         Ok(self.machine.get_or_insert_default())
     }
 
-    /// Makes the guard stand; answers how many changes that took.
+    /// Loads the guard if it is absent or has changed; returns the number of changes.
     pub(crate) fn guard(&mut self, pool: HostToPodPool) -> Result<usize, PlaneError> {
         let own = self.machine(pool)?.own.clone();
         let parts = pool.parts(self.others(pool)?);
@@ -138,8 +138,8 @@ impl HostNamespace {
         Ok(changes)
     }
 
-    /// Forgets flows to pods that were opened under another guard, or none, and that this one would not let in: their answers
-    /// would go on.
+    /// Removes tracked flows to pods that were opened under another guard, or without one, and that this guard does not admit:
+    /// the kernel would go on accepting their packets.
     fn forget_unpublished(&mut self, own: &BTreeSet<Ipv4Addr>) -> Result<(), PlaneError> {
         let pods: BTreeSet<_> = self.known()?.iter().map(|(route, _)| route.destination).collect();
         let services = self.services;
@@ -150,7 +150,7 @@ impl HostNamespace {
         old.into_iter().try_for_each(|flow| self.flows.forget(flow))
     }
 
-    /// Forgets flows of a pod that is gone.
+    /// Removes tracked flows of a pod that is gone.
     pub(crate) fn forget_flows(&mut self, side: HostToPod) -> Result<(), PlaneError> {
         for address in [side.address, side.pod].into_iter().take(if side.direct { 2 } else { 1 }) {
             for flow in self.flows.of(address)? {
@@ -160,14 +160,14 @@ impl HostNamespace {
         Ok(())
     }
 
-    /// Forgets the flow that these packets belong to.
+    /// Removes the tracked flow that these packets belong to.
     pub(crate) fn forget_tuple(&mut self, tuple: &Tuple) -> Result<(), PlaneError> {
         let flow = self.flows.find(tuple)?;
         flow.iter().try_for_each(|flow| self.flows.forget(flow))
     }
 
-    /// From now on packets for this address of pods do not leave the node, or do again: it has no pod's port any more, or one
-    /// that alone has it.
+    /// Adds or removes the route that keeps packets to this address on the node. It is removed when no port or exactly one unique
+    /// port has the address.
     pub(crate) fn stop(&mut self, address: Ipv4Addr, is: bool) -> Result<(), PlaneError> {
         let (route, source) = prohibited(address.into());
         if is {
@@ -185,7 +185,7 @@ impl HostNamespace {
         Ok(())
     }
 
-    /// Our routes; they are read when we have lost sight of them.
+    /// Our routes; read from the kernel if they are unknown.
     fn known(&mut self) -> Result<&mut BTreeSet<Sourced>, PlaneError> {
         if self.known.is_none() {
             self.known = Some(self.netlink.sourced_routes()?.into_iter().collect());
@@ -193,8 +193,8 @@ impl HostNamespace {
         Ok(self.known.get_or_insert_default())
     }
 
-    /// Makes room for a new link; the namespace that its end is to be in.
-    pub(super) fn take_place(&mut self, end: &str) -> Result<&OpenNetns, PlaneError> {
+    /// Deletes what is left of an earlier link of this name; returns the namespace of the new link's end.
+    pub(super) fn make_room(&mut self, end: &str) -> Result<&OpenNetns, PlaneError> {
         match self.netlink.link(end)? {
             Some(link) if link.group == GROUP => self.netlink.delete(&link)?,
             Some(_) => return Err(PlaneError::InUse { interface: end.to_owned(), why: "it is not ours" }),
@@ -203,14 +203,14 @@ impl HostNamespace {
         Ok(&self.netns)
     }
 
-    /// True when the link's other end is here under this name.
-    pub(super) fn holds(&mut self, end: &str, link: &Link) -> Result<bool, PlaneError> {
+    /// True if the link's other end is in this namespace under this name.
+    pub(super) fn has_end(&mut self, end: &str, link: &Link) -> Result<bool, PlaneError> {
         let there = self.netlink.link(end)?.filter(is_end);
         Ok(there.is_some_and(|end| end.peer == Some(link.index) && link.peer == Some(end.index)))
     }
 
-    /// Makes the node's end of a link as it should be, when it is down; answers how many changes that took. One that is
-    /// up and new to us was so before this process began, and is compared together with all others.
+    /// Configures the node's end of a link if it is down; returns the number of changes. An unknown end that is up was configured
+    /// by an earlier process, and is compared together with all others.
     pub(super) fn connect(&mut self, link: &HostLink, router: Mac) -> Result<usize, PlaneError> {
         let Some(end) = self.netlink.link(&link.end)? else { return Ok(0) };
         let known = self.ends.insert(link.end.clone(), end.index) == Some(end.index);
@@ -218,19 +218,19 @@ impl HostNamespace {
             self.unchecked |= !known;
             return Ok(0);
         }
-        // Routes go when a link does, and it may come back under its number.
+        // The kernel removes routes with their link, and a new link may have the same index.
         self.forget(end.index);
         self.fit(&end, link.pool, router, &[], &[])
     }
 
-    /// The kernel has no route through this link any more.
+    /// Notes that the kernel has no route through this link any more.
     fn forget(&mut self, link: u32) {
         if let Some(known) = &mut self.known {
             known.retain(|(route, _)| !matches!(route.next, NextHop::Via { device, .. } if device == link));
         }
     }
 
-    /// Address, up, neighbour: what is there already stays.
+    /// Sets address, state and neighbour of an end, as far as they differ.
     fn fit(
         &mut self,
         end: &Link,
@@ -254,7 +254,7 @@ impl HostNamespace {
             self.netlink.set_up(end, true)?;
             changes += 1;
         }
-        // The router's end is the next hop, under the name of the source.
+        // The router's end is the next hop; its address is the pool's source address.
         let neighbour = Neighbour { device: end.index, address: pool.source(), mac: router };
         if !neighbours.contains(&neighbour) {
             self.netlink.add_neighbour(&neighbour)?;
@@ -263,7 +263,7 @@ impl HostNamespace {
         Ok(changes)
     }
 
-    /// Deletes the node's end of a link whose router goes: its namespace would take it along, but in its own time.
+    /// Deletes the node's end of a link whose router is removed. The kernel would delete it with the router's namespace, but later.
     pub(crate) fn disconnect(&mut self, end: &str) -> Result<(), PlaneError> {
         self.ends.remove(end);
         match self.netlink.link(end)?.filter(|link| link.group == GROUP) {
@@ -275,8 +275,8 @@ impl HostNamespace {
         }
     }
 
-    /// Leads the node to a pod.
-    pub(crate) fn lead(&mut self, link: &HostLink, side: HostToPod) -> Result<(), PlaneError> {
+    /// Adds the node's routes to a pod.
+    pub(crate) fn add_host_routes(&mut self, link: &HostLink, side: HostToPod) -> Result<(), PlaneError> {
         let Some(end) = self.ends.get(&link.end).copied() else { return Ok(()) };
         for sourced in routes(end, link.pool, side) {
             if !self.known()?.contains(&sourced) {
@@ -287,8 +287,8 @@ impl HostNamespace {
         Ok(())
     }
 
-    /// Stops leading the node to a pod.
-    pub(crate) fn leave(&mut self, link: &HostLink, side: HostToPod) -> Result<(), PlaneError> {
+    /// Removes the node's routes to a pod.
+    pub(crate) fn remove_host_routes(&mut self, link: &HostLink, side: HostToPod) -> Result<(), PlaneError> {
         let Some(end) = self.ends.get(&link.end).copied() else { return Ok(()) };
         for (route, source) in routes(end, link.pool, side) {
             self.netlink.delete_route(&route)?;
@@ -299,13 +299,13 @@ impl HostNamespace {
         Ok(())
     }
 
-    /// True when some end was up already when we first saw it.
+    /// True if some end was up when it was first read.
     pub(crate) fn is_unchecked(&self) -> bool {
         self.unchecked
     }
 
-    /// Compares guard and links, with the MAC of their router's end, with the kernel. Answers how many changes that took,
-    /// and links that are not there.
+    /// Compares the guard and the node's ends, with the MAC of their router's end, with the kernel. Returns the number of changes,
+    /// and absent links.
     pub(crate) fn verify_ends(
         &mut self,
         pool: HostToPodPool,
@@ -327,7 +327,7 @@ impl HostNamespace {
         Ok((changes, missing))
     }
 
-    /// Compares routes to pods with the kernel, once the links are as they should be.
+    /// Compares routes to pods with the kernel, after the links.
     pub(crate) fn verify_routes(
         &mut self,
         pool: HostToPodPool,
@@ -341,7 +341,7 @@ impl HostNamespace {
         let have: BTreeSet<Sourced> = self.netlink.sourced_routes()?.into_iter().collect();
         let is_ours = |route: &KernelRoute<u32>| match route.next {
             NextHop::Via { device, .. } | NextHop::Direct { device } => ends.contains(&device),
-            // Also those of a pool that is not it any more.
+            // Also those of an earlier pool.
             NextHop::Prohibit => true,
             NextHop::BlackHole => false,
         };
@@ -358,17 +358,17 @@ impl HostNamespace {
         Ok(changes)
     }
 
-    /// Takes away what an earlier process had here, where there is no host-to-pod addressing any more.
+    /// Removes what an earlier process left here, if host-to-pod addressing is off now.
     pub(crate) fn retire(&mut self) -> Result<(), PlaneError> {
-        if self.guard.stands()? { self.purge(&BTreeSet::new()) } else { Ok(()) }
+        if self.guard.is_loaded()? { self.purge(&BTreeSet::new()) } else { Ok(()) }
     }
 
-    /// Removes these ends with their routes, and the guard when no other is left.
+    /// Removes these ends with their routes, and the guard if no other end is left.
     pub(crate) fn purge(&mut self, ends: &BTreeSet<String>) -> Result<(), PlaneError> {
         let links = self.netlink.links()?;
         let (ours, others): (Vec<_>, Vec<_>) =
             links.iter().filter(|link| is_end(link)).partition(|link| ends.contains(&link.name));
-        // The kernel takes routes along.
+        // The kernel removes their routes.
         ours.into_iter().try_for_each(|link| self.netlink.delete(link))?;
         if !others.is_empty() {
             return Ok(());
@@ -386,7 +386,7 @@ fn is_end(link: &Link) -> bool {
     link.group == GROUP && link.name.starts_with(HOST_PREFIX)
 }
 
-/// Stops an address of pods that no pod has: the machine's default route must not lead it elsewhere.
+/// A route for addresses of the pool that no pod has: otherwise the machine's default route would apply.
 fn prohibited(destination: Ipv4Network) -> Sourced {
     (KernelRoute { table: MAIN, destination, metric: 0, next: NextHop::Prohibit }, None)
 }

@@ -1,7 +1,7 @@
 //! One namespace in the kernel: read, compare, change only what differs.
 //!
 //! Order: settings, interfaces (down), the filter, bridges and up, addresses, neighbours, routes; pods last. A pod's
-//! port: filter elements first, up last; the other way round when it goes. So nothing is ever forwarded without its
+//! port: filter elements first, up last; the other way round when it is removed. So nothing is forwarded without its
 //! filter. Every step starts from what the kernel shows, so a crash between any two is repaired by the next round.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,19 +27,19 @@ use crate::kernel::nft::Filter;
 use crate::kernel::sysctl;
 use crate::pins::EXTERNAL;
 
-/// A namespace of ours with its sockets.
+/// A router namespace with its sockets.
 pub(crate) struct KernelNamespace {
     pub(crate) netns: OpenNetns,
     pub(super) netlink: Netlink,
     pub(super) filter: Filter,
     pub(super) flows: Flows,
-    /// Flows that were forgotten here, and may be known elsewhere.
+    /// Flows that were removed here, and may exist in other namespaces.
     pub(super) forgotten: Vec<Flow>,
     /// The targets of translating rules at the last comparison with the tracked flows.
     pub(super) targets: Option<BTreeMap<Uuid, BTreeSet<TranslationTarget>>>,
     /// Ports of pods as they should be, by port.
     pub(super) pods: BTreeMap<Uuid, BridgePort>,
-    /// Neighbours and elements of the structure: what stays when the last pod that has the same goes.
+    /// Neighbours and elements of the structure: they stay when the last pod that has the same is removed.
     pub(super) structural: BTreeSet<Neighbour<String>>,
     pub(super) fixed: BTreeSet<Element>,
     /// Ports whose station, neighbours and route are there, with the indices of their link and bridge.
@@ -65,8 +65,8 @@ impl KernelNamespace {
         })
     }
 
-    /// Makes the structure as it should be; answers how many changes that took. `have`: the kernel is known to hold
-    /// that, so that what is the same in both need not be read.
+    /// Makes the kernel match `want`; returns the number of changes. The kernel is known to have `have`, so what is the same in both
+    /// is not read.
     pub(crate) fn realise(
         &mut self,
         have: Option<&RouterNamespace>,
@@ -86,7 +86,7 @@ impl KernelNamespace {
         if let (Some(link), Some(device)) =
             (&want.node, want.node.as_ref().and_then(|link| want.devices.get(&link.name)))
         {
-            // Last: the node sends nothing before the router is as it should be.
+            // Last: the node sends nothing before the router is complete.
             changes += around.node.connect(link, device.mac)?;
         }
         self.forget_translated(want)?;
@@ -100,7 +100,7 @@ impl KernelNamespace {
         changes += self.filter(want)?;
         let links = by_name(self.netlink.links()?);
         let preserved: BTreeSet<u32> =
-            links.values().filter(|link| around.keeps(link)).map(|link| link.index).collect();
+            links.values().filter(|link| around.is_preserved(link)).map(|link| link.index).collect();
         changes += self.options(want, &links)?;
         changes += self.connect(want, &links)?;
         changes += self.addresses(want, &links)?;
@@ -125,7 +125,7 @@ impl KernelNamespace {
         let mut changes = 0;
         let links = by_name(self.netlink.links()?);
         for (name, link) in &links {
-            if link.group == GROUP && !want.devices.contains_key(name) && !around.keeps(link) {
+            if link.group == GROUP && !want.devices.contains_key(name) && !around.is_preserved(link) {
                 self.netlink.delete(link)?;
                 changes += 1;
             }
@@ -134,7 +134,7 @@ impl KernelNamespace {
             if let Some(link) = links.get(name)
                 && !is_whole(link, device, around)?
             {
-                // What is left of it leads nowhere.
+                // Its other end is gone.
                 self.netlink.delete(link)?;
                 self.create(name, device, around)?;
                 changes += 1;
@@ -165,15 +165,15 @@ impl KernelNamespace {
             DeviceKind::Bridge => self.netlink.add_bridge(name, device.mac),
             DeviceKind::Link { namespace, name: other, mac, .. } => {
                 let (peer, _) = OpenNetns::ensure(&around.path(*namespace))?;
-                // What is left of an earlier pair has the other end's name and is connected to nothing of ours.
+                // The end of an earlier pair may have the other end's name.
                 let mut there = Netlink::open(&peer)?;
                 if let Some(stale) = there.link(other)? {
                     there.delete(&stale)?;
                 }
                 self.netlink.add_veth(name, device.mac, &peer, other, *mac)
             }
-            DeviceKind::Host { end, mac } => around.node.take_place(end).and_then(|own| {
-                // The node's end is created where it stays.
+            DeviceKind::Host { end, mac } => around.node.make_room(end).and_then(|own| {
+                // The node's end is created in its final namespace.
                 self.netlink.add_veth(name, device.mac, own, end, *mac)
             }),
             DeviceKind::Uplink { external } => {
@@ -211,7 +211,7 @@ impl KernelNamespace {
             };
             changes += self.connect_one(link, master)?;
         }
-        // A port that went while the plane did not run: its elements are gone too, so it could not send anyway.
+        // A port that was removed while the plane did not run. Its elements are gone too, so it could not send.
         let bridges: BTreeSet<_> = want.devices.keys().filter_map(|name| Some(links.get(name)?.index)).collect();
         let pods: BTreeSet<_> = self.pods.values().map(|pod| pod.interface.as_str()).collect();
         for (name, link) in links {
@@ -252,7 +252,7 @@ impl KernelNamespace {
         for (index, address) in wanted.difference(&have) {
             self.netlink.add_address(*index, *address)?;
         }
-        // An address whose route of the kernel is gone takes nothing in: it is given anew.
+        // An address without the kernel's local route accepts no packets: it is added again.
         let local: BTreeSet<_> = self.netlink.local_addresses()?.into_iter().collect();
         let up = |index: u32| links.values().any(|link| link.index == index && link.up);
         let deaf = |(index, address): &&(u32, Ipv4Network)| up(*index) && !local.contains(&(*index, address.ip()));
@@ -274,12 +274,12 @@ impl KernelNamespace {
     ) -> Result<usize, PlaneError> {
         let structural = want.neighbours.iter().cloned();
         let pods = self.placed(links).flat_map(|(_, pod)| neighbours_of(pod));
-        // One MAC for each address: the last one counts, and a port that is there knows best.
+        // One MAC for each address: the last one counts, and those of ports come last.
         let known: BTreeMap<_, _> =
             structural.chain(pods).filter_map(|n| Some(((links.get(&n.device)?.index, n.address), n.mac))).collect();
         let wanted: BTreeSet<_> =
             known.into_iter().map(|((device, address), mac)| Neighbour { device, address, mac }).collect();
-        // Those of other links belong to others.
+        // Neighbours of other links are foreign.
         let ours = |device: u32| {
             !preserved.contains(&device)
                 && want.devices.keys().any(|name| links.get(name).is_some_and(|it| it.index == device))
@@ -316,7 +316,7 @@ impl KernelNamespace {
         Ok(odd + self.change_routes(&have, &wanted)?)
     }
 
-    /// The new ones first: they stand before those that they replace, so that packets find the one or the other.
+    /// The new ones first: they are added before those that they replace, so that packets always have a route.
     pub(super) fn change_routes(
         &mut self,
         have: &BTreeSet<KernelRoute<u32>>,
@@ -347,7 +347,7 @@ impl KernelNamespace {
         Ok(have.symmetric_difference(wanted).count())
     }
 
-    /// Which address of host-to-pod addressing each address of a pod has, as the kernel still knows it.
+    /// The address of host-to-pod addressing of each pod's address, as the kernel's sets still have it.
     pub(crate) fn remembered(&mut self) -> Result<Vec<(std::net::Ipv4Addr, std::net::Ipv4Addr)>, PlaneError> {
         Ok(self.filter.elements()?.into_iter().filter_map(|element| element.node).collect())
     }
@@ -357,28 +357,28 @@ impl KernelNamespace {
         matches!(self.netlink.link(interface), Ok(Some(link)) if link.up)
     }
 
-    /// True when this interface of the structure is as it should be, as far as the interface itself shows.
-    pub(crate) fn stands(&mut self, name: &str, device: &KernelDevice) -> bool {
+    /// True if this interface of the structure has its MAC and bridge, and is up.
+    pub(crate) fn is_intact(&mut self, name: &str, device: &KernelDevice) -> bool {
         let bridged = matches!(device.kind, DeviceKind::Link { bridge: Some(_), .. });
         let as_it_should = |link: Link| link.up && link.mac == Some(device.mac) && link.master.is_some() == bridged;
         self.netlink.link(name).is_ok_and(|link| link.is_some_and(as_it_should))
     }
 
-    /// What the kernel calls the socket that changes are made with.
+    /// The port id of the socket that changes are made with.
     pub(crate) fn port(&self) -> Result<u32, PlaneError> {
         self.netlink.port()
     }
 
-    /// Forgets what rules other than these had counted.
+    /// Drops the counts of all other rules.
     pub(crate) fn forget_counts(&mut self, rules: &BTreeSet<Uuid>) {
         self.filter.forget(rules);
     }
 
-    /// Adds what was counted here to the rules that are named, and the ports.
+    /// Adds the counts of this namespace to those of the rules, and the counts of its ports.
     pub(crate) fn count(&mut self, counters: &mut Counters) -> Result<(), PlaneError> {
         let filter = self.filter.counters()?;
         for (rule, count) in filter.rules {
-            // A rule that went since has no count any more.
+            // A rule that was removed since has no count any more.
             if let Some(sum) = counters.rules.get_mut(&rule) {
                 *sum += count;
             }
@@ -392,16 +392,16 @@ impl KernelNamespace {
         Ok(())
     }
 
-    /// True when only this process has written to the packet filter.
+    /// True if only this process has written to the packet filter.
     pub(crate) fn filter_is_ours(&mut self) -> bool {
         self.filter.untouched().unwrap_or_default()
     }
 }
 
-/// False when the other end of a link was renamed or moved.
+/// False if the other end of a link was renamed or moved.
 fn is_whole(link: &Link, device: &KernelDevice, around: &mut Surroundings<'_>) -> Result<bool, PlaneError> {
     match &device.kind {
-        DeviceKind::Host { end, .. } => around.node.holds(end, link),
+        DeviceKind::Host { end, .. } => around.node.has_end(end, link),
         DeviceKind::Uplink { external: Some(external) } if link.group == GROUP => {
             let Some(netns) = OpenNetns::open(&around.directory.join(EXTERNAL))? else { return Ok(false) };
             let end = Netlink::open(&netns)?.link(&external.name)?;

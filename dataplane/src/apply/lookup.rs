@@ -1,4 +1,4 @@
-//! Pure questions about structures and what the kernel shows of them.
+//! Pure functions of structures and of what the kernel shows of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +11,8 @@ use crate::compile::{
     BridgePort, DeviceKind, HostLink, KernelRoute, Neighbour, NextHop, RouterNamespace, SourceTable, TO_HOST, TO_PODS,
 };
 
-/// True when links came or went, and none that stays is different: the kernel forgets neighbours and routes of a link
-/// whose MAC or address changes, so that everything has to be compared.
+/// True if links were added or removed and no other link differs. The kernel removes neighbours and routes of a link whose MAC or
+/// address changes, so everything has to be compared then.
 pub(super) fn is_small(have: &RouterNamespace, want: &RouterNamespace) -> bool {
     want.devices.iter().all(|(name, device)| have.devices.get(name).is_none_or(|before| before == device))
 }
@@ -24,7 +24,7 @@ pub(super) fn settings_of(namespace: &RouterNamespace) -> (bool, bool, bool) {
     (namespace.track_bridged, inner, namespace.node.is_some())
 }
 
-/// What leads packets to their tables: by their source, of the node, and answers to the node.
+/// The policy rules of a namespace: by source, for packets of the node, and for answers to the node.
 pub(super) fn policy_rules_of(namespace: &RouterNamespace) -> BTreeSet<PolicyRule> {
     let by_source = |of: &SourceTable| PolicyRule { selector: RuleSelector::Source(of.network), table: of.table };
     let of_host = |link: &HostLink| {
@@ -34,8 +34,10 @@ pub(super) fn policy_rules_of(namespace: &RouterNamespace) -> BTreeSet<PolicyRul
     namespace.sources.iter().map(by_source).chain(namespace.node.iter().flat_map(of_host)).collect()
 }
 
-/// One MAC for each address: the last one counts.
-pub(super) fn by_place(neighbours: &BTreeSet<Neighbour<String>>) -> BTreeMap<(&str, std::net::Ipv4Addr), Mac> {
+/// One MAC for each device and address: the last one counts.
+pub(super) fn by_device_and_address(
+    neighbours: &BTreeSet<Neighbour<String>>,
+) -> BTreeMap<(&str, std::net::Ipv4Addr), Mac> {
     neighbours.iter().map(|it| ((it.device.as_str(), it.address), it.mac)).collect()
 }
 
@@ -53,7 +55,7 @@ pub(super) fn by_name(links: Vec<Link>) -> BTreeMap<String, Link> {
     links.into_iter().map(|link| (link.name.clone(), link)).collect()
 }
 
-/// The neighbours that the router knows because a pod is there.
+/// The permanent neighbours of a pod's addresses.
 pub(super) fn neighbours_of(pod: &BridgePort) -> impl Iterator<Item = Neighbour<String>> + '_ {
     let allowed_sources = pod.routed.then_some(&pod.allowed_sources).into_iter().flatten();
     allowed_sources.map(|source| Neighbour { device: pod.bridge.clone(), address: source.address, mac: source.mac })

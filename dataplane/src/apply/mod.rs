@@ -3,12 +3,12 @@
 //! | module | what |
 //! |---|---|
 //! | `kernel_namespace` | one namespace: read, compare, change only what differs |
-//! | `change` | from one structure to the next, where the kernel is known to hold the first |
+//! | `change` | from one structure to the next, without reading what both have |
 //! | `pods` | ports of pods |
-//! | `drift` | what others have changed or removed |
-//! | `flows` | tracked flows that outlive what they belong to |
+//! | `drift` | options and bridge entries that other programs changed or removed |
+//! | `flows` | tracked flows whose port or rule is gone |
 //! | `host` | the machine's own namespace |
-//! | `external` | what is behind an uplink |
+//! | `external` | the external network behind an uplink |
 //! | `surroundings`, `lookup` | what these share |
 
 mod change;

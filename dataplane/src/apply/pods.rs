@@ -12,7 +12,7 @@ use crate::compile::{BridgePort, Element, GROUP, Neighbour, host_to_pod};
 use crate::error::PlaneError;
 
 impl KernelNamespace {
-    /// Lists a pod for the next `realise`, which lets its elements in together with the rules.
+    /// Adds a pod to the next `realise`, which adds its elements together with the rules.
     pub(crate) fn expect(&mut self, port: Uuid, pod: &BridgePort) -> Result<(), PlaneError> {
         if self.pods.get(&port).is_some_and(|old| !is_same(old, pod)) {
             self.remove(port)?;
@@ -51,7 +51,7 @@ impl KernelNamespace {
             return Ok(false);
         };
         let place = (link.index, bridge.index);
-        // A link that was made anew may have the index of the one before, but no bridge.
+        // A link that was created again may have the index of the earlier one, but it has no bridge.
         let programmed = link.master == Some(bridge.index) && self.programmed.get(&port) == Some(&place);
         if link.master != Some(bridge.index) {
             self.netlink.set_master(&link, Some(bridge.index))?;
@@ -63,7 +63,7 @@ impl KernelNamespace {
             self.netlink.set_learning(&link, learning)?;
         }
         if !programmed {
-            // Another interface of that name is another pod's, or the same that begins anew.
+            // Another interface of that name belongs to another pod, or to the same pod after it was attached again.
             if self.programmed.contains_key(&port) {
                 self.forget(pod)?;
             }
@@ -107,7 +107,7 @@ impl KernelNamespace {
         self.forget(&pod).and(removed)
     }
 
-    /// Takes a pod's port out. Its interface stays: the process that created it deletes it, often at this very moment. From here on
+    /// Takes a pod's port out. Its interface stays: the process that created it deletes it, often at the same time. From here on
     /// the port is not wanted, also when this fails half way: the next `realise` takes out what is left.
     fn unplug(&mut self, port: Uuid) -> Result<(), PlaneError> {
         let Some(pod) = self.pods.remove(&port) else { return Ok(()) };
@@ -116,7 +116,7 @@ impl KernelNamespace {
             self.netlink.leave_master(&link)?;
         }
         self.unprogram(&pod)?;
-        // Two pods have the same address while one takes the place of the other.
+        // Two pods have the same address while one replaces the other.
         let others: BTreeSet<_> =
             self.pods.values().filter(|other| shares(other, &pod)).flat_map(BridgePort::elements).collect();
         let gone = |element: &Element| !others.contains(element) && !self.fixed.contains(element);
@@ -124,7 +124,7 @@ impl KernelNamespace {
         self.filter.change(&[], &gone)
     }
 
-    /// The router forgets where a pod is: what is for an interface that is not there would be flooded to all others.
+    /// Removes neighbours and route of a pod from the router: packets to an absent interface would be flooded to all others.
     fn unprogram(&mut self, pod: &BridgePort) -> Result<(), PlaneError> {
         let Some(bridge) = self.netlink.link(&pod.bridge)? else { return Ok(()) };
         let device = bridge.index;
@@ -152,12 +152,12 @@ impl KernelNamespace {
     }
 }
 
-/// The same pod at the same place, whatever its rules.
+/// True for the same pod on the same bridge, even if its rules differ.
 fn is_same(old: &BridgePort, new: &BridgePort) -> bool {
     (&old.interface, &old.bridge, &old.allowed_sources) == (&new.interface, &new.bridge, &new.allowed_sources)
 }
 
-/// Both have some address, on one bridge.
+/// True if both have an address in common, on one bridge.
 fn shares(one: &BridgePort, other: &BridgePort) -> bool {
     let has = |address| other.allowed_sources.iter().any(|source| source.address == address);
     one.bridge == other.bridge && one.allowed_sources.iter().any(|source| has(source.address))

@@ -1,4 +1,4 @@
-//! What a namespace needs of the others: the machine's own, and where they are pinned.
+//! What realising one router namespace needs of others: the machine's own namespace, and where the others are pinned.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,13 +16,13 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) directory: &'a Path,
     /// The namespace of this process.
     pub(crate) node: &'a mut HostNamespace,
-    /// Links that lead to namespaces that are left alone: their index and that of their other end.
+    /// Links to preserved namespaces: their index and that of their other end.
     pub(crate) preserved: BTreeSet<(u32, u32)>,
 }
 
 impl Surroundings<'_> {
-    /// True for a link to a namespace that is left alone.
-    pub(super) fn keeps(&self, link: &Link) -> bool {
+    /// True for a link to a preserved namespace.
+    pub(super) fn is_preserved(&self, link: &Link) -> bool {
         link.peer.is_some_and(|peer| self.preserved.contains(&(link.index, peer)))
     }
 

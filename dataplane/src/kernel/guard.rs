@@ -33,7 +33,7 @@ impl Guard {
     }
 
     /// True when there is a table of this name.
-    pub(crate) fn stands(&mut self) -> Result<bool, PlaneError> {
+    pub(crate) fn is_loaded(&mut self) -> Result<bool, PlaneError> {
         Ok(!self.filter.chains(Family::Ip, self.table)?.is_empty())
     }
 

@@ -1,7 +1,7 @@
-//! Host-to-pod addressing of ports: which address each has, and whose own address the node routes.
+//! Host-to-pod addressing of ports: the address of each, and the pod addresses that the node routes directly.
 //!
-//! An address derives from the port, and gives way when it is taken. What a port has it keeps: while this process runs
-//! by what is noted here, after a restart by what the filters of the namespaces still list.
+//! An address derives from the port's id; if it is taken, another one is used. A port keeps its address: this process
+//! remembers it, and after a restart the sets of the router namespaces have it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -13,57 +13,61 @@ use crate::apply::HostNamespace;
 use crate::compile::{HostToPod, HostToPodPool};
 use crate::error::PlaneError;
 
-/// What is given to whom.
+/// The assigned addresses.
 #[derive(Default)]
 pub(super) struct Addresses {
-    by_port: BTreeMap<Uuid, Given>,
+    by_port: BTreeMap<Uuid, Assigned>,
     /// Addresses of the pool.
     taken: BTreeMap<Ipv4Addr, Uuid>,
     /// The port that an address of a router namespace's pods belongs to.
     owners: BTreeMap<(Uuid, Ipv4Addr), Uuid>,
-    /// Own addresses that the node routes.
+    /// Pod addresses that the node routes directly.
     direct: BTreeMap<Ipv4Addr, Uuid>,
-    /// Ports that did not get everything.
+    /// Ports to which something was denied.
     pub(super) waiting: BTreeSet<Uuid>,
-    /// The ports that have an address of their own, and the addresses of each.
+    /// The ports that have each pod address, and the addresses of each port.
     claimed: BTreeMap<Ipv4Addr, BTreeSet<Uuid>>,
     claims: BTreeMap<Uuid, BTreeSet<Ipv4Addr>>,
-    /// What of the pool the machine uses otherwise: not given anew.
+    /// Networks within the pool that the machine uses for something else: they are not assigned.
     pub(super) others: Vec<Ipv4Network>,
-    /// What the kernel remembers: namespace and own address.
+    /// Addresses in the kernel's sets, by namespace and pod address.
     pub(super) remembered: BTreeMap<(Uuid, Ipv4Addr), Ipv4Addr>,
 }
 
-/// What one port has.
-struct Given {
+/// The address of one port.
+struct Assigned {
     namespace: Uuid,
     own: Ipv4Addr,
     address: Ipv4Addr,
 }
 
-/// What one port asks for.
-pub(super) struct Asked {
+/// The request of one port.
+pub(super) struct AddressRequest {
     pub(super) port: Uuid,
     pub(super) namespace: Uuid,
     pub(super) own: Ipv4Addr,
     pub(super) unique: bool,
 }
 
-/// What a port does not get, and who has it.
+/// Why something was denied.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Denied {
-    /// Another port of the same router has the address.
+    /// This port of the same router has the pod address.
     Rival(Uuid),
-    /// The pool is used up.
+    /// The pool is exhausted.
     Full,
-    /// Another port's address is unique and the same.
+    /// This port has the same address, and it is marked as unique too.
     Direct(Uuid),
 }
 
 impl Addresses {
-    /// What `asked` gets, and what it does not. Asking again gives the same.
-    pub(super) fn give(&mut self, pool: HostToPodPool, asked: &Asked) -> (Option<HostToPod>, Option<Denied>) {
-        let Asked { port, namespace, own, unique } = *asked;
+    /// Assigns an address to a port; returns what it gets and what is denied. The call is idempotent.
+    pub(super) fn assign(
+        &mut self,
+        pool: HostToPodPool,
+        asked: &AddressRequest,
+    ) -> (Option<HostToPod>, Option<Denied>) {
+        let AddressRequest { port, namespace, own, unique } = *asked;
         if self.by_port.get(&port).is_some_and(|given| (given.namespace, given.own) != (namespace, own)) {
             self.release(port);
         }
@@ -85,8 +89,8 @@ impl Addresses {
         self.waiting.remove(&port);
         self.taken.insert(address, port);
         self.owners.insert((namespace, own), port);
-        self.by_port.insert(port, Given { namespace, own, address });
-        // Two that claim to be the only one: the first keeps it, and the node is not led astray.
+        self.by_port.insert(port, Assigned { namespace, own, address });
+        // Two ports are marked as unique: the first one keeps the direct route.
         let holder = if unique { *self.direct.entry(own).or_insert(port) } else { port };
         let denied = (holder != port).then_some(Denied::Direct(holder));
         if denied.is_some() {
@@ -99,8 +103,8 @@ impl Addresses {
         (Some(HostToPod { address, pod: own, direct }), denied)
     }
 
-    /// Notes which addresses a port has of its own; answers for each that it had or has whether the node must stop what is for
-    /// it: some port has it, and none has it alone.
+    /// Notes the pod addresses of a port. Returns each address that it had or has, and whether the node must not forward packets to
+    /// it: some port has it, and no port has it as its unique address.
     pub(super) fn claim(&mut self, port: Uuid, addresses: BTreeSet<Ipv4Addr>) -> Vec<(Ipv4Addr, bool)> {
         let before = self.claims.remove(&port).unwrap_or_default();
         for address in &before {
@@ -125,7 +129,7 @@ impl Addresses {
     /// Releases the host-to-pod address of a port. True: it had one, for which another port may wait.
     pub(super) fn release(&mut self, port: Uuid) -> bool {
         self.waiting.remove(&port);
-        let Some(Given { namespace, own, address }) = self.by_port.remove(&port) else { return false };
+        let Some(Assigned { namespace, own, address }) = self.by_port.remove(&port) else { return false };
         self.taken.remove(&address);
         self.owners.remove(&(namespace, own));
         if self.direct.get(&own) == Some(&port) {
@@ -148,9 +152,9 @@ pub(super) fn check(pool: HostToPodPool, node: &mut HostNamespace) -> Result<(),
 mod tests {
     use super::*;
 
-    fn asked(port: u128, namespace: u128, own: &str, unique: bool) -> Asked {
+    fn asked(port: u128, namespace: u128, own: &str, unique: bool) -> AddressRequest {
         let id = Uuid::from_u128;
-        Asked { port: id(port), namespace: id(namespace), own: own.parse().expect("an address"), unique }
+        AddressRequest { port: id(port), namespace: id(namespace), own: own.parse().expect("an address"), unique }
     }
 
     #[test]
@@ -158,14 +162,14 @@ mod tests {
         let pool = HostToPodPool::new("192.0.2.0/28".parse().expect("a network")).expect("room");
         let mut addresses = Addresses::default();
         let all: Vec<_> = (0..7).map(|n| asked(n, n, "10.0.0.2", false)).collect();
-        let sides: Vec<_> = all.iter().map(|asked| addresses.give(pool, asked).0.expect("room").address).collect();
+        let sides: Vec<_> = all.iter().map(|asked| addresses.assign(pool, asked).0.expect("room").address).collect();
         assert_eq!(sides.iter().collect::<BTreeSet<_>>().len(), 7, "the same own address, seven of the pool");
-        assert_eq!(addresses.give(pool, &asked(9, 9, "10.0.0.2", false)), (None, Some(Denied::Full)));
+        assert_eq!(addresses.assign(pool, &asked(9, 9, "10.0.0.2", false)), (None, Some(Denied::Full)));
         assert!(addresses.release(Uuid::from_u128(3)));
-        let (side, _) = addresses.give(pool, &asked(9, 9, "10.0.0.2", false));
+        let (side, _) = addresses.assign(pool, &asked(9, 9, "10.0.0.2", false));
         assert_eq!(side.map(|side| side.address), Some(sides[3]));
         for (asked, address) in all.iter().zip(&sides).filter(|(asked, _)| asked.port != Uuid::from_u128(3)) {
-            assert_eq!(addresses.give(pool, asked).0.map(|side| side.address), Some(*address));
+            assert_eq!(addresses.assign(pool, asked).0.map(|side| side.address), Some(*address));
         }
     }
 
@@ -176,12 +180,12 @@ mod tests {
         let remembered = "169.254.200.200".parse().expect("an address");
         let mut addresses = Addresses::default();
         addresses.remembered.insert((namespace, own), remembered);
-        let (side, _) = addresses.give(pool, &asked(5, 1, "10.0.0.2", false));
+        let (side, _) = addresses.assign(pool, &asked(5, 1, "10.0.0.2", false));
         assert_eq!(side.map(|side| side.address), Some(remembered));
         // Of another pool, or taken by now: no.
         for foreign in ["192.0.2.77", "169.254.200.200"] {
             addresses.remembered.insert((Uuid::from_u128(2), own), foreign.parse().expect("an address"));
-            let (side, _) = addresses.give(pool, &asked(6, 2, "10.0.0.2", false));
+            let (side, _) = addresses.assign(pool, &asked(6, 2, "10.0.0.2", false));
             assert_ne!(side.map(|side| side.address.to_string()).as_deref(), Some(foreign));
             addresses.release(Uuid::from_u128(6));
         }
@@ -192,14 +196,14 @@ mod tests {
         let pool = HostToPodPool::DEFAULT;
         let mut addresses = Addresses::default();
         let (first, second) = (asked(1, 1, "10.0.0.2", true), asked(2, 2, "10.0.0.2", true));
-        assert!(addresses.give(pool, &first).0.is_some_and(|side| side.direct));
-        let (side, denied) = addresses.give(pool, &second);
+        assert!(addresses.assign(pool, &first).0.is_some_and(|side| side.direct));
+        let (side, denied) = addresses.assign(pool, &second);
         assert_eq!((side.map(|side| side.direct), denied), (Some(false), Some(Denied::Direct(first.port))));
         assert!(addresses.waiting.contains(&second.port));
         addresses.release(first.port);
-        assert!(addresses.give(pool, &second).0.is_some_and(|side| side.direct));
+        assert!(addresses.assign(pool, &second).0.is_some_and(|side| side.direct));
         assert!(addresses.waiting.is_empty());
         let rival = asked(3, 2, "10.0.0.2", true);
-        assert_eq!(addresses.give(pool, &rival), (None, Some(Denied::Rival(second.port))));
+        assert_eq!(addresses.assign(pool, &rival), (None, Some(Denied::Rival(second.port))));
     }
 }

@@ -29,7 +29,7 @@ impl Bound {
         named.map(|(_, port)| *port).collect::<Vec<_>>().into_iter()
     }
 
-    /// `port` asks for this interface; answers who has it.
+    /// Binds the interface to `port`, or lets `port` wait for it; returns the holder.
     pub(super) fn take(&mut self, port: Uuid, namespace: Uuid, name: &str) -> Uuid {
         let interface = (name.to_owned(), namespace);
         let holder = *self.holders.entry(interface.clone()).or_insert(port);
@@ -40,8 +40,7 @@ impl Bound {
         holder
     }
 
-    /// `port` is bound to this interface now, or to none: gives back what it had before, if that was another one.
-    /// Answers who waited for that and may ask again.
+    /// Releases the interface of `port`, unless it is `now`. Returns the port that waits for it and may bind it now.
     pub(super) fn release(&mut self, port: Uuid, now: Option<(Uuid, &str)>) -> Option<Uuid> {
         let interface = self.asked.get(&port)?.clone();
         if now.is_some_and(|(namespace, name)| (name, namespace) == (interface.0.as_str(), interface.1)) {
@@ -72,11 +71,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_keeps_an_interface_and_who_waits_is_next() {
+    fn the_first_port_keeps_an_interface_and_the_next_one_waits() {
         let (namespace, [a, b, c]) = (Uuid::from_u128(9), [1, 2, 3].map(Uuid::from_u128));
         let mut bound = Bound::default();
         assert_eq!([b, a, c].map(|port| bound.take(port, namespace, "eth0")), [b, b, b]);
-        assert_eq!(bound.take(a, namespace, "eth0"), b, "asking again changes nothing");
+        assert_eq!(bound.take(a, namespace, "eth0"), b, "a second call changes nothing");
         assert_eq!(bound.release(b, Some((namespace, "eth0"))), None, "it still wants it");
         assert_eq!(bound.release(c, None), None, "it only waited");
         assert_eq!(bound.release(b, Some((namespace, "eth1"))), Some(a));

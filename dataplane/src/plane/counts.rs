@@ -19,7 +19,7 @@ impl Plane {
         self.counting.0.push_back(Job { counters, left: self.namespaces.keys().copied().collect(), done });
     }
 
-    /// Reads the next namespace, or answers. A namespace that cannot be asked is left out.
+    /// Reads the next namespace, or sends the answer after the last one. A namespace that cannot be read is left out.
     pub(super) fn count_one(&mut self) {
         let Some(job) = self.counting.0.front_mut() else { return };
         // The caller may have given up.

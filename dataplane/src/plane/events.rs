@@ -1,4 +1,4 @@
-//! Events of the kernel, retries of what failed, and rounds that compare everything.
+//! Events of the kernel, retries, and rounds that compare everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,7 +41,7 @@ impl Plane {
                     ports.extend(self.bound.holders(&link.name));
                 }
                 Event::Suspect { scope } => drop(self.suspects.insert(scope)),
-                // Our own transactions are the common case, and are known by their number.
+                // Most are our own transactions, which are recognised by their number.
                 Event::Filter { scope } => {
                     if self
                         .namespaces
@@ -61,7 +61,7 @@ impl Plane {
                 self.compiled.plan().namespaces.get(&namespace).and_then(|namespace| namespace.devices.get(&name));
             let managed = self.namespaces.get_mut(&namespace).filter(|_| !namespaces.contains(&namespace));
             if let (Some(device), Some(managed)) = (device, managed)
-                && !(managed.complete && managed.kernel.stands(&name, device))
+                && !(managed.complete && managed.kernel.is_intact(&name, device))
             {
                 namespaces.insert(namespace);
             }
@@ -77,7 +77,7 @@ impl Plane {
         self.publish_status();
     }
 
-    /// Tries again what failed.
+    /// Retries what failed.
     pub(super) fn retry(&mut self) {
         self.repin();
         for id in std::mem::take(&mut self.suspects) {

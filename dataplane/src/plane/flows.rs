@@ -1,5 +1,5 @@
-//! A flow that was removed in one namespace is removed in every other that it passed. Its packets have there the addresses
-//! that they have here after translation, so each namespace gives the flow to look for in the next.
+//! A flow that was removed in one namespace is removed in every other that it passes. Its packets have there the addresses that
+//! they have here after translation, so the flow of each namespace identifies the flow of the next.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::error::PlaneError;
 use crate::kernel::flows::Flow;
 
 impl Plane {
-    /// Goes after the flows that a router namespace has forgotten.
+    /// Removes from other namespaces the flows that were removed from a router namespace.
     pub(super) fn forget_elsewhere(&mut self, namespace: Uuid) {
         let Some(managed) = self.namespaces.get_mut(&namespace) else { return };
         let forgotten = managed.kernel.take_forgotten();
@@ -23,7 +23,7 @@ impl Plane {
         }
     }
 
-    /// The namespace goes with its flows; the rest of their way stays.
+    /// Removes the flows of a namespace's pods from the other namespaces that they pass.
     pub(super) fn forget_pods(&mut self, namespace: Uuid) {
         let ports = self.by_namespace.get(&namespace).into_iter().flatten();
         let pods: Vec<_> = ports.filter_map(|port| self.pods.get(port)).cloned().collect();

@@ -1,7 +1,7 @@
 //! What is removed with a namespace, and which namespaces are removed at the start.
 //!
-//! A controller that starts without its memory knows no tenant. So what the topology does not have is removed only when
-//! the topology has more than is to be removed, and no foreign interface is inside. Anything else is preserved, with the
+//! A controller that starts without its state has no tenant. So a namespace that the topology does not have is removed only if
+//! the topology has more namespaces than are to be removed, and no foreign interface is inside. Anything else is preserved, with the
 //! links that lead to it, is reported (`preserved`), and is removed by an explicit purge only.
 
 use std::path::{Path, PathBuf};
@@ -15,13 +15,13 @@ use crate::kernel::netns::{self, OpenNetns};
 use crate::mutex::lock;
 use crate::pins::pinned;
 
-/// True when so many namespaces may be removed for a topology that has so many others.
+/// True if `stale` namespaces may be removed for a topology that has `known` others.
 fn may_remove(stale: usize, known: usize) -> bool {
     stale < known
 }
 
 impl Plane {
-    /// What was taken from this machine goes back, its end of the link goes, and the rest with the namespace.
+    /// Gives interfaces back to this machine, deletes its end of the link, and removes the namespace with the rest.
     pub(super) fn remove_namespace(&mut self, path: &Path) -> Result<(), PlaneError> {
         if let Some(netns) = OpenNetns::open(path)? {
             apply::close(&netns)?;
@@ -31,14 +31,14 @@ impl Plane {
         netns::unpin(path)
     }
 
-    /// A router of the topology stands for this namespace again, or for the first time.
+    /// Notes that the topology has this namespace now.
     pub(super) fn adopt(&mut self, id: Uuid) {
         if self.preserved.0.remove(&id).is_some() {
             lock(&self.report).preserved.remove(&id);
         }
     }
 
-    /// Removes at the start what no router of the topology stands for, or keeps it.
+    /// Removes or preserves, at the start, the namespaces that the topology does not have.
     pub(super) fn collect_garbage(&mut self) {
         if let Err(error) = self.try_collect_garbage() {
             self.fail(Uuid::nil(), &error);
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn an_empty_topology_removes_nothing() {
-        // The provider router alone is what a controller without memory knows.
+        // A controller without state has the provider router alone.
         assert!((1..200).all(|stale| !may_remove(stale, 0) && !may_remove(stale, 1)));
         assert!(may_remove(1, 2) && may_remove(9, 10) && !may_remove(10, 10));
     }

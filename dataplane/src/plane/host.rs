@@ -6,14 +6,14 @@ use std::net::Ipv4Addr;
 use atoll_model::port_security::PortSecurity;
 use uuid::Uuid;
 
-use super::addresses::{Asked, Denied};
+use super::addresses::{AddressRequest, Denied};
 use super::state::Plane;
 use crate::compile::{BridgePort, DeviceKind, HostToPod, HostToPodPool, Unsupported};
 use crate::error::PlaneError;
 use crate::mutex::lock;
 
 impl Plane {
-    /// Reads once, before the first port is compiled, what the kernel remembers.
+    /// Reads the addresses in the kernel's sets once, before the first port is compiled.
     pub(super) fn recall_host_to_pod(&mut self) {
         for (id, managed) in &mut self.namespaces {
             if !std::mem::replace(&mut managed.remembered, true) {
@@ -25,7 +25,7 @@ impl Plane {
         }
     }
 
-    /// How the node reaches this pod; none where there is no way.
+    /// How the node reaches this pod; `None` if it does not.
     pub(super) fn host_to_pod(&mut self, port: Uuid, pod: &BridgePort) -> Option<HostToPod> {
         let pool = self
             .compiled
@@ -41,7 +41,8 @@ impl Plane {
         };
         let vif = self.compiled.topology().ports.get(&port).and_then(|port| PortSecurity::from_vif_id(port.vif_id?));
         let unique = vif.is_some_and(|vif| vif.unique);
-        let (side, denied) = self.addresses.give(pool, &Asked { port, namespace: pod.namespace, own, unique });
+        let (side, denied) =
+            self.addresses.assign(pool, &AddressRequest { port, namespace: pod.namespace, own, unique });
         if let Some(denied) = denied {
             self.deny(port, own, pool, &denied);
         }
@@ -55,7 +56,7 @@ impl Plane {
             Denied::Full => (format!("all addresses of {} are taken", pool.network()), unreached),
             Denied::Direct(holder) => (
                 format!("port {holder} has the address {own} too, and both are marked as unique"),
-                format!("the node reaches port {holder} by it, and this one by its node-side address only"),
+                format!("the node reaches port {holder} by it, and this one by its host-to-pod address only"),
             ),
         };
         let field = "vifId".to_owned();
@@ -63,7 +64,7 @@ impl Plane {
     }
 
     /// The node's routes to a pod's port.
-    pub(super) fn lead(&mut self, port: Uuid, pod: &BridgePort) -> Result<(), PlaneError> {
+    pub(super) fn add_host_routes(&mut self, port: Uuid, pod: &BridgePort) -> Result<(), PlaneError> {
         let Some(link) =
             self.compiled.plan().namespaces.get(&pod.namespace).and_then(|namespace| namespace.node.as_ref())
         else {
@@ -71,24 +72,24 @@ impl Plane {
         };
         let before = self.pods.get(&port).and_then(|old| old.node).filter(|old| Some(*old) != pod.node);
         if let Some(before) = before {
-            self.node.leave(link, before)?;
+            self.node.remove_host_routes(link, before)?;
             self.node.forget_flows(before)?;
         }
         if let Some(side) = pod.node {
             lock(&self.report).host_to_pod.insert(port, side);
-            self.node.lead(link, side)
+            self.node.add_host_routes(link, side)
         } else {
             lock(&self.report).host_to_pod.remove(&port);
             Ok(())
         }
     }
 
-    /// A port is gone: what it had is free, and others may have waited for it.
+    /// Releases the address of a removed port, for which other ports may wait.
     pub(super) fn release_host_to_pod(&mut self, port: Uuid, pod: &BridgePort) {
         lock(&self.report).host_to_pod.remove(&port);
         let link = self.compiled.plan().namespaces.get(&pod.namespace).and_then(|namespace| namespace.node.as_ref());
         if let (Some(side), Some(link)) = (pod.node, link)
-            && let Err(error) = self.node.leave(link, side)
+            && let Err(error) = self.node.remove_host_routes(link, side)
         {
             self.suspect_host = true;
             self.fail(port, &error);
@@ -118,12 +119,12 @@ impl Plane {
         }
     }
 
-    /// The guard of our own namespace stands before the first link to it does.
+    /// Loads the guard of the machine's own namespace before the first link to it is created.
     pub(super) fn guard_host(&mut self) {
         let Some(pool) = self.settings.host_to_pod.filter(|_| self.has_links()) else { return };
         let devices = self.compiled.plan().namespaces.values().flat_map(|namespace| namespace.devices.values());
         let uplinks = devices.filter(|device| matches!(device.kind, DeviceKind::Uplink { .. }));
-        self.node.face(uplinks.map(|device| device.mac).collect(), self.settings.services);
+        self.node.set_guard_inputs(uplinks.map(|device| device.mac).collect(), self.settings.services);
         match self.node.guard(pool) {
             Ok(changes) => lock(&self.report).changes += changes,
             Err(error) => self.fail(Uuid::nil(), &error),
@@ -131,7 +132,7 @@ impl Plane {
         self.addresses.others = self.node.others(pool).map(<[_]>::to_vec).unwrap_or_default();
     }
 
-    /// At the start, when the last link is gone: without host-to-pod addressing nothing of it stays here.
+    /// Removes, at the start, what an earlier process left of host-to-pod addressing, if it is off now.
     pub(super) fn retire_host(&mut self) {
         if self.settings.host_to_pod.is_none()
             && let Err(error) = self.node.retire()
@@ -144,7 +145,7 @@ impl Plane {
         self.compiled.plan().namespaces.values().any(|namespace| namespace.node.is_some())
     }
 
-    /// Compares our own namespace with what it should hold.
+    /// Compares the machine's own namespace with the kernel.
     pub(super) fn verify_host(&mut self) {
         let Some(pool) = self.settings.host_to_pod.filter(|_| self.has_links()) else { return };
         let routes = |plane: &mut Self| {
@@ -163,7 +164,7 @@ impl Plane {
         }
     }
 
-    /// Compares links to routers before the first pod behind one is led to, where they may have changed.
+    /// Compares links to routers, if they may have changed, before the first route through one is added.
     pub(super) fn verify_ends(&mut self) {
         let Some(pool) = self.settings.host_to_pod.filter(|_| self.node.is_unchecked()) else { return };
         if let Err(error) = self.try_verify_ends(pool) {

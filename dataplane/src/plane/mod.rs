@@ -1,16 +1,16 @@
-//! The thread that owns the kernel side.
+//! The thread that makes all changes of the kernel.
 //!
-//! Changes arrive in order and are taken as many at a time as there are. What touches one pod's port only costs that
-//! port; everything else compiles anew and realises the namespaces that came out different. What failed is tried again.
+//! Changes arrive in order, and all pending ones are handled together. A change of one pod's port compiles and programs that port
+//! only; any other change compiles the topology and realises the namespaces whose plan differs. Failures are retried.
 //!
 //! | module | what |
 //! |---|---|
-//! | `state` | what the thread knows, and how it begins |
+//! | `state` | the state of the thread, and its start |
 //! | `run` | the loop |
 //! | `structure` | namespaces |
 //! | `ports`, `bound` | ports of pods, and which interface each has |
 //! | `events` | events, retries and rounds |
-//! | `garbage`, `preserved` | namespaces that nothing stands for |
+//! | `garbage`, `preserved` | namespaces that the topology does not have |
 //! | `host`, `addresses` | how the machine reaches pods |
 //! | `flows`, `counts`, `counting`, `unsupported` | tracked flows, counters, what cannot be expressed |
 

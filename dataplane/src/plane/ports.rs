@@ -1,4 +1,4 @@
-//! Ports of pods: each costs itself and nothing else.
+//! Ports of pods. The cost of a change does not depend on the number of other ports.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,7 +10,7 @@ use crate::compile::{self, BridgePort};
 use crate::mutex::lock;
 
 impl Plane {
-    /// What these ports become, and those that waited for what they give back. What became nothing is taken out.
+    /// Compiles these ports, and ports that wait for interfaces that these release. Ports without a result are taken out.
     pub(super) fn compile_pods(&mut self, ports: &BTreeSet<Uuid>) -> BTreeMap<Uuid, BridgePort> {
         let mut queue: VecDeque<_> = ports.iter().copied().collect();
         let mut wanted = BTreeMap::new();
@@ -27,7 +27,7 @@ impl Plane {
         wanted
     }
 
-    /// What a port becomes, and the port that waited for the interface that it gives back.
+    /// Compiles a port; returns the result, and the port that waits for the interface that it releases.
     fn compile_pod(&mut self, port: Uuid) -> (Option<BridgePort>, Option<Uuid>) {
         let compiled = self.compiled.pod(port);
         let asked = compiled.as_ref().ok().and_then(Option::as_ref).map(|pod| (pod.namespace, pod.interface.as_str()));
@@ -56,7 +56,7 @@ impl Plane {
         (pod, next)
     }
 
-    /// Makes one port as it should be, and what waited for what it gives back.
+    /// Compiles and programs one port, and ports that wait for interfaces that it releases.
     pub(super) fn refresh(&mut self, port: Uuid) {
         let mut queue = vec![port];
         while let Some(port) = queue.pop() {
@@ -85,7 +85,7 @@ impl Plane {
             }
             _ => Ok(false),
         };
-        let active = active.and_then(|active| self.lead(port, &pod).map(|()| active));
+        let active = active.and_then(|active| self.add_host_routes(port, &pod).map(|()| active));
         self.by_namespace.entry(pod.namespace).or_default().insert(port);
         let namespace = pod.namespace;
         self.pods.insert(port, pod);
@@ -105,10 +105,9 @@ impl Plane {
         }
     }
 
-    /// Takes ports out of the namespaces in which their bridges were, and their interfaces along: a bridge that is linked to a
-    /// router, or is not any more, has another namespace, and its pods get no event. At the start the kernel shows where
-    /// they were.
-    pub(super) fn carry(&mut self, wanted: &BTreeMap<Uuid, BridgePort>) {
+    /// Moves ports with their interfaces from the namespaces in which their bridges were. A bridge that is linked to a router, or
+    /// unlinked, has another namespace, and its pods get no event. At the start the kernel shows where they were.
+    pub(super) fn move_ports(&mut self, wanted: &BTreeMap<Uuid, BridgePort>) {
         let mut moves = Vec::new();
         if self.pods.is_empty() {
             let by_interface: BTreeMap<_, _> =
@@ -162,7 +161,7 @@ impl Plane {
             if let Some(managed) = self.namespaces.get_mut(&pod.namespace) {
                 managed.complete = false;
             }
-            // The port is gone: what is not right any more is its namespace.
+            // The port is gone, so the error belongs to its namespace.
             self.fail(pod.namespace, &error);
         }
     }

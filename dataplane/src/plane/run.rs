@@ -11,9 +11,10 @@ use crate::compile::Touched;
 use crate::kernel::watch::Event;
 use crate::mutex::lock;
 
-/// How often what failed is tried again.
+/// The interval of retries after a failure.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often everything is compared with the kernel, whatever events came: one namespace at a time, between other work.
+/// The interval at which everything is compared with the kernel, independent of events: one namespace at a time, between other
+/// work.
 const SWEEP: Duration = Duration::from_secs(10);
 
 impl Plane {
@@ -66,7 +67,7 @@ impl Plane {
         }
     }
 
-    /// Handles a batch of commands; false: one was the command to stop.
+    /// Handles a batch of commands; false if one of them was the command to stop.
     fn commands(&mut self, batch: Vec<PlaneCommand>) -> bool {
         let mut touched = BTreeSet::new();
         let mut flushed = Vec::new();
@@ -104,7 +105,7 @@ impl Plane {
         if let Some(unsupported) = self.unsupported.take_changed() {
             lock(&self.report).unsupported = unsupported;
         }
-        // What changed twice may be reported twice; the receiver uses the last.
+        // A port that changed twice may be reported twice; the receiver uses the last value.
         let changed: Vec<_> =
             std::mem::take(&mut self.changed).into_iter().map(|p| (p, self.active.contains(&p))).collect();
         if !changed.is_empty() {

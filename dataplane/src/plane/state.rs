@@ -1,4 +1,4 @@
-//! What the thread knows, and how it begins.
+//! The state of the data plane's thread, and its start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -24,17 +24,17 @@ use crate::settings::PlaneSettings;
 /// Receives which ports became active or inactive.
 pub(crate) type PortStatusCallback = Box<dyn Fn(Vec<(Uuid, bool)>) + Send>;
 
-/// A router namespace that exists, and whether its structure stands.
+/// A router namespace that exists, and whether its structure is complete.
 pub(super) struct ManagedNamespace {
     pub(super) kernel: KernelNamespace,
     pub(super) applied: RouterNamespace,
     pub(super) complete: bool,
-    /// What the kernel remembered of host-to-pod addressing was read.
+    /// The addresses of host-to-pod addressing in the kernel's sets were read.
     pub(super) remembered: bool,
     pub(super) watches: Vec<AbortHandle>,
 }
 
-/// Marks a port as active or not; true when that is new.
+/// Marks a port as active or inactive; true if that is a change.
 pub(super) fn mark(active: &mut BTreeSet<Uuid>, port: Uuid, is: bool) -> bool {
     if is { active.insert(port) } else { active.remove(&port) }
 }
@@ -42,14 +42,14 @@ pub(super) fn mark(active: &mut BTreeSet<Uuid>, port: Uuid, is: bool) -> bool {
 /// The state of the thread.
 pub(crate) struct Plane {
     pub(super) settings: PlaneSettings,
-    /// The topology, and what it becomes.
+    /// The topology and its plan.
     pub(super) compiled: Compiled,
     /// Our own namespace.
     pub(super) node: HostNamespace,
     pub(super) namespaces: BTreeMap<Uuid, ManagedNamespace>,
     /// Ports as they should be.
     pub(super) pods: BTreeMap<Uuid, BridgePort>,
-    /// The same ports by namespace, so that one namespace costs nothing of the others.
+    /// The same ports by namespace, so that work on one namespace does not read the ports of others.
     pub(super) by_namespace: BTreeMap<Uuid, BTreeSet<Uuid>>,
     /// Which port has which interface.
     pub(super) bound: Bound,
@@ -62,21 +62,21 @@ pub(crate) struct Plane {
     pub(super) unsupported: UnsupportedParts,
     /// Router namespaces to compare with the kernel at the next tick.
     pub(super) suspects: BTreeSet<Uuid>,
-    /// Namespaces that no router of the topology stands for, and that are left alone.
+    /// Namespaces that the topology does not have and that are not removed.
     pub(super) preserved: Preserved,
     /// Addresses of host-to-pod addressing.
     pub(super) addresses: Addresses,
     /// Our own namespace is to be compared at the next tick.
     pub(super) suspect_host: bool,
-    /// What is behind the uplinks of each namespace, where the machine has nothing there.
+    /// The simulated external networks behind the uplinks of each namespace.
     pub(super) externals: BTreeMap<Uuid, Vec<ExternalNetwork>>,
-    /// The namespace behind the uplinks is to be compared.
+    /// The namespace of the external network is to be compared.
     pub(super) suspect_external: bool,
-    /// Namespaces of namespaces that are gone and could not be removed yet.
+    /// Namespaces that the topology no longer has and that could not be removed yet.
     pub(super) leftovers: BTreeSet<Uuid>,
     /// Router namespaces that are still to be compared in this round.
     pub(super) due: BTreeSet<Uuid>,
-    /// Those who wait for counters.
+    /// Pending requests for counters.
     pub(super) counting: Counting,
     pub(super) status: PortStatusCallback,
     pub(super) report: Arc<Mutex<PlaneReport>>,
@@ -85,7 +85,7 @@ pub(crate) struct Plane {
 }
 
 impl Plane {
-    /// Changes nothing yet.
+    /// Opens sockets; changes nothing.
     pub(crate) fn open(
         mut settings: PlaneSettings,
         topology: Topology,
@@ -137,7 +137,7 @@ impl Plane {
         lock(&self.report).errors.insert(object, line);
     }
 
-    /// Notes whether a port's packets flow.
+    /// Notes whether a port is active.
     pub(super) fn set_active(&mut self, port: Uuid, is: bool) {
         if mark(&mut self.active, port, is) {
             self.changed.insert(port);

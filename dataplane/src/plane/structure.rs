@@ -14,12 +14,12 @@ use crate::kernel::watch::watch;
 use crate::mutex::lock;
 
 impl Plane {
-    /// Makes namespaces and ports as they should be now.
+    /// Realises the namespaces and ports that changed.
     pub(super) fn rebuild(&mut self, touched: &Touched) {
         self.guard_host();
         let (ids, gone): (Vec<Uuid>, Vec<Uuid>) =
             touched.namespaces.iter().partition(|id| self.compiled.plan().namespaces.contains_key(id));
-        // Every namespace first, so that both ends of a link have a place.
+        // All namespaces first, so that both ends of a link have one.
         for id in &ids {
             let left = self.compiled.plan().namespaces.get(id).map(|namespace| namespace.unsupported.clone());
             self.unsupported.replace(*id, left.unwrap_or_default());
@@ -29,8 +29,8 @@ impl Plane {
         }
         self.recall_host_to_pod();
         let wanted = self.compile_pods(&touched.ports);
-        // What moves to another namespace leaves the old one before that is changed, or goes.
-        self.carry(&wanted);
+        // Ports leave their old namespace before it is changed or removed.
+        self.move_ports(&wanted);
         for id in gone {
             self.retire_namespace(id);
         }
@@ -54,7 +54,7 @@ impl Plane {
             return Ok(());
         }
         self.adopt(id);
-        // It was to go, and did not in time: now it is wanted again.
+        // It was to be removed, and is wanted again.
         self.leftovers.remove(&id);
         let kernel = KernelNamespace::open(&self.settings.directory, id)?;
         let watches = watch(&kernel.netns, Some(id), kernel.port()?, &self.events, &mut self.tasks)?;
@@ -71,8 +71,8 @@ impl Plane {
         Ok(())
     }
 
-    /// Makes a router namespace as it should be, if that is not what it is already or `verify` asks to compare. False: there
-    /// was nothing to do.
+    /// Realises a router namespace if its plan has changed, or compares it if `verify` is true. Returns false if there was nothing
+    /// to do.
     pub(super) fn realise(&mut self, id: Uuid, verify: bool, pods: &BTreeMap<Uuid, BridgePort>) -> bool {
         let (Some(managed), Some(want)) = (self.namespaces.get_mut(&id), self.compiled.plan().namespaces.get(&id))
         else {
@@ -91,7 +91,7 @@ impl Plane {
         let have = (managed.complete && !verify).then_some(&managed.applied);
         let realised = expected.and_then(|()| managed.kernel.realise(have, want, &mut around));
         let realised = realised.and_then(|changes| {
-            // Ports may have gone while the plane did not run, or their flows could not be removed.
+            // Ports may have been removed while the plane did not run, or their flows could not be removed.
             if managed.complete { Ok(changes) } else { managed.kernel.forget_unknown_addresses(want).map(|()| changes) }
         });
         match realised {
@@ -113,7 +113,7 @@ impl Plane {
         true
     }
 
-    /// Router ports that are bound to an interface are active when it is there.
+    /// Updates the status of router ports that are bound to an interface: they are active if it exists and is up.
     pub(super) fn uplinks(&mut self, id: Uuid) {
         let Some(managed) = self.namespaces.get_mut(&id) else { return };
         let (complete, namespace) = (managed.complete, self.compiled.plan().namespaces.get(&id));
@@ -128,7 +128,7 @@ impl Plane {
         }
     }
 
-    /// Notes what is behind the uplinks of a router namespace.
+    /// Notes the simulated external networks of a router namespace.
     pub(super) fn note_external(&mut self, id: Uuid) {
         let devices =
             self.compiled.plan().namespaces.get(&id).into_iter().flat_map(|namespace| namespace.devices.values());
@@ -137,7 +137,7 @@ impl Plane {
             _ => None,
         });
         let externals: Vec<_> = externals.collect();
-        // The far end is made with the uplink, so it is compared also when it should be the same.
+        // The other end is created with the uplink, so it is compared even if its plan is the same.
         self.suspect_external |= !externals.is_empty() || self.externals.contains_key(&id);
         if externals.is_empty() {
             self.externals.remove(&id);
@@ -146,13 +146,13 @@ impl Plane {
         }
     }
 
-    /// Makes the namespace behind the uplinks as it should be, where it may have changed.
+    /// Compares the namespace of the external network, if it may have changed.
     pub(super) fn external_network(&mut self) {
         if !std::mem::take(&mut self.suspect_external) {
             return;
         }
         let wanted: Vec<_> = self.externals.values().flatten().collect();
-        // An uplink that is down comes back to the same namespace: what runs there goes on.
+        // The namespace stays while an uplink is down, because programs may run in it.
         let uplink = |port: &Port| {
             let here = port.binding.as_ref().is_some_and(|binding| binding.host == self.settings.host);
             here && matches!(port.device, Device::Router { .. })
@@ -180,7 +180,7 @@ impl Plane {
         }
     }
 
-    /// Removes a router namespace that the topology no longer has; tried again when it fails.
+    /// Removes a router namespace that the topology no longer has. A failure is retried later.
     pub(super) fn remove_leftover(&mut self, id: Uuid) {
         match self.remove_namespace(&self.settings.directory.join(id.to_string())) {
             Ok(()) => {
