@@ -1,8 +1,8 @@
-//! Fields that the vocabulary has no word for, and links that carry nothing: what happens instead of what they say.
+//! Unsupported fields, and links that carry nothing: what happens instead.
 //!
-//! A field that only adds something (a copy, an announcement, a limit of speed) is reported and left out. Whatever may
-//! restrict traffic, and whatever is not known at all, closes its device or port. Fields of rules are the affair of
-//! `rules` and `condition`.
+//! A field that only adds something (a copy, an announcement, a rate limit) is reported and ignored. A field that may
+//! restrict traffic, and an unknown field, closes its device or port. Fields of rules are handled in `rule_list` and
+//! `condition`.
 
 use std::collections::BTreeSet;
 
@@ -15,8 +15,8 @@ use super::names;
 use super::unsupported::Unsupported;
 use super::view::{View, tagged};
 
-/// Fields that can be left out without letting anything pass: the field, why it is not expressed, what happens.
-const HARMLESS: &[(&str, &str, &str)] = &[
+/// Fields that can be ignored without admitting traffic: the field, why it is not expressed, what happens.
+const IGNORED: &[(&str, &str, &str)] = &[
     ("asNumber", "BGP is not spoken", "routes are neither announced nor learned"),
     ("loadBalancerId", "load balancers are not there", "its virtual addresses do not answer"),
     ("inboundMirrorIds", "mirrors are not there", "nothing is copied"),
@@ -71,7 +71,7 @@ pub(super) fn port(id: Uuid, port: &Port) -> Audited {
 fn unexpressed(object: Uuid, fields: &[String], closes: &str) -> Audited {
     let mut left = Audited::default();
     for field in fields {
-        let known = HARMLESS.iter().find(|(name, ..)| name == field);
+        let known = IGNORED.iter().find(|(name, ..)| name == field);
         let (why, effect) = known.map_or(("this field is not known", closes), |(_, why, effect)| (*why, *effect));
         let one = Unsupported {
             object,

@@ -1,8 +1,8 @@
 //! The call graph of chains: which chain can reach which by jumps.
 //!
 //! A jump to a chain that is being evaluated is skipped, so what a chain does depends on how it was reached, but only on
-//! those chains of the path that it can reach itself. Without loops there are none, and a chain is written once, however
-//! many jumps lead to it.
+//! those chains of the path that it can reach itself. Without loops there are none, and a chain is written once, whatever
+//! the number of jumps to it.
 
 use std::collections::BTreeSet;
 

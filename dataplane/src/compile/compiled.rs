@@ -1,8 +1,8 @@
-//! A topology and what it becomes, kept up to date change by change.
+//! A topology and its plan, updated change by change.
 //!
 //! # Guarantees
-//! After any changes in any order the plan is what compiling the topology from scratch would give, and a change
-//! costs the namespaces that have read what it changes, and no other. The kernel is never touched.
+//! After any changes in any order the plan equals that of a compilation from scratch. A change compiles only the namespaces that
+//! have read what it changes. The kernel is not touched.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use super::unsupported::Unsupported;
 use super::view::{Index, View, ViewKey};
 use super::{location, namespace, port};
 
-/// Something that is computed from what it reads.
+/// A unit of compilation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Unit {
     /// Which namespace this bridge is in.
@@ -26,7 +26,7 @@ enum Unit {
     RouterNamespace(Uuid),
 }
 
-/// What is to be realised again after changes.
+/// What has to be realised after changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
     /// Router namespaces that are new, different, or gone.
@@ -35,7 +35,7 @@ pub struct Touched {
     pub ports: BTreeSet<Uuid>,
 }
 
-/// A topology, and the plan that it is.
+/// A topology and its plan.
 #[derive(Clone, Debug)]
 pub struct Compiled {
     site: HostSite,
@@ -77,12 +77,12 @@ impl Compiled {
         &self.index.topology
     }
 
-    /// What it becomes, as of the last update.
+    /// The plan, as of the last update.
     pub fn plan(&self) -> &KernelPlan {
         &self.plan
     }
 
-    /// What a port becomes, as of now: `Ok(None)` when it is not on this host.
+    /// Compiles a port; `Ok(None)` if it is not on this host.
     pub fn pod(&self, id: Uuid) -> Result<Option<BridgePort>, Unsupported> {
         port::pod(&View::new(&self.index, self.site), &self.plan.bridges, id)
     }
@@ -92,8 +92,8 @@ impl Compiled {
         self.index.ports_of(device)
     }
 
-    /// Makes a change. Answers the port when it concerns one pod's port and nothing of the plan, so that no update is
-    /// needed; everything else waits for one.
+    /// Applies a change. Returns the port if the change concerns one pod's port and nothing of the plan: no update is needed then.
+    /// Any other change is compiled by the next update.
     pub fn apply(&mut self, change: TopologyChange) -> Option<Uuid> {
         let alone = self.isolated_port(&change);
         let id = change.id();
@@ -138,7 +138,7 @@ impl Compiled {
         before.into_iter().chain(after).all(alone).then_some(id)
     }
 
-    /// Compiles anew what has read something that changed.
+    /// Compiles the units that have read something that changed.
     pub fn update(&mut self) -> Touched {
         let mut touched = Touched { ports: std::mem::take(&mut self.ports), ..Touched::default() };
         let (mut homes, mut namespaces) = (BTreeSet::new(), BTreeSet::new());
@@ -172,7 +172,7 @@ impl Compiled {
         touched
     }
 
-    /// Finds the namespace of a bridge; answers the namespaces that came to be different by it.
+    /// Finds the namespace of a bridge; returns the namespaces that differ because of it.
     fn find_home(&mut self, bridge: Uuid) -> BTreeSet<Uuid> {
         let view = View::new(&self.index, self.site);
         let after = view.bridge(bridge).and_then(|_| location::of_bridge(&view, bridge));
@@ -195,7 +195,7 @@ impl Compiled {
         before.into_iter().chain(after).collect()
     }
 
-    /// Compiles a router namespace; true when it is different from what it was.
+    /// Compiles a router namespace; true if the result differs from the earlier one.
     fn compile(&mut self, id: Uuid) -> bool {
         let bridges: Vec<_> = self.bridges_of.get(&id).into_iter().flatten().copied().collect();
         if bridges.is_empty() && !self.index.topology.routers.contains_key(&id) {
@@ -218,7 +218,7 @@ impl Compiled {
         different
     }
 
-    /// Remembers what a unit was made from.
+    /// Notes the lookups of a unit.
     fn note(&mut self, unit: Unit, reads: BTreeSet<ViewKey>) {
         let before = self.reads.remove(&unit).unwrap_or_default();
         for key in before.difference(&reads) {

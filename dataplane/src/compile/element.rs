@@ -1,4 +1,4 @@
-//! Elements of sets and maps that come and go with pods, while the ruleset stays.
+//! Elements of sets and maps that are added and removed with pods, while the ruleset stays.
 
 use std::net::Ipv4Addr;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::table::Family;
 
-/// Where in its way a frame is filtered.
+/// The stages at which a frame is filtered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
@@ -81,13 +81,13 @@ pub enum NftSet {
     AllowedSources,
     /// Interface, source MAC, MAC and address of an ARP packet's sender.
     ArpSenders,
-    /// Interface of which nothing is known.
+    /// Interface without port security.
     Open,
     /// Interface, and the chain it jumps to at this stage.
     Stage(Stage),
     /// Bridge and an address that exists on it; of the router's table.
     Known,
-    /// Address on the node's side, and the pod's own; of the router's table.
+    /// Address of host-to-pod addressing, and the pod's own; of the router's table.
     HostToPod,
 }
 
@@ -117,7 +117,7 @@ pub struct Element {
     pub set: NftSet,
     /// The interface.
     pub interface: String,
-    /// From what may be sent.
+    /// The allowed source.
     pub source: Option<AllowedSource>,
     /// The chain that a stage jumps to.
     pub chain: Option<String>,

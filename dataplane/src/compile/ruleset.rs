@@ -33,8 +33,8 @@ pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid], namespace: &m
     namespace.ruleset = Ruleset::new(vec![bridge, router]);
 }
 
-/// Hosts behind open ports that nothing is known of: they may send from any address but a gateway's, and a bounded number
-/// of them are remembered.
+/// Unknown hosts, behind ports without port security: they may send from any address but a gateway's, and a bounded number of
+/// them is remembered.
 const UNKNOWN: &str = "ether saddr @gateway_macs return
 ether type ip ip saddr @gateway_addresses return
 ether type arp arp saddr ether @gateway_macs return
@@ -99,19 +99,19 @@ fn own_macs(namespace: &RouterNamespace) -> Vec<String> {
 /// packet would be routed, but count as bridged in chains that distinguish the two, and bypass them.
 fn own(namespace: &RouterNamespace) -> NftChain {
     let macs = own_macs(namespace);
-    // Nearly every frame is for the router: it is let go first.
+    // Nearly every frame is for the router: it is accepted first.
     let own = if macs.is_empty() { String::new() } else { format!("ether daddr {{ {} }} accept\n", macs.join(", ")) };
     let one = "ether daddr and 01:00:00:00:00:00 == 00:00:00:00:00:00";
     NftChain::fixed("own", OWN_MAC, &format!("{own}{one} drop"))
 }
 
-/// Tells routed from bridged packets, where both pass the router's hooks.
+/// Distinguishes routed from bridged packets, if both pass the router's hooks.
 fn to_router(namespace: &RouterNamespace) -> Vec<Statement> {
     let macs = own_macs(namespace);
     if !namespace.track_bridged || macs.is_empty() {
         return Vec::new();
     }
-    // A frame that the router sent through a link within its own namespace still has the marks of that journey.
+    // A frame that the router sent through a link within its own namespace still has its earlier marks.
     let marked = format!("ether daddr {{ {} }} meta mark set {TO_ROUTER:#x}", macs.join(", "));
     vec![Statement::Fixed("meta mark set 0x0".to_owned()), Statement::Fixed(marked)]
 }

@@ -10,9 +10,9 @@ use super::pool::HostToPodPool;
 pub struct HostSite {
     /// Only bindings of this host are realised.
     pub host: Uuid,
-    /// Where the addresses come from by which the machine reaches its pods; none: it does not reach them.
+    /// The pool of host-to-pod addressing; `None` turns it off.
     pub host_to_pod: Option<HostToPodPool>,
-    /// Addresses of services (`cluster.serviceCidr`): nothing for them leaves by an uplink.
+    /// Addresses of services (`cluster.serviceCidr`): packets to them do not leave by an uplink.
     pub services: Option<Ipv4Network>,
 }
 

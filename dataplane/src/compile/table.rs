@@ -20,9 +20,9 @@ use super::priorities::{BaseHook, id_chain};
 use super::statement::{GroupLookup, Statement, line};
 use crate::counters::Count;
 
-/// What comments of counted rules begin with.
+/// The prefix of comments of counted rules.
 pub(crate) const COMMENT: &str = "rule ";
-/// What names of the sets of rule groups begin with.
+/// The prefix of the names of sets of rule groups.
 pub(crate) const GROUP_SET: &str = "group_";
 
 /// The family of a table.
@@ -118,7 +118,7 @@ impl NftChain {
     }
 }
 
-/// Something that stands in a table.
+/// An item of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Item {
     Set(NamedSet),
@@ -148,9 +148,9 @@ pub(super) struct Table {
 /// Which of the versions of one ruleset is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RulesetVersion {
-    /// How far each base chain stands behind its own priority.
+    /// The distance of each base chain from its own priority.
     pub(crate) step: i32,
-    /// The tables have other names, so that they stand beside the ruleset itself.
+    /// The tables have other names, so that they can be loaded beside the ruleset itself.
     pub(crate) copy: bool,
 }
 
@@ -236,7 +236,7 @@ impl Writer<'_> {
             let priority = priority + self.version().map_or(0, |version| version.step);
             let _ = writeln!(out, "type {kind} hook {hook} priority {priority}; policy accept;");
         }
-        // A set stands beside the chain that looks into it.
+        // A set is written beside the chain that uses it.
         let mut sets = String::new();
         for statement in statements {
             match statement {

@@ -1,4 +1,4 @@
-//! What of a topology cannot be expressed.
+//! Parts of a topology that cannot be expressed.
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -14,6 +14,6 @@ pub struct Unsupported {
     pub why: String,
     /// What happens instead.
     pub effect: String,
-    /// Something is closed because of it that the topology may have meant to be open.
+    /// It closes something that the topology may have meant to be open.
     pub closes: bool,
 }

@@ -1,8 +1,8 @@
 //! A topology as the compiler reads it: with indices, and with a record of each lookup.
 //!
-//! What a router namespace was made from is exactly what was looked up while it was compiled, also what was not there. So the
-//! compiler reads the topology through a [`View`] and in no other way, and [`super::Compiled`] compiles a router namespace anew when
-//! something that it has read changes, and only then.
+//! A router namespace depends on exactly what was looked up while it was compiled, also on lookups without a result. Therefore the
+//! compiler reads the topology through a [`View`] only, and [`super::Compiled`] compiles a router namespace again if and only if
+//! something that it has read changes.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,7 +45,7 @@ impl Index {
         Self { topology, ..index }
     }
 
-    /// Every router and bridge: what is compiled at first. The rest is read from there.
+    /// Every router and bridge: where compilation starts.
     pub(super) fn devices(&self) -> BTreeSet<ViewKey> {
         self.topology.routers.keys().chain(self.topology.bridges.keys()).map(|id| ViewKey::Object(*id)).collect()
     }

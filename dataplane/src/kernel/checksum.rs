@@ -1,8 +1,8 @@
-//! Which filter is loaded, by its own content: what a text became in the kernel is read back and its hash is kept there,
-//! as the name of an empty chain.
+//! The ruleset checksum: what the kernel shows of a loaded ruleset is hashed, and the hash is stored in the kernel as the name
+//! of an empty chain.
 //!
-//! A process that starts cannot know what others have changed meanwhile. Rules, chains, flags of tables and chains,
-//! and elements that belong to the text count; handles, counters and elements that come and go do not.
+//! By it, a process that starts detects changes of other programs. The hash covers rules, chains, flags of tables and chains,
+//! and elements of the text; it does not cover handles, counters and elements of pods.
 
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ const GET_TABLE: u16 = 1;
 const NEW_CHAIN: u16 = 3;
 const GET_CHAIN: u16 = 4;
 
-/// What the chain's name begins with.
+/// The prefix of the chain's name.
 const CHECKSUM_CHAIN: &str = "checksum_";
 
 /// Sets without a name of their own cannot be changed; those that packets write to are no part of the text
@@ -24,7 +24,7 @@ const CHECKSUM_CHAIN: &str = "checksum_";
 const UNSEEN_SETS: u32 = 0x1 | 0x20;
 
 impl Filter {
-    /// True when these tables are what they were when they were checksummed, and are this text, at whatever step.
+    /// True if these tables have not changed since they were checksummed and were loaded from this text, at any step.
     pub(super) fn matches_checksum(&mut self, tables: &[(Family, &str)], generation: &str) -> Result<bool, PlaneError> {
         let checksum = self.checksum_of(tables)?;
         for (place, (family, table)) in tables.iter().enumerate() {
@@ -38,7 +38,7 @@ impl Filter {
         Ok(true)
     }
 
-    /// Notes in the first of these tables what they are now.
+    /// Stores the checksum of these tables in the first of them.
     pub(super) fn write_checksum(&mut self, tables: &[(Family, &str)]) -> Result<(), PlaneError> {
         let Some((family, table)) = tables.first() else { return Ok(()) };
         let checksum = self.checksum_of(tables)?;
@@ -69,7 +69,7 @@ impl Filter {
         let mut of_table = Vec::new();
         put(&mut of_table, 1, &name(table));
         let mine = |message: &Vec<u8>| text(attribute(message, 1)) == Some(table);
-        // Name and flags: a table can be asleep.
+        // Name and flags: a table can be dormant.
         for message in self.dump(family, GET_TABLE, &[])?.iter().filter(|it| mine(it)) {
             keep(message, &[1, 2], content);
         }
@@ -109,7 +109,7 @@ impl Filter {
                     elements.push(kept);
                 }
             }
-            // They come in the order of a hash.
+            // The kernel lists them in the order of a hash.
             elements.sort();
             content.extend(elements.concat());
         }

@@ -1,7 +1,7 @@
-//! Tracked flows of one namespace, by ctnetlink: which there are, and forgetting them.
+//! Tracked flows of one namespace, by ctnetlink: listing and removing them.
 //!
-//! Layouts: `include/uapi/linux/netfilter/nfnetlink_conntrack.h`. Only IPv4 is covered, and flows of the zone that every
-//! namespace has without asking.
+//! Layouts: `include/uapi/linux/netfilter/nfnetlink_conntrack.h`. Only IPv4 is covered, and flows of the default
+//! zone.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -55,7 +55,7 @@ pub(crate) struct Tuple {
 }
 
 impl Tuple {
-    /// The packets that answer these, where nothing is translated.
+    /// The packets that answer these if nothing is translated.
     pub(crate) fn inverse(self) -> Self {
         let (first, second) = self.ends;
         let ends = if self.protocol == ICMP { (answer(first), second) } else { (second, first) };
@@ -115,7 +115,7 @@ fn answer(kind: u16) -> u16 {
 pub(crate) struct Flow {
     /// As it was opened.
     pub(crate) original: Tuple,
-    /// As its answers come in: the other end is the source.
+    /// As its answers arrive: the other end is the source.
     pub(crate) reply: Tuple,
     status: u32,
     /// The mark of the connection.
@@ -123,7 +123,7 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    /// The address that its sender has behind the translation, where there is one.
+    /// The address of its sender after translation, if there is a translation.
     pub(crate) fn translated_source(&self) -> Option<Ipv4Addr> {
         (self.status & SOURCE_TRANSLATED != 0).then_some(self.reply.destination)
     }
@@ -133,12 +133,12 @@ impl Flow {
         (self.status & DESTINATION_TRANSLATED != 0).then_some(self.reply.source)
     }
 
-    /// This address is one of its ends, as this namespace knows them: that which it was opened by, or that which answers.
+    /// True if this address is one of its ends in this namespace: the sender of the first packet, or the sender of answers.
     pub(crate) fn ends_at(&self, address: Ipv4Addr) -> bool {
         self.original.source == address || self.reply.source == address
     }
 
-    /// A flow of UDP, for trying out.
+    /// A UDP flow, for the probe.
     pub(crate) fn of_datagram(source: Ipv4Addr, destination: Ipv4Addr) -> Self {
         let original = Tuple { source, destination, protocol: UDP, ends: (1, 2), id: 0 };
         Self { original, reply: original.inverse(), status: CONFIRMED, mark: 0 }
@@ -169,13 +169,12 @@ impl Flows {
         })
     }
 
-    /// All of them.
+    /// All flows.
     pub(crate) fn all(&mut self) -> Result<Vec<Flow>, PlaneError> {
         self.dump(&[]).map_err(fail("list tracked flows"))
     }
 
-    /// Those that have `address` as an end. The kernel filters; one that cannot (before 5.8) lists all, and they are
-    /// filtered here.
+    /// The flows that have `address` as an end. The kernel filters them; before 5.8 it lists all, and they are filtered here.
     pub(crate) fn of(&mut self, address: Ipv4Addr) -> Result<Vec<Flow>, PlaneError> {
         let mut flows = Vec::new();
         for (kind, flags) in [(ORIGINAL, 1), (REPLY, 2)] {
@@ -204,7 +203,7 @@ impl Flows {
         }
     }
 
-    /// Makes a flow that is in use for a minute.
+    /// Creates a flow with a lifetime of a minute.
     pub(crate) fn remember(&mut self, flow: &Flow) -> Result<(), PlaneError> {
         let mut attributes = Vec::new();
         flow.original.encode(ORIGINAL, &mut attributes);
@@ -214,7 +213,7 @@ impl Flows {
         made.map(drop).map_err(fail("make a tracked flow"))
     }
 
-    /// Forgets a flow; gone already is fine.
+    /// Removes a flow; an absent one is fine.
     pub(crate) fn forget(&mut self, flow: &Flow) -> Result<(), PlaneError> {
         let mut attributes = Vec::new();
         flow.original.encode(ORIGINAL, &mut attributes);

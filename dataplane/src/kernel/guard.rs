@@ -1,4 +1,4 @@
-//! The filter of the node's own namespace: one table, which others must leave alone and which leaves others alone.
+//! The filter of the machine's own namespace: one table. Tables of other programs are not changed.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ impl Guard {
         Ok(Self { filter: Filter::open(netns)?, table })
     }
 
-    /// Makes the table be `ruleset`; answers how many changes that took.
+    /// Loads `ruleset` as the table if it differs; returns the number of changes.
     pub(crate) fn ensure(&mut self, netns: &OpenNetns, ruleset: &Ruleset) -> Result<usize, PlaneError> {
         let tables = [(Family::Ip, self.table)];
         if self.filter.matches_checksum(&tables, &ruleset.id)? {
@@ -32,7 +32,7 @@ impl Guard {
         Ok(1)
     }
 
-    /// True when there is a table of this name.
+    /// True if there is a table of this name.
     pub(crate) fn is_loaded(&mut self) -> Result<bool, PlaneError> {
         Ok(!self.filter.chains(Family::Ip, self.table)?.is_empty())
     }

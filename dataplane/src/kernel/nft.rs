@@ -1,8 +1,8 @@
 //! The packet filter of one namespace.
 //!
-//! Structure (tables, chains, rules) goes through the program `nft`: one readable text, one transaction. Elements of
-//! sets come and go with every pod, so they go straight to the kernel by nfnetlink; starting a program costs more
-//! than everything else that a port needs. Layouts: `include/uapi/linux/netfilter/nf_tables.h`.
+//! Structure (tables, chains, rules) is loaded by the program `nft`: one readable text, one transaction. Elements of sets change
+//! with every pod, so they are sent to the kernel by nfnetlink: starting a program costs more than everything else that a
+//! port needs. Layouts: `include/uapi/linux/netfilter/nf_tables.h`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -42,7 +42,7 @@ const BATCH_END: u16 = 17;
 /// Both tables of a router namespace.
 const TABLES: [(Family, &str); 2] = [(Family::Ip, TABLE), (Family::Bridge, TABLE)];
 
-/// All sets that elements come and go in.
+/// All sets whose elements change while the ruleset stays.
 pub(super) fn sets() -> impl Iterator<Item = NftSet> {
     [NftSet::AllowedSources, NftSet::ArpSenders, NftSet::Open, NftSet::Known, NftSet::HostToPod]
         .into_iter()
@@ -61,7 +61,7 @@ fn number(family: Family) -> u8 {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Whole,
-    /// It changed meanwhile.
+    /// It changed while the kernel sent it.
     Interrupted,
 }
 
@@ -77,7 +77,7 @@ pub(crate) struct Filter {
     loaded: Option<String>,
     /// The elements that are listed.
     listed: BTreeSet<Element>,
-    /// What rules had counted that the filter has no line for at the moment.
+    /// Counts of rules that have no statement in the filter at the moment.
     idle: BTreeMap<Uuid, Count>,
 }
 
@@ -100,7 +100,7 @@ impl Filter {
         })
     }
 
-    /// Makes the filter be `ruleset` with exactly these elements; answers how many changes that took.
+    /// Makes the filter match `ruleset` with exactly these elements; returns the number of changes.
     pub(crate) fn ensure(
         &mut self,
         netns: &OpenNetns,
@@ -109,7 +109,7 @@ impl Filter {
     ) -> Result<usize, PlaneError> {
         let mut known = self.untouched()? && self.loaded.as_ref() == Some(&ruleset.id);
         if self.last.is_none() && self.matches_checksum(&TABLES, &ruleset.id)? {
-            // After a restart what is loaded is what was loaded; only elements may have come or gone meanwhile.
+            // After a restart the loaded ruleset is unchanged; only elements may differ.
             self.listed = self.elements()?;
             known = true;
         }
@@ -127,24 +127,24 @@ impl Filter {
         Ok(1)
     }
 
-    /// True when no other process wrote since our last transaction.
+    /// True if no other process has written since our last transaction.
     pub(crate) fn untouched(&mut self) -> Result<bool, PlaneError> {
         let now = self.generation()?;
         Ok(self.last == Some(now))
     }
 
-    /// Remembers that what is loaded now is as it should be.
+    /// Notes that the loaded filter matches.
     fn trust(&mut self) -> Result<(), PlaneError> {
         self.last = Some(self.generation()?);
         Ok(())
     }
 
-    /// Forgets what rules other than these had counted.
+    /// Drops the counts of all other rules.
     pub(crate) fn forget(&mut self, rules: &BTreeSet<Uuid>) {
         self.idle.retain(|id, _| rules.contains(id));
     }
 
-    /// What was counted, also by the filters before this one.
+    /// The counts, including those of earlier filters.
     pub(crate) fn counters(&mut self) -> Result<Counted, PlaneError> {
         let mut counted = Counted { rules: self.idle.clone(), ..Counted::default() };
         for family in [Family::Bridge, Family::Ip] {
@@ -178,11 +178,11 @@ impl Filter {
         ruleset: &Ruleset,
         elements: &BTreeSet<Element>,
     ) -> Result<(), PlaneError> {
-        // What no line has, once the text with all others is loaded.
+        // Counts of rules without a statement, once the text with all others is loaded.
         let mut idle = None;
         self.swap(netns, &TABLES, |filter, version| {
             filter.idle = idle.take().unwrap_or_else(|| std::mem::take(&mut filter.idle));
-            // Counters go with the lines they belong to: the new ones begin with what the old ones end with.
+            // New counters start with the final values of the old ones.
             let mut counted = filter.counters()?;
             let text = script(ruleset, version, elements, &mut counted);
             idle = Some(counted.rules);
@@ -200,7 +200,7 @@ impl Filter {
         }
         let untouched = self.untouched()?;
         match self.batch(add, remove) {
-            // An element that is gone already makes the kernel refuse the whole transaction: one by one then.
+            // If one element is absent, the kernel refuses the whole transaction. They are removed one by one then.
             Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) && !remove.is_empty() => {
                 for element in remove {
                     match self.batch(&[], std::slice::from_ref(element)) {
@@ -222,7 +222,7 @@ impl Filter {
         Ok(())
     }
 
-    /// What is listed, which is what the kernel still knows after a restart.
+    /// The listed elements, which the kernel still has after a restart of this process.
     pub(crate) fn elements(&mut self) -> Result<BTreeSet<Element>, PlaneError> {
         let mut elements = BTreeSet::new();
         for set in sets() {
@@ -231,7 +231,7 @@ impl Filter {
         Ok(elements)
     }
 
-    /// Hands over each element of a set of our table.
+    /// Passes each element of a set of our table to `take`.
     fn each_element(&mut self, family: Family, set: &str, mut see: impl FnMut(&[u8])) -> Result<(), PlaneError> {
         let mut attributes = Vec::new();
         put(&mut attributes, 1, &name(TABLE));
@@ -286,7 +286,7 @@ impl Filter {
         let end = self.next();
         request.extend(message(BATCH_END, REQUEST, end, 0, SUBSYSTEM, &[]));
         self.socket.send(&request, 0)?;
-        // The kernel answers every message of a batch, also when it takes the batch back.
+        // The kernel answers every message of a batch, even if it rejects the batch.
         let mut result = Ok(());
         while !pending.is_empty() {
             let (datagram, _) = self.socket.recv_from_full()?;
@@ -351,7 +351,7 @@ impl Filter {
     }
 }
 
-/// The text of both tables with these elements. What lines have counted goes with them, and leaves `counted`.
+/// The text of both tables with these elements. Counts of their statements are moved from `counted` to the text.
 fn script(ruleset: &Ruleset, version: RulesetVersion, elements: &BTreeSet<Element>, counted: &mut Counted) -> String {
     let mut script = ruleset.loaded(version, &mut counted.rules);
     let table = version.table(TABLE);
@@ -388,7 +388,7 @@ fn counter(expression: &[u8]) -> Option<Count> {
     Some(Count { packets: number(2)?, bytes: number(1)? })
 }
 
-/// Runs `nft` on a script in the calling thread's namespace; the inner error is its own words.
+/// Runs `nft` on a script in the calling thread's namespace; the inner error is its own message.
 pub(crate) fn run_nft(script: &str) -> io::Result<Result<(), String>> {
     if let Err(error) = step("load the filter") {
         return if error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) {
@@ -399,7 +399,7 @@ pub(crate) fn run_nft(script: &str) -> io::Result<Result<(), String>> {
     }
     let mut child = Command::new("nft")
         .args(["-f", "-"])
-        // A Ctrl-C at the terminal is for this program, which then ends in order.
+        // A Ctrl-C at the terminal must end this program only, which then ends `nft` in order.
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

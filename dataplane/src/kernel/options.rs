@@ -1,4 +1,4 @@
-//! What links are set to beside what they are made with: options of a bridge, flags of its ports, settings of IP.
+//! Options of links that are not part of their creation: options of a bridge, flags of its ports, settings of IP.
 //!
 //! Only what differs is returned, with the value it should have: there are many options, and they rarely change.
 
@@ -36,7 +36,7 @@ fn differing<T: PartialEq>(is: &T, right: Option<T>) -> Option<T> {
     right.filter(|right| right != is)
 }
 
-/// What an option of a bridge should be; none when it does not matter.
+/// The right value of a bridge's option; `None` if any value is right.
 fn right_option(option: &InfoBridge) -> Option<InfoBridge> {
     use InfoBridge as O;
     let no_link_local = BridgeBooleanOptionFlags::NoLinkLocalLearn;
@@ -47,7 +47,7 @@ fn right_option(option: &InfoBridge) -> Option<InfoBridge> {
         O::MulticastQuerier(_) => O::MulticastQuerier(false),
         O::AgeingTime(_) => O::AgeingTime(AGEING),
         O::GroupFwdMask(_) => O::GroupFwdMask(0),
-        // Bridged packets pass the hooks of IP by the setting of the namespace, or not at all.
+        // The setting of the namespace decides whether bridged packets pass the hooks of IP.
         O::NfCallIpTables(_) => O::NfCallIpTables(false),
         O::NfCallIp6Tables(_) => O::NfCallIp6Tables(false),
         O::NfCallArpTables(_) => O::NfCallArpTables(false),
@@ -59,7 +59,7 @@ fn right_option(option: &InfoBridge) -> Option<InfoBridge> {
     })
 }
 
-/// What a flag of a port should be; none when it does not matter, or depends on the port, as learning does.
+/// The right value of a port's flag; `None` if any value is right, or if it depends on the port, as learning does.
 fn right_flag(flag: &InfoBridgePort) -> Option<InfoBridgePort> {
     use InfoBridgePort as F;
     Some(match flag {
@@ -82,8 +82,8 @@ fn right_flag(flag: &InfoBridgePort) -> Option<InfoBridgePort> {
     })
 }
 
-/// A setting of an interface, what the kernel shows of it, and what it should be. Those that are joined with the setting
-/// for all interfaces, by "or" or by the greater number, would undo it.
+/// A setting of an interface, its reader, and its right value. The kernel combines some of these with the setting for all
+/// interfaces, by "or" or by the maximum, so a wrong value here would override that one.
 type Right = (&'static str, fn(&InetDevConf) -> i32, &'static str);
 
 const RIGHT: &[Right] = &[

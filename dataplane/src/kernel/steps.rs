@@ -11,7 +11,7 @@ thread_local! {
     static CURRENT: RefCell<Option<Listener>> = const { RefCell::new(None) };
 }
 
-/// Is asked before each change of the kernel.
+/// Receives each change of the kernel before it is made.
 pub trait BeforeChange: Debug + Send + Sync {
     /// The change `what` is about to be made.
     ///
@@ -23,8 +23,7 @@ pub trait BeforeChange: Debug + Send + Sync {
 /// A listener that several threads share.
 pub(crate) type Listener = Arc<dyn BeforeChange>;
 
-/// From now on `listener` is asked about the changes of the calling thread and of the threads that it starts for a
-/// namespace.
+/// Sets the listener of the calling thread and of the threads that it starts for a namespace.
 pub(crate) fn follow(listener: Option<Listener>) {
     CURRENT.with(|current| *current.borrow_mut() = listener);
 }

@@ -1,11 +1,11 @@
-//! One filter takes the place of another, and no frame passes in between that passes neither.
+//! Replaces one filter by another. No frame passes in between that neither of them accepts.
 //!
-//! Both tables change in one transaction, and the kernel switches all rules at one moment; but a frame takes longer. It can
-//! meet a new chain before that moment, when the chain is still empty, and the old one after it, when that one is. So the
-//! new chains stand one step behind the old ones (`priorities`), and a frame meets the new ones last.
+//! Both tables change in one transaction, and the kernel switches all rules at one moment, but a frame takes longer. It could
+//! pass a new chain before that moment, while the chain is still empty, and the old one after it, when that one is empty.
+//! Therefore the new chains have priorities one step behind those of the old ones (`priorities`), and a frame passes them last.
 //!
-//! Near the last step the filter goes back to the first in two more transactions: a copy of it is loaded at step 0, beside
-//! it, and then both make way for the filter at step 1. What the copy and the filter say of a frame is the same.
+//! Near the last step the filter returns to the first one in two more transactions: a copy of it is loaded at step 0, beside it,
+//! and then both are replaced by the filter at step 1. Copy and filter give the same verdict for each frame.
 
 use super::netns::OpenNetns;
 use super::nft::{Filter, run_nft};
@@ -13,15 +13,15 @@ use crate::compile::priorities::{STEPS, read_id_chain};
 use crate::compile::table::{Family, RulesetVersion};
 use crate::error::PlaneError;
 
-/// A filter that has come this far goes back. The steps that are left are for when that fails.
+/// A filter at this step returns to the first one. The remaining steps are used if that fails.
 const LATE: i32 = STEPS - 4;
 
 impl Filter {
-    /// Replaces `tables` by what `text` says they are, with its elements; absent ones are made. The text is asked for again
-    /// for each load, with the counts of then.
+    /// Replaces `tables` by `text`, with its elements; absent tables are created. `text` is called for each load, so that it
+    /// has the latest counts.
     ///
     /// # Errors
-    /// When the kernel refuses it: then what was loaded before still is.
+    /// The kernel refuses the ruleset. The earlier one is still loaded.
     pub(super) fn swap(
         &mut self,
         netns: &OpenNetns,
@@ -42,7 +42,7 @@ impl Filter {
         load(netns, &(removal(tables) + &again))
     }
 
-    /// The step at which these tables stand; the furthest, where others have meddled with one.
+    /// The step of these tables; the furthest one, if another program has changed one.
     fn step(&mut self, tables: &[(Family, &str)]) -> Result<Option<i32>, PlaneError> {
         let mut furthest = None;
         for (family, table) in tables {
@@ -53,7 +53,7 @@ impl Filter {
     }
 }
 
-/// Takes these tables away, and copies of them. Adding first makes deleting work when there is none.
+/// Deletes these tables and copies of them. Adding each first makes the deletion succeed if it is absent.
 pub(super) fn removal(tables: &[(Family, &str)]) -> String {
     let gone = |(family, table): &(Family, &str), copy| {
         let (family, table) = (family.name(), RulesetVersion { step: 0, copy }.table(table));

@@ -7,17 +7,17 @@ use super::netns::OpenNetns;
 use super::steps::step;
 use crate::error::PlaneError;
 
-/// What a router's namespace needs. `ip_forward` comes first: writing it resets others.
+/// Settings of a router namespace. `ip_forward` is first because writing it resets others.
 const ROUTER: &[(&str, &str)] = &[
     ("ipv4/ip_forward", "1"),
     ("ipv6/conf/all/disable_ipv6", "1"),
     ("ipv6/conf/default/disable_ipv6", "1"),
-    // A router that answers for its own addresses on its own links only.
+    // A router answers ARP requests for its own addresses on their own links only.
     ("ipv4/conf/all/arp_ignore", "1"),
     ("ipv4/conf/default/arp_ignore", "1"),
     ("ipv4/conf/all/arp_announce", "2"),
     ("ipv4/conf/default/arp_announce", "2"),
-    // Another MAC of an address is announced, or its neighbours would send to the one before for a while.
+    // A new MAC of an address is announced. Otherwise neighbours would send to the earlier one for a while.
     ("ipv4/conf/all/arp_notify", "1"),
     ("ipv4/conf/default/arp_notify", "1"),
     ("ipv4/conf/all/rp_filter", "0"),
@@ -30,7 +30,7 @@ const ROUTER: &[(&str, &str)] = &[
     ("ipv4/conf/default/accept_source_route", "0"),
 ];
 
-/// Settings that have the right default, unless they were changed here or for the machine itself, whose settings new
+/// Settings whose default is right. They differ if they were changed here or in the machine's own namespace, whose settings new
 /// namespaces inherit (`net.core.devconf_inherit_init_net`). Kube-proxy, for example, accepts packets for 127.0.0.0/8.
 const USUAL: &[(&str, &str)] = &[
     ("ipv4/conf/default/forwarding", "1"),
@@ -56,14 +56,14 @@ const USUAL: &[(&str, &str)] = &[
     ("ipv4/conf/default/drop_gratuitous_arp", "0"),
     ("ipv4/conf/all/drop_unicast_in_l2_multicast", "0"),
     ("ipv4/conf/default/drop_unicast_in_l2_multicast", "0"),
-    // What a router says, and as whom.
+    // ICMP errors of a router, and their source address.
     ("ipv4/icmp_echo_ignore_all", "0"),
     ("ipv4/icmp_echo_ignore_broadcasts", "1"),
     ("ipv4/icmp_errors_use_inbound_ifaddr", "0"),
     ("ipv4/ip_default_ttl", "64"),
 ];
 
-/// What is set where connection tracking and bridges are there to be set.
+/// Settings that exist only with connection tracking and bridge filtering.
 const WHERE_THERE: &[(&str, &str)] = &[
     ("netfilter/nf_conntrack_tcp_be_liberal", "0"),
     ("netfilter/nf_conntrack_tcp_loose", "1"),
@@ -83,7 +83,7 @@ pub(crate) struct Setting {
     pub(super) right: &'static str,
 }
 
-/// Writes settings of interfaces; answers how many differed.
+/// Writes settings of interfaces; returns how many differed.
 pub(crate) fn interfaces(netns: &OpenNetns, wrong: &[(String, Setting)]) -> Result<usize, PlaneError> {
     if wrong.is_empty() {
         return Ok(0);
@@ -92,30 +92,29 @@ pub(crate) fn interfaces(netns: &OpenNetns, wrong: &[(String, Setting)]) -> Resu
     netns.run(|| wrong.iter().map(|(name, setting)| set(&key(name, *setting), setting.right)).sum())
 }
 
-/// Whether bridged packets pass the hooks of IP. They do by default in every new namespace where `br_netfilter` is
-/// loaded; where it is not, the keys are not there and nothing passes.
+/// Whether bridged packets pass the hooks of IP. They do by default in every new namespace if `br_netfilter` is loaded. If it is
+/// not, the keys are absent and bridged packets do not pass.
 const BRIDGED: [&str; 3] =
     ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables", "bridge/bridge-nf-call-arptables"];
 
-/// What the namespace behind an uplink needs: it answers, and forwards nothing.
+/// Settings of the external network's namespace: it answers, and forwards nothing.
 const HOST: &[(&str, &str)] =
     &[("ipv4/ip_forward", "0"), ("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")];
 
-/// Makes a namespace a router; answers how many settings differed. `inner`: only pods and other routers of ours send
-/// here.
+/// Makes a namespace a router; returns how many settings differed. `inner`: only pods and other routers of ours send to it.
 pub(crate) fn router(netns: &OpenNetns, track_bridged: bool, inner: bool, node: bool) -> Result<usize, PlaneError> {
     netns.run(move || {
         let mut changes = ROUTER.iter().map(|(key, value)| set(key, value)).sum::<io::Result<usize>>()?;
         changes += usual()?;
         // A sender that can use its own address only may get an error for each packet; senders behind an uplink get the
         // kernel's usual few ICMP errors, because they may forge their address.
-        // What the router says about a packet of the node goes back to the node, and what it says about one that a
-        // bridge rejected passes that bridge.
+        // ICMP errors for packets of the node have the mark that leads back to the node, and those for packets that a bridge
+        // rejected have the mark that passes the bridge.
         changes += set("ipv4/fwmark_reflect", if node || track_bridged { "1" } else { "0" })?;
         changes += set("ipv4/icmp_ratemask", if inner { "0" } else { "6168" })?;
         for (place, key) in BRIDGED.into_iter().enumerate() {
-            // Where rules ask for flows, a kernel that cannot show bridged packets to the hooks of IP is an error:
-            // such rules would mean nothing.
+            // If rules match on flows, a kernel that cannot pass bridged packets to the hooks of IP is an error: such rules
+            // would never match.
             let needed = place == 0 && track_bridged;
             if needed || fs::exists(path(key))? {
                 changes += set(key, if place == 0 && track_bridged { "1" } else { "0" })?;
@@ -125,7 +124,7 @@ pub(crate) fn router(netns: &OpenNetns, track_bridged: bool, inner: bool, node: 
     })
 }
 
-/// One step for all: none depends on another, and the next comparison covers each.
+/// All in one step: none depends on another, and the next comparison covers each.
 fn usual() -> io::Result<usize> {
     let mut wrong = Vec::new();
     for (key, value) in USUAL {
@@ -149,7 +148,7 @@ pub(crate) fn refused(netns: &OpenNetns) -> Vec<(String, io::Error)> {
     let further = [("ipv4/fwmark_reflect", "1"), ("ipv4/icmp_ratemask", "0")];
     let tried = netns.run(|| {
         let all = ROUTER.iter().chain(&further);
-        // The value changes, or nothing would be written.
+        // The value must change: equal values are not written.
         let other = |value: &str| if value == "0" { "1" } else { "0" };
         let tried = all.map(|(key, value)| (*key, set(key, other(value)).and_then(|_| set(key, value)).err()));
         Ok(tried.filter_map(|(key, error)| Some((key.to_owned(), error?))).collect())
@@ -157,12 +156,12 @@ pub(crate) fn refused(netns: &OpenNetns) -> Vec<(String, io::Error)> {
     tried.unwrap_or_else(|error| vec![(path(""), io::Error::other(error))])
 }
 
-/// Tries whether bridged packets can pass the hooks of IP.
+/// Checks whether bridged packets can pass the hooks of IP.
 pub(crate) fn bridged(netns: &OpenNetns) -> Result<(), PlaneError> {
     netns.run(|| BRIDGED.iter().try_for_each(|key| set(key, "0").and_then(|_| set(key, "1")).map(drop)))
 }
 
-/// Makes a namespace a plain host; answers how many settings differed.
+/// Makes a namespace a plain host; returns how many settings differed.
 pub(crate) fn host(netns: &OpenNetns) -> Result<usize, PlaneError> {
     netns.run(|| HOST.iter().map(|(key, value)| set(key, value)).sum())
 }

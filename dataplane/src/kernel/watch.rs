@@ -18,7 +18,7 @@ use crate::error::PlaneError;
 /// The multicast group of nftables (`NFNLGRP_NFTABLES`), as a bit.
 const GROUP_NFTABLES: u32 = 1 << 6;
 
-/// What happened where; no scope is the namespace of this process.
+/// An event of a namespace. `scope` is `None` for the namespace of this process.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A link appeared or changed.
@@ -35,14 +35,14 @@ pub(crate) enum Event {
         /// Its name.
         name: String,
     },
-    /// An address or a route changed by another's hand.
+    /// Another program changed an address or a route.
     Suspect {
         /// The namespace.
         scope: Uuid,
     },
     /// An address or a route of our own namespace changed.
     Node,
-    /// The packet filter changed, by our hand or another's.
+    /// The packet filter changed; this process may have changed it.
     Filter {
         /// The namespace.
         scope: Uuid,

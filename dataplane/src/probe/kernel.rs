@@ -122,13 +122,13 @@ fn mac(last: u8) -> Mac {
     Mac([2, 0, 0, 0, 0, last])
 }
 
-/// What was made is there, and is what was asked for.
+/// The created link, once the kernel shows it as requested.
 fn shown(netlink: &mut Netlink, name: &str, is: impl Fn(&Link) -> bool) -> Tried<Link> {
     let link = netlink.link(name)?.filter(is);
     link.ok_or_else(|| ignored(format!("link {name}")))
 }
 
-/// An old kernel takes a request and leaves out what it does not know.
+/// An old kernel accepts a request and ignores what it does not know.
 fn ignored(what: String) -> PlaneError {
     PlaneError::Netlink { what, source: std::io::Error::other("the kernel has taken it, and does not do it") }
 }
@@ -152,7 +152,7 @@ fn port(netlink: &mut Netlink, bridge: &Link, pair: &Link) -> Tried<()> {
 }
 
 fn station(netlink: &mut Netlink, bridge: &Link, pair: &Link) -> Tried<()> {
-    // It may be a port only by what was tried before.
+    // It is a port only if an earlier check made it one.
     netlink.set_master(pair, Some(bridge.index))?;
     netlink.add_fdb_entry(pair.index, mac(4))?;
     let entry = FdbEntry { port: pair.index, mac: mac(4), origin: FdbOrigin::Sticky };

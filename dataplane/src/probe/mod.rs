@@ -1,8 +1,8 @@
-//! What the machine must have, tried out in namespaces that are thrown away.
+//! Checks what the machine must have, in temporary namespaces.
 //!
-//! Each kind of request that the data plane makes of the kernel is made here once, by the code that makes it later; the
-//! list of rules (`rules.rs`) has each word that the compiler may write. `tests/probe.rs` holds both against what a data
-//! plane really asks for. A missing feature is reported with what needs it and how to get it.
+//! Each kind of request to the kernel is made here once, by the code that makes it later; the list of rules (`rules.rs`) has each
+//! keyword that the compiler may write. `tests/all/probe.rs` compares both with the requests of a running data plane. A missing
+//! feature is reported with what needs it and how to get it.
 
 mod kernel;
 mod need;
@@ -49,12 +49,12 @@ const NAMESPACES: Need = Need {
     remedy: "a kernel with CONFIG_NET_NS; see also /proc/sys/user/max_net_namespaces",
 };
 
-/// Lists what is missing; nothing essential when the data plane can run here. Leaves nothing behind.
+/// Lists what is missing; nothing of it is essential if the data plane can run here. Leaves nothing behind.
 pub fn probe() -> Vec<Missing> {
     probe_with(None)
 }
 
-/// The same, while `before_change` is asked before each request that changes something, and may refuse it.
+/// The same. `before_change` receives each request that changes something before it is made, and may refuse it.
 pub fn probe_with(before_change: Option<Arc<dyn BeforeChange>>) -> Vec<Missing> {
     let before = steps::current();
     steps::follow(before_change);

@@ -1,10 +1,10 @@
-//! What is tried, and what it is for.
+//! Requirements of the data plane.
 
 use std::fmt;
 
 use crate::missing::Missing;
 
-/// Something that is tried: what, what needs it, and how to get it.
+/// A requirement: what it is, what needs it, and how to get it.
 pub(super) struct Need {
     pub(super) what: &'static str,
     pub(super) needed_for: &'static str,
