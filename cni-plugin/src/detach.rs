@@ -165,7 +165,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         if policy_routing::table(interface).is_none() {
             return;
         }
-        let forget = async {
+        let remove_state = async {
             let there = self.kernel.inspect(&Netns::At(netns.clone()), interface).await?;
             // Of another attachment, which needs its own.
             if there.is_some_and(|link| !link.is_pod_end(attachment)) {
@@ -177,7 +177,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
             }
             self.delete_policy_rules(interface, netns, &[]).await
         };
-        if let Err(error) = forget.await {
+        if let Err(error) = remove_state.await {
             tracing::warn!(%attachment, error = &error as &dyn std::error::Error, "its rules by source are left");
         }
     }
@@ -411,7 +411,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
     /// last step records the pending cleanup instead of returning an error.
     async fn release_in_etcd(&self, pending: &mut PendingCleanup, mut found: Found) -> Result<Detached, IpamError> {
         for _ in 0..ATTEMPTS {
-            pending.learn(
+            pending.merge(
                 &found,
                 found.tombstone.as_ref().map_or(0, |tombstone| self.late_requests_until(&tombstone.record)),
             );
@@ -514,7 +514,7 @@ impl PendingCleanup {
     }
 
     /// `late_requests_until`: from the tombstone that was found.
-    fn learn(&mut self, found: &Found, late_requests_until: u64) {
+    fn merge(&mut self, found: &Found, late_requests_until: u64) {
         self.port = self.port.or_else(|| found.claim.as_ref().map(|claim| claim.record.port));
         if let Some(tombstone) = found.tombstone.as_ref().map(|tombstone| &tombstone.record) {
             self.port = self.port.or(tombstone.port);

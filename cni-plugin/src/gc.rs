@@ -131,21 +131,21 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
     ) -> usize {
         let stale = self.stale(call, inventory);
         for batch in stale.chunks(BATCH) {
-            let mut doomed = Vec::new();
+            let mut locked = Vec::new();
             for attachment in batch {
                 // The local data plane may have moved its host end while the locations were read.
                 if attachment.network != call.network && self.has_host_end(attachment).await {
                     continue;
                 }
-                match self.doom(attachment, inventory) {
-                    Ok(found) => doomed.extend(found),
+                match self.lock_stale(attachment, inventory) {
+                    Ok(found) => locked.extend(found),
                     Err(error) => problems.push(problem(&error)),
                 }
             }
-            self.trace.stage("interfaces", self.unplug_together(&doomed, inventory)).await;
+            self.trace.stage("interfaces", self.unplug_together(&locked, inventory)).await;
             let now = Instant::now();
             let limits = DetachDeadlines { requests: until.min(now + REQUESTS), records: until.min(now + RECORDS) };
-            let ends = doomed.drain(..).map(|doomed| Box::pin(self.finish(doomed, limits)));
+            let ends = locked.drain(..).map(|stale| Box::pin(self.finish(stale, limits)));
             problems.extend(join_all(ends).await.into_iter().flatten());
         }
         if let Err(error) = self.local_tombstones.remove_leftovers(self.youngest()) {
@@ -259,7 +259,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
     }
 
     /// Takes the lock of a stale attachment. None: a call works on it, or it was added again since.
-    fn doom(&self, attachment: &Attachment, inventory: &Inventory) -> Result<Option<StaleAttachment>, CallError> {
+    fn lock_stale(&self, attachment: &Attachment, inventory: &Inventory) -> Result<Option<StaleAttachment>, CallError> {
         let locked = self.attachment_states.try_lock(attachment).map_err(CallError::file("lock the attachment"))?;
         let Some(lock) = locked else { return Ok(None) };
         if self.made_under(lock.before()).is_some() {
@@ -277,8 +277,8 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
 
     /// Deletes the interfaces of a batch, those of one place in one request. What is left for [`Plugin::detach`] is to
     /// find that they are gone, or to report why one is not.
-    async fn unplug_together(&self, doomed: &[StaleAttachment], inventory: &Inventory) {
-        let names: BTreeSet<_> = doomed.iter().map(|doomed| doomed.attachment.host_interface()).collect();
+    async fn unplug_together(&self, locked: &[StaleAttachment], inventory: &Inventory) {
+        let names: BTreeSet<_> = locked.iter().map(|stale| stale.attachment.host_interface()).collect();
         let mut problems = Vec::new();
         self.delete_by_place(inventory, |name| names.contains(name), &mut problems).await;
         for (problem, _) in problems {
@@ -315,8 +315,8 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
     }
 
     /// Port and claim, as a DEL does it.
-    async fn finish(&self, doomed: StaleAttachment, limits: DetachDeadlines) -> Option<Problem> {
-        let StaleAttachment { attachment, lock, known } = doomed;
+    async fn finish(&self, stale: StaleAttachment, limits: DetachDeadlines) -> Option<Problem> {
+        let StaleAttachment { attachment, lock, known } = stale;
         let of = |(text, class): Problem| (format!("{attachment}: {text}"), class);
         let outcome = self.detach(&attachment, DeletionNote::InState(&lock), &known, limits).await;
         if let Err(error) = outcome.link {

@@ -95,7 +95,7 @@ pub async fn release_beside<S: Store>(
         let txn = plan.transaction(leases, !cooldown.is_zero());
         match attempt.commit_or_read(store, txn).await {
             Ok(Committed::Yes(_)) => Ok(Some(Released::Done)),
-            Ok(Committed::Lost(snapshot)) => plan.learn(&snapshot),
+            Ok(Committed::Lost(snapshot)) => plan.outcome(&snapshot),
             // It is unknown which of the two is gone. Usually they are the same.
             Err(StoreError::LeaseGone(_)) => {
                 store.lease_as(leases[0], lasting + SLOT).await.map_err(failed())?;
@@ -152,7 +152,7 @@ impl<'a> Plan<'a> {
         of(&record.tenant, address.ordinal, address.address.ip())
     }
 
-    /// [`Plan::learn`] reads the answers.
+    /// [`Plan::outcome`] reads the answers.
     fn queries(&self) -> Vec<Query> {
         let mut queries = Found::queries(&self.claim.record.attachment);
         let addresses = 0..self.claim.record.addresses.len();
@@ -202,7 +202,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The outcome that the records show after an attempt that did not commit, or whose outcome is unknown.
-    fn learn(&mut self, snapshot: &Snapshot) -> Result<Option<Released>, IpamError> {
+    fn outcome(&mut self, snapshot: &Snapshot) -> Result<Option<Released>, IpamError> {
         let record = &self.claim.record;
         let found = Found::read(snapshot, &record.attachment)?;
         let tombstone = found.tombstone.as_ref().map(|tombstone| tombstone.mod_revision);

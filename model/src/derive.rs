@@ -117,17 +117,20 @@ mod tests {
 
     #[test]
     fn ids_never_change() {
-        let (cluster, life) = (ClusterId(Uuid::from_u128(1)), Incarnation(Uuid::from_u128(2)));
+        let (cluster, incarnation) = (ClusterId(Uuid::from_u128(1)), Incarnation(Uuid::from_u128(2)));
         // Written down once: a change would orphan every tenant of every cluster.
-        assert_eq!(object(cluster, life, Role::Router).to_string(), "9419cb4a-0cb0-5f29-9c62-6c4a311a1c08");
-        assert_eq!(mac(object(cluster, life, Role::Router)).to_string(), "96:19:cb:4a:0c:b0");
-        assert_ne!(object(cluster, life, Role::Bridge(1)), object(cluster, life, Role::Bridge(2)));
+        assert_eq!(object(cluster, incarnation, Role::Router).to_string(), "9419cb4a-0cb0-5f29-9c62-6c4a311a1c08");
+        assert_eq!(mac(object(cluster, incarnation, Role::Router)).to_string(), "96:19:cb:4a:0c:b0");
+        assert_ne!(object(cluster, incarnation, Role::Bridge(1)), object(cluster, incarnation, Role::Bridge(2)));
         let whose = |role, subnets: &[u32]| {
-            infrastructure(cluster, life, subnets.iter().copied(), mac(object(cluster, life, role)))
+            infrastructure(cluster, incarnation, subnets.iter().copied(), mac(object(cluster, incarnation, role)))
         };
         assert_eq!(whose(Role::GatewayPort(2), &[1, 2]).as_deref(), Some("the gateway of subnet 2"));
         assert_eq!(whose(Role::GatewayPort(3), &[1, 2]), None, "there is no such subnet");
         assert!([Role::UplinkPort, Role::ProviderPort].into_iter().all(|role| whose(role, &[]).is_some()));
-        assert_ne!(object(cluster, life, Role::Router), object(cluster, Incarnation(Uuid::from_u128(3)), Role::Router));
+        assert_ne!(
+            object(cluster, incarnation, Role::Router),
+            object(cluster, Incarnation(Uuid::from_u128(3)), Role::Router)
+        );
     }
 }

@@ -233,7 +233,7 @@ pub trait Store {
     /// Watches a prefix, from the revision after `after` on.
     fn watch(&self, prefix: Key, after: Revision) -> impl Future<Output = Result<Self::Watch, StoreError>>;
 
-    /// Makes a lease that lives `ttl` (whole seconds, at least 1) beyond its last keep-alive.
+    /// Makes a lease that lasts `ttl` (whole seconds, at least 1) beyond its last keep-alive.
     fn lease(&self, ttl: Duration) -> impl Future<Output = Result<Lease, StoreError>>;
 
     /// Makes the lease of this id (positive, chosen by the caller), unless it is there already. For leases that several

@@ -85,7 +85,7 @@ impl Cache {
         let (Some(directory), Some(file)) = (&self.directory, file(who)) else { return };
         match fs::remove_file(directory.join(file)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, directory = %directory.display(), "could not forget where a namespace belongs");
+                tracing::warn!(%error, directory = %directory.display(), "could not remove a cached tenant binding");
             }
             _ => {}
         }

@@ -139,7 +139,7 @@ pub enum TenantError {
     /// The call names no namespace and the node has no default tenant.
     #[error("the call names no namespace (K8S_POD_NAMESPACE in CNI_ARGS) and `tenant.default` is not set")]
     NoTenant,
-    /// A name alone does not open a door.
+    /// A name alone admits no namespace.
     #[error("{who} may not enter tenant {tenant}, which was created for {origin}")]
     Denied {
         /// The caller: `namespace x` or `tenant.default`.

@@ -64,8 +64,8 @@ async fn kinds(ground: &impl Ground) {
     assert_eq!(kernel.kind(&netns).await, Ok(NetnsKind::Gone));
 }
 
-/// The life of an attachment, every step twice; the host end in our own namespace or in another.
-async fn life(ground: &impl Ground, host_netns: Netns) {
+/// The lifecycle of an attachment, every step twice; the host end in our own namespace or in another.
+async fn lifecycle(ground: &impl Ground, host_netns: Netns) {
     let kernel = ground.kernel();
     let pod = ground.netns();
     let at_pod = Netns::At(pod.clone());
@@ -292,8 +292,8 @@ async fn gone(ground: &impl Ground) {
 
 async fn all(ground: &impl Ground) {
     kinds(ground).await;
-    life(ground, Netns::Own).await;
-    life(ground, Netns::At(ground.netns())).await;
+    lifecycle(ground, Netns::Own).await;
+    lifecycle(ground, Netns::At(ground.netns())).await;
     sources(ground).await;
     many(ground).await;
     whose(ground).await;

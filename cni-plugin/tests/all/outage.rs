@@ -112,7 +112,7 @@ async fn an_add_over_its_own_unfinished_del_takes_the_claim_over() {
     }
 }
 
-/// An ADD that got no answer and lives on knows that the request may still be executed.
+/// An ADD that got no answer and goes on knows that the request may still be executed.
 #[tokio::test(start_paused = true)]
 async fn an_add_without_an_answer_keeps_its_address_until_none_can_come() {
     for (state, again) in

@@ -1,4 +1,4 @@
-//! The requests of a tenant's whole life: each with its media types and body, in order, one snapshot for each dialect. A
+//! The requests of a tenant's whole lifecycle: each with its media types and body, in order, one snapshot for each dialect. A
 //! change that is meant to keep the requests leaves these snapshots as they are.
 //!
 //! Cluster, tenant and networks are fixed, so that every id in the snapshots is the one that the code derives.
@@ -106,7 +106,7 @@ fn write(text: &mut String, title: &str, requests: &[ApiRequest]) {
     }
 }
 
-async fn life(dialect: Dialect) -> String {
+async fn lifecycle(dialect: Dialect) -> String {
     let mut text = String::new();
     let (records, preamble) = Box::pin(records(dialect)).await;
     write(&mut text, "before the first object of a cluster", &preamble);
@@ -191,10 +191,10 @@ async fn operate(admin: &Admin<'_, MemoryStore, LabController>, part: &mut impl 
 
 #[tokio::test(start_paused = true)]
 async fn the_requests_of_a_tenants_lifecycle_on_5() {
-    insta::assert_snapshot!(Box::pin(life(Dialect::V5)).await);
+    insta::assert_snapshot!(Box::pin(lifecycle(Dialect::V5)).await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_requests_of_a_tenants_lifecycle_on_1_9() {
-    insta::assert_snapshot!(Box::pin(life(Dialect::V1)).await);
+    insta::assert_snapshot!(Box::pin(lifecycle(Dialect::V1)).await);
 }

@@ -178,7 +178,7 @@ async fn a_further_interface_has_a_way_of_its_own() {
     let destinations: Vec<_> = own.iter().map(|found| found.route.destination.to_string()).collect();
     assert_eq!(destinations, [lab.first_subnet().to_string(), "0.0.0.0/0".to_owned()]);
     assert_eq!(attached.routes.len(), 1, "the result has the routes of the pod in `main`");
-    // Of an earlier life with another address.
+    // Of an earlier attachment with another address.
     let stale = PolicyRule::from_address([192, 0, 2, 7].into(), rule.table);
     lab.kernel.configure(NETNS.as_ref(), &PodChange::AddRule(stale)).await.expect("works");
     lab.add().await.expect("again");

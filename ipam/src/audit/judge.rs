@@ -196,7 +196,7 @@ impl<'a> Judge<'a> {
                 }
                 AddressState::CoolDown { .. } if !leased => {
                     let text = format!("{place} is in cool-down, and no lease will ever free it");
-                    let fix = self.forget(place, vec![Compare::Modified(key.clone(), address.mod_revision)], true);
+                    let fix = self.removal(place, vec![Compare::Modified(key.clone(), address.mod_revision)], true);
                     self.report(AuditProblem::Expired, &key, text, Some(fix));
                 }
                 AddressState::CoolDown { .. } => {}
@@ -247,7 +247,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Deletes the mark of a place as it was seen, and perhaps its address.
-    fn forget(&self, place: &AddressId, mut compare: Vec<Compare>, address: bool) -> Fix {
+    fn removal(&self, place: &AddressId, mut compare: Vec<Compare>, address: bool) -> Fix {
         let mark = place.key(CoolDown::at);
         compare.push(match self.seen.marks.get(place) {
             Some(revision) => Compare::Modified(mark.clone(), *revision),
@@ -280,7 +280,7 @@ impl<'a> Judge<'a> {
                 || Compare::Absent(address.clone()),
                 |revision| Compare::Modified(address.clone(), revision),
             );
-            let fix = self.forget(place, vec![condition], false);
+            let fix = self.removal(place, vec![condition], false);
             let text = format!("{place} has a cool-down marker and is not in cool-down");
             self.report(AuditProblem::StaleCoolDown, &place.key(CoolDown::at), text, Some(fix));
         }

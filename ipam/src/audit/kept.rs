@@ -101,7 +101,7 @@ impl Judge<'_> {
 
     fn mac(&mut self, key: &Key, mac: &Versioned<MacRecord>) {
         let as_seen = Compare::Modified(key.clone(), mac.mod_revision);
-        let forget = |compare: Vec<Compare>| Fix {
+        let removal = |compare: Vec<Compare>| Fix {
             doing: format!("deletes {key}"),
             compare: [vec![as_seen], compare].concat(),
             then: vec![StoreChange::Delete(key.clone())],
@@ -119,7 +119,7 @@ impl Judge<'_> {
                 if !holds && !self.seen.damaged.contains_key(&owner) {
                     let text = format!("{key} belongs to {attachment}, which has no claim of it");
                     let fix = (!self.has_tombstone(attachment))
-                        .then(|| forget(vec![self.as_seen(owner), Compare::absent(TombstoneRecord::at(attachment))]));
+                        .then(|| removal(vec![self.as_seen(owner), Compare::absent(TombstoneRecord::at(attachment))]));
                     self.report(AuditProblem::OrphanedAddress, key, text, fix);
                 }
             }
@@ -144,7 +144,7 @@ impl Judge<'_> {
                             Key::from(MacRecord::at(&record.tenant, first.ordinal, record.mac)) == *key
                         })
                     });
-                    self.report(AuditProblem::OrphanedAddress, key, text, (!used).then(|| forget(vec![condition])));
+                    self.report(AuditProblem::OrphanedAddress, key, text, (!used).then(|| removal(vec![condition])));
                 }
             }
         }

@@ -234,7 +234,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
             vec![(AuditProblem::Orphaned, false), (AuditProblem::OutOfRange, false), (AuditProblem::Orphaned, false)],
         ),
         (
-            "halves of reservations, one that names another place, one of an earlier life, and one that cannot be read",
+            "halves of reservations, one that names another place, one of an earlier incarnation, and one that cannot be read",
             |fixture, _, free| {
                 let incarnation = fixture.tenant.incarnation;
                 let of = |n: u8| ReservationRecord {

@@ -34,7 +34,7 @@ struct Run {
     /// Who runs on which address.
     alive: RefCell<BTreeMap<Ipv4Addr, Attachment>>,
     over: Cell<bool>,
-    lives: Cell<u32>,
+    cycles: Cell<u32>,
     failures: Cell<u32>,
 }
 
@@ -74,11 +74,11 @@ async fn give_back(store: &Etcd, claim: &Versioned<ClaimRecord>) -> Result<(), I
 }
 
 async fn worker(run: &Run, store: &Etcd, fixture: &Fixture, number: usize) {
-    for life in 0.. {
+    for cycle in 0.. {
         if run.over.get() {
             return;
         }
-        let at = attachment(&format!("w{number}-{life}"));
+        let at = attachment(&format!("w{number}-{cycle}"));
         match claim(store, &fixture.request(&at, None)).await {
             Ok(Claimed::New(claim)) => {
                 let other = run.alive.borrow_mut().insert(address(&claim), at.clone());
@@ -87,7 +87,7 @@ async fn worker(run: &Run, store: &Etcd, fixture: &Fixture, number: usize) {
                 let own = run.alive.borrow_mut().remove(&address(&claim));
                 assert_eq!(own.as_ref(), Some(&at));
                 insist(run, async || give_back(store, &claim).await).await;
-                run.lives.set(run.lives.get() + 1);
+                run.cycles.set(run.cycles.get() + 1);
             }
             Ok(other) => panic!("{at}: {other:?}"),
             Err(error) => {
@@ -221,8 +221,8 @@ async fn survive(servers: &mut [EtcdServer], trouble: impl AsyncFnOnce(&Run, &mu
             None => assert!(insist(&run, async || remove_tombstone(store, at, seen).await).await),
         }
     }
-    println!("{} lives, {} failures, {} fences", run.lives.get(), run.failures.get(), fences.len());
-    assert!(run.lives.get() > 50 && run.failures.get() > 0, "there was life, and there was trouble");
+    println!("{} cycles, {} failures, {} fences", run.cycles.get(), run.failures.get(), fences.len());
+    assert!(run.cycles.get() > 50 && run.failures.get() > 0, "there were cycles and failures");
     assert_eq!(claims_of(store, &node_name()).await.expect("a list"), []);
     assert_eq!(keys(store, Key::from(AddressRecord::of_tenant(&tenant_name()))).await, Vec::<String>::new());
     assert_eq!(keys(store, Key::from(TombstoneRecord::all())).await, Vec::<String>::new());

@@ -1,5 +1,5 @@
 //! Thousands of interleavings of claims and releases, with crashes, lost replies, late requests, late releases and an
-//! operator who deletes the tenant; and the proof that the checker would have noticed.
+//! operator who deletes the tenant; and the proof that the checker would have detected a defect.
 //!
 //! `ATOLL_SCHEDULES` sets how many schedules each test runs, `ATOLL_SEED` runs one seed alone and prints every change of
 //! the store (`--no-capture` shows it also when the schedule holds).
@@ -112,7 +112,8 @@ fn holds(name: &str, setup: Setup) {
     let seeds = number("ATOLL_SEED").map_or(1..schedules + 1, |seed| seed..seed + 1);
     let mut steps = 0;
     for seed in seeds.clone() {
-        let outcome = if number("ATOLL_SEED").is_some() { watched(setup, seed, print_steps()) } else { schedule(setup, seed) };
+        let outcome =
+            if number("ATOLL_SEED").is_some() { watched(setup, seed, print_steps()) } else { schedule(setup, seed) };
         match outcome {
             Ok(more) => steps += more,
             Err(problem) => panic!("{problem}\nseed {seed}; again with ATOLL_SEED={seed}; {setup:?}"),

@@ -309,7 +309,7 @@ async fn a_reservation_elsewhere_is_no_address_here(store: impl Store) {
     kept(&store, &keep(9, "web-0")).await;
     fixture.tenant.incarnation = Incarnation::random();
     fixture.rewrite_tenant(&store).await;
-    let error = ask(&store, &fixture, &attachment("w"), "web-0", &nothing).await.expect_err("an earlier life");
+    let error = ask(&store, &fixture, &attachment("w"), "web-0", &nothing).await.expect_err("an earlier incarnation");
     assert!(error.to_string().ends_with("but in an earlier incarnation of tenant red"), "{error}");
 }
 

@@ -1,4 +1,4 @@
-//! What claim, release and tombstones promise to a single caller, in memory and with a real etcd.
+//! The guarantees of claim, release and tombstones for a single caller, in memory and with a real etcd.
 
 use atoll_testkit::fault::{Fault, FaultPlan};
 use atoll_testkit::store::{FaultyStore, MemoryStore};

@@ -14,7 +14,7 @@ use super::failure::chain;
 use super::limits::Limits;
 use crate::StoreError;
 
-/// How often an idle connection with an open watch is asked whether it still lives; etcd allows every 5 s.
+/// How often an idle connection with an open watch is probed; etcd allows every 5 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Time limit for the answer to a keep-alive.
 const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(3);

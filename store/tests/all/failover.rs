@@ -191,7 +191,7 @@ async fn what_twice_is_once_is_asked_elsewhere() {
     assert_eq!(server.store().keep_alive(lease).await, Ok(false));
 }
 
-/// Connects what comes to `listener` with `to`, for as long as the process lives.
+/// Connects what comes to `listener` with `to`, for as long as the process runs.
 fn forward(listener: TcpListener, to: String) {
     let listener = listener.into_std().expect("a listener");
     listener.set_nonblocking(false).expect("our own listener");
@@ -239,7 +239,7 @@ async fn a_member_without_a_leader_is_unavailable_and_commits_are_not_in_doubt()
     loop {
         match store.commit(put(2)).await {
             Err(StoreError::Unavailable { reason, .. }) if reason.contains("no leader") => break,
-            // It has not noticed yet.
+            // It has not detected that yet.
             Err(StoreError::Unknown { .. }) => {
                 assert!(Instant::now() < deadline, "it never reports that there is no leader");
             }

@@ -146,11 +146,11 @@ async fn free<S: Store, C: Controller>(
 ) -> Result<(), TenantError> {
     let (name, incarnation) = (&tenant.record.name, tenant.record.incarnation);
     let subnets = tenant.record.subnets.iter().flat_map(|subnet| parts(cluster, subnet.cidr));
-    let mut doomed: Vec<Key> = subnets.map(|part| OwnerRecord::subnet(part).into()).collect();
+    let mut keys: Vec<Key> = subnets.map(|part| OwnerRecord::subnet(part).into()).collect();
     for entry in list(admin, NamespaceRecord::all()).await? {
         let record = Versioned::<NamespaceRecord>::read(&entry)?.record;
         if record.tenant == *name && record.incarnation == incarnation {
-            doomed.push(entry.key);
+            keys.push(entry.key);
         }
     }
     let last: [Key; 4] = [
@@ -159,7 +159,7 @@ async fn free<S: Store, C: Controller>(
         IdleRecord::at(name).into(),
         TenantRecord::at(name).into(),
     ];
-    let mut batches: Vec<Vec<Key>> = doomed.chunks(BATCH).map(<[Key]>::to_vec).collect();
+    let mut batches: Vec<Vec<Key>> = keys.chunks(BATCH).map(<[Key]>::to_vec).collect();
     match batches.last_mut() {
         Some(batch) if batch.len() + last.len() <= BATCH => batch.extend(last),
         _ => batches.push(last.into()),

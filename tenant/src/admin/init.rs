@@ -4,7 +4,7 @@
 //! A router that Atoll creates is recorded first: a second `init` creates what is missing, and ids derive from the
 //! cluster, so it is the same router. A later `init` with other options does not change the choice.
 //!
-//! A new epoch makes every node forget what it remembers: needed after etcd was restored from a backup, when the
+//! A new epoch makes every node discard its caches: needed after etcd was restored from a backup, when the
 //! revisions that caches compare can occur a second time.
 
 use atoll_model::config::ClusterConfig;

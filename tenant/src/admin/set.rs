@@ -110,14 +110,14 @@ async fn forget_retired<S: Store, C: Controller>(
             Box::pin(admin.registry().finish(OPERATOR, &cluster, tenant.clone(), true)).await?;
         }
         // Routes that another call has removed since then are left to that call.
-        let mut doomed = tenant.record.clone();
-        doomed.retired.retain(|route| gone.contains(route));
-        let graph = retired_graph(&cluster.record, &doomed);
+        let mut retired = tenant.record.clone();
+        retired.retired.retain(|route| gone.contains(route));
+        let graph = retired_graph(&cluster.record, &retired);
         let what = format!("delete routes of tenant {name} once more");
         admin.controller.remove(&graph).await.map_err(TenantError::controller(what))?;
-        removed.clone_from(&doomed.retired);
-        let forget = |record: &mut TenantRecord| record.retired.retain(|route| !gone.contains(route));
-        let written = write(admin, tenant, forget, Vec::new(), attempt).await?;
+        removed.clone_from(&retired.retired);
+        let remove_retired = |record: &mut TenantRecord| record.retired.retain(|route| !gone.contains(route));
+        let written = write(admin, tenant, remove_retired, Vec::new(), attempt).await?;
         Ok(written.map(|written| written.record))
     })
     .await

@@ -123,12 +123,13 @@ mod tests {
 
     /// The way of a caller from `caller` to tenant `red`, of which nothing else is known.
     fn step(caller: Option<&str>, is_registered: bool, origin: &serde_json::Value, phase: &str) -> String {
-        let life = "3f5e1b9a-0c5b-4f1e-9d2a-6a1f5e0c7b11";
+        let incarnation = "3f5e1b9a-0c5b-4f1e-9d2a-6a1f5e0c7b11";
         let access = TenantAccess {
             name: "red".parse().expect("valid"),
-            namespace: is_registered.then(|| seen(serde_json::json!({ "v": 1, "tenant": "red", "incarnation": life }))),
+            namespace: is_registered
+                .then(|| seen(serde_json::json!({ "v": 1, "tenant": "red", "incarnation": incarnation }))),
             tenant: Some(seen(serde_json::json!({
-                "v": 1, "name": "red", "incarnation": life, "origin": origin, "phase": phase, "generation": 0,
+                "v": 1, "name": "red", "incarnation": incarnation, "origin": origin, "phase": phase, "generation": 0,
                 "transit": "100.64.0.0/30", "subnets": [],
             }))),
         };

@@ -282,7 +282,7 @@ async fn wherever_an_eviction_fails_the_next_completes_it() {
                 points += 1;
                 // No pod may send from an address that another pod could get: the owner of a port has the claim.
                 assert!(left(&fixture).0.len() >= left(&fixture).1, "{context}");
-                // The host comes back to life: an eviction that has begun is finished all the same.
+                // The host comes back: an eviction that has begun is finished all the same.
                 let begun = fixture.store.dump().iter().any(|entry| {
                     entry.key.as_str() == "v2/nodes/n1" && String::from_utf8_lossy(&entry.value).contains("evicting")
                 });

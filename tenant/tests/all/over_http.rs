@@ -1,4 +1,4 @@
-//! A tenant's whole life over real HTTP, with a login, in both dialects: the dialect is read from the root document.
+//! A tenant's whole lifecycle over real HTTP, with a login, in both dialects: the dialect is read from the root document.
 
 use std::time::Duration;
 
@@ -48,8 +48,8 @@ async fn a_tenants_lifecycle_over_http() {
         let settings = MockSettings { dialect, strict_tokens: true, duplicate_type: true, ..MockSettings::default() };
         let host = settings.host;
         let server = MockServer::new(MockController::new(settings));
-        let life = Box::pin(live(format!("http://{address}"), dialect, &graph, host));
-        tokio::task::LocalSet::new().run_until(Box::pin(server.serve(listener, life))).await;
+        let lifecycle = Box::pin(live(format!("http://{address}"), dialect, &graph, host));
+        tokio::task::LocalSet::new().run_until(Box::pin(server.serve(listener, lifecycle))).await;
     }
 }
 
@@ -71,7 +71,7 @@ async fn live(url: String, dialect: Dialect, graph: &Graph, host: Uuid) {
     let asked = mock(&aside, Method::GET, "/requests", "").await;
     mock(&aside, Method::DELETE, "/faults", "").await;
     let rounds = asked["rounds"].as_u64().expect("a number");
-    assert!(rounds <= 6 + 2, "{dialect}: root document, login and six waves, not {asked}");
+    assert!(rounds <= 6 + 2, "{dialect}: root document, login and six rounds, not {asked}");
     let refused = |entry: &Value| entry["status"].as_u64().is_none_or(|status| status >= 400);
     let refused: Vec<&Value> = asked["last"].as_array().expect("a list").iter().filter(|one| refused(one)).collect();
     assert!(refused.is_empty(), "{dialect}: {refused:?}");

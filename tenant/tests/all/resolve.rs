@@ -105,7 +105,7 @@ async fn a_namespace_belongs_to_the_tenant_of_its_record() {
 
     let other = serde_json::json!({"v": 1, "tenant": "red", "incarnation": Uuid::from_u128(9)});
     put(&fixture, Key::raw("v2/namespaces/green"), other.to_string().into_bytes()).await;
-    let error = fixture.resolve(&namespace("green")).await.expect_err("of an earlier life");
+    let error = fixture.resolve(&namespace("green")).await.expect_err("of an earlier incarnation");
     assert!(matches!(error, TenantError::Orphan { .. }), "{error}");
 }
 

@@ -1,5 +1,5 @@
 //! A port and its successor: which claims name the derived port and which another one, for how long that is remembered,
-//! and what of an earlier life can still change a claim that was renewed.
+//! and which requests of an earlier attachment can still change a claim that was renewed.
 
 use atoll_testkit::store::MemoryStore;
 use std::time::Duration;
