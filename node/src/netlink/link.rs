@@ -428,3 +428,41 @@ fn of(index: u32) -> LinkMessage {
 fn address(mac: Mac) -> LinkAttribute {
     LinkAttribute::Address(mac.0.to_vec())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(flags: LinkFlags, state: Option<BridgePortState>) -> Link {
+        let mut message = LinkMessage::default();
+        message.header.flags = flags;
+        let data = state.map(|state| InfoPortData::BridgePort(vec![InfoBridgePort::State(state)]));
+        message.attributes.push(LinkAttribute::LinkInfo(data.into_iter().map(LinkInfo::PortData).collect()));
+        Link::read(message)
+    }
+
+    #[test]
+    fn a_port_forwards_if_it_has_a_carrier_and_its_bridge_lets_it() {
+        use BridgePortState::{Disabled, Forwarding};
+        let carrier = LinkFlags::Up | LinkFlags::Running | LinkFlags::LowerUp;
+        for (flags, state, forwards, is_blocked) in [
+            (carrier, None, true, false),
+            (carrier, Some(Forwarding), true, false),
+            (carrier, Some(Disabled), false, true),
+            (LinkFlags::Up, Some(Disabled), false, false),
+            (LinkFlags::Up, None, false, false),
+        ] {
+            let link = port(flags, state);
+            assert_eq!((link.is_forwarding(), link.is_blocked()), (forwards, is_blocked), "{flags:?}, {state:?}");
+        }
+    }
+
+    #[test]
+    fn an_end_of_a_veth_pair_is_read_as_it_was_built() {
+        let mac = Some(Mac([2, 0, 0, 0, 0, 1]));
+        let end = VethEnd { name: "at0", index: 7, mac, mtu: Some(1450), group: 5, up: true, ..VethEnd::default() };
+        let link = Link::read(end.message());
+        assert_eq!((link.name.as_str(), link.index, link.mac, link.mtu), ("at0", 7, mac, 1450));
+        assert_eq!((link.group, link.up, link.peer, link.master), (5, true, None, None));
+    }
+}

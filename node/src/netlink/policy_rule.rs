@@ -138,3 +138,37 @@ pub fn add(socket: &Socket, message: RuleMessage) -> Result<(), Refused> {
 pub fn delete(socket: &Socket, message: RuleMessage) -> Result<(), Refused> {
     socket.change(RouteNetlinkMessage::DelRule(message), 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_is_read_as_it_was_built() {
+        let network = "10.8.0.0/13".parse().expect("a network");
+        let cases = [
+            (RuleSelector::Source(network), "from 10.8.0.0/13 to table 1000"),
+            (RuleSelector::Source(Ipv4Addr::new(10, 8, 0, 2).into()), "from 10.8.0.2 to table 1000"),
+            (RuleSelector::Interface("eth1".to_owned()), "iif eth1 to table 1000"),
+            (RuleSelector::Mark(0x10), "fwmark 0x10 to table 1000"),
+        ];
+        for (selector, text) in cases {
+            let rule = PolicyRule { selector, table: 1000 };
+            assert_eq!(rule.to_string(), text);
+            let message = rule.message(100, Some(RouteProtocol::Static));
+            assert_eq!(PolicyRule::read(&message).as_ref(), Some(&rule), "{text}");
+            assert!(message.attributes.contains(&RuleAttribute::Priority(100)), "{text}");
+            assert!(message.attributes.contains(&RuleAttribute::Protocol(RouteProtocol::Static)), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_a_rule_for_one_address_has_an_address() {
+        let address = Ipv4Addr::new(10, 8, 0, 2);
+        assert_eq!(PolicyRule::from_address(address, 7).address(), Some(address));
+        let network = RuleSelector::Source("10.8.0.0/31".parse().expect("a network"));
+        assert_eq!(PolicyRule { selector: network, table: 7 }.address(), None);
+        assert_eq!(PolicyRule { selector: RuleSelector::Mark(1), table: 7 }.address(), None);
+        assert_eq!(PolicyRule::read(&leading_to(254, 32_766, None)), None, "it selects all packets");
+    }
+}

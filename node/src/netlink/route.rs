@@ -188,3 +188,49 @@ pub fn add(socket: &Socket, message: RouteMessage, position: RoutePosition) -> R
 pub fn delete(socket: &Socket, message: RouteMessage) -> Result<(), Refused> {
     socket.change(RouteNetlinkMessage::DelRoute(message), 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(gateway: Option<[u8; 4]>) -> PodRoute {
+        PodRoute::plain("10.8.0.0/13".parse().expect("a network"), gateway.map(Ipv4Addr::from))
+    }
+
+    #[test]
+    fn a_route_is_read_as_it_was_built() {
+        let route = PodRoute {
+            mtu: Some(1400),
+            advmss: Some(1360),
+            priority: Some(7),
+            table: Some(1000),
+            scope: Some(0),
+            ..plain(Some([10, 8, 0, 1]))
+        };
+        let source = Some([10, 8, 0, 2].into());
+        let request = RouteRequest { source, on_link: true, ..RouteRequest::unicast(&route, 5) };
+        let message = request.message();
+        assert_eq!(preferred_source(&message), source);
+        let found = FoundRoute::read(&message).expect("a route");
+        assert_eq!((found.interface(), &found.route), (Some(5), &route));
+    }
+
+    #[test]
+    fn the_next_hop_decides_the_scope_of_a_route_without_one() {
+        let scope = |message: RouteMessage| u8::from(message.header.scope);
+        let (on_link, by_gateway) = (plain(None), plain(Some([10, 8, 0, 1])));
+        assert_eq!(scope(RouteRequest::unicast(&on_link, 5).message()), SCOPE_LINK);
+        assert_eq!(scope(RouteRequest::unicast(&by_gateway, 5).message()), 0);
+        assert_eq!(scope(RouteRequest::dead_end(&on_link, RouteType::BlackHole).message()), 0);
+        let given = PodRoute { scope: Some(200), ..on_link };
+        assert_eq!(scope(RouteRequest::unicast(&given, 5).message()), 200);
+    }
+
+    #[test]
+    fn a_dead_end_has_no_interface() {
+        let route = plain(None);
+        let message = RouteRequest::dead_end(&route, RouteType::Prohibit).message();
+        assert_eq!(message.header.kind, RouteType::Prohibit);
+        assert_eq!(FoundRoute::read(&message).map(|found| found.interfaces), Some(vec![]));
+    }
+}
