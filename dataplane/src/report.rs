@@ -1,4 +1,4 @@
-//! What a data plane says about itself.
+//! The report of a data plane.
 
 use std::collections::{BTreeMap, BTreeSet};
 

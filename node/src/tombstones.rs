@@ -20,7 +20,7 @@ use crate::files::trouble::named;
 use crate::files::{RECORD, atomic, make, read};
 use crate::paths;
 
-/// What a local tombstone says besides the record: the prefix of etcd that it belongs below.
+/// What a local tombstone has besides the record: the prefix of etcd that it belongs below.
 const PREFIX: &str = "etcdPrefix";
 
 /// The local tombstones of this node, of one installation.

@@ -1,4 +1,4 @@
-//! Standard output of a process: what it prints arrives whole, or it says that it did not. A child of the test prints; what
+//! Standard output of a process: what it prints arrives whole, or the process reports that it did not. A child of the test prints; what
 //! is to be its standard output comes as its standard input, because the test harness prints as well.
 
 use std::fs::File;

@@ -12,7 +12,7 @@
 //! | anything else from or to the pool | dropped, by the tenant's router and once more by the node |
 //!
 //! What the node forwards to a pod was published: it was sent to an address that is meant for others than the node, and
-//! translated here. The MAC of the uplink that it left by says whether a pod has sent it; no translation
+//! translated here. The MAC of the uplink that it left by shows whether a pod has sent it; no translation
 //! hides that.
 //!
 //! Frames to and from the source pass the chains of bridges and ports unseen, and so does the pod's question for the
@@ -122,7 +122,7 @@ ip daddr {network} drop"
             "host_own",
             OWN_OUTPUT,
             format!(
-                // What the router says about a packet has that packet's mark.
+                // An ICMP error of the router has the mark of the packet that caused it.
                 "meta mark set meta mark and {:#x}\noifname \"{name}\" meta mark and {FROM_HOST:#x} == 0 drop",
                 FROM_HOST | REJECTED
             ),

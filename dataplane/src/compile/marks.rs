@@ -1,4 +1,4 @@
-//! The bits of the packet mark, and what each says. All of them stand here, so that no two chains use one bit for two things.
+//! The bits of the packet mark and their meaning. All of them are here, so that no two chains use one bit for two things.
 
 /// The number of the translation that applies.
 pub(super) const TRANSLATION: u32 = 0xffff;

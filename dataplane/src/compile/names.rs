@@ -47,7 +47,7 @@ pub(super) fn unusable(interface: &str) -> Option<&'static str> {
     }
 }
 
-/// The MAC of a router port: as the controller says, or derived.
+/// The MAC of a router port: from the controller, or derived.
 pub(super) fn router_mac(id: Uuid, device: &Device) -> Mac {
     match device {
         Device::Router { mac: Some(mac), .. } => *mac,

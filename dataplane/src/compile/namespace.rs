@@ -157,7 +157,7 @@ fn routes(view: &View<'_>, router_id: Uuid, namespace: &mut RouterNamespace) {
                 let Some(device) = location::interface(view, router_id, port) else { continue };
                 let linked = view.port(port).and_then(|port| view.peer(port));
                 match (linked, gateway) {
-                    // Between two routers the next hop is always the other end, whatever the route says.
+                    // Between two routers the next hop is always the other end, whatever gateway the route has.
                     (Some((_, Port { device: Owner::Router { address, .. }, .. })), _) => {
                         NextHop::Via { device, gateway: address.ip() }
                     }

@@ -4,7 +4,7 @@
 //! once per flow, in hooks of its own. So a list becomes up to three passes:
 //!
 //! 1. *before*: everything up to the last translation. A translation that applies leaves its number in the mark;
-//! 2. *translate*: what the number says (only the first packet of a flow gets here, the kernel repeats it for the
+//! 2. *translate*: by the number (only the first packet of a flow gets here, the kernel repeats it for the
 //!    rest and undoes it for what returns);
 //! 3. *after*: what stands behind the last translation, unless the packet was accepted already.
 

@@ -71,7 +71,7 @@ pub struct KernelDevice {
     pub kind: DeviceKind,
     /// Its MAC.
     pub mac: Mac,
-    /// Its addresses. They bring no route of their own: the topology says what is reachable.
+    /// Its addresses. They bring no route of their own: the topology decides what is reachable.
     pub addresses: BTreeSet<Ipv4Addr>,
 }
 

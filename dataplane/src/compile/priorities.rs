@@ -82,7 +82,7 @@ priorities! {
 /// What the name of the empty chain begins with that holds the ruleset id.
 const ID_CHAIN: &str = "gen_";
 
-/// The name of the empty chain that says which ruleset is loaded and, once it is, at which step.
+/// The name of the empty chain that identifies the loaded ruleset and its step.
 pub(super) fn id_chain(id: &str, step: Option<i32>) -> String {
     match step {
         Some(step) => format!("{ID_CHAIN}{id}_{step}"),

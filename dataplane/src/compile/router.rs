@@ -270,7 +270,7 @@ impl PortChains {
 }
 
 /// Which packets answer an earlier one. ICMP errors about a flow count as part of it; protocols without a flow are always
-/// forward. What the router says itself is an answer.
+/// forward. ICMP errors of the router itself are answers.
 fn flows() -> [Item; 2] {
     let reply = || Action::from(MarkChange::Set(REPLY));
     let tracked = || Statement::Plain(vec![Match::direction(true), Match::translatable()], reply());

@@ -3,7 +3,7 @@
 //! `bridge atoll` is port security: from which addresses each port may send; whatever is not listed is dropped, so a port
 //! without its elements is closed. `ip atoll` is the router: its chains, its translations, and its own addresses,
 //! which answer ICMP echo and nothing else. Both are replaced in one transaction, elements of pods included. The
-//! name of an empty chain says which ruleset is loaded.
+//! name of an empty chain identifies the loaded ruleset.
 //!
 //! Rules drop, policies never do. Within a transaction the kernel changes all rules at once, but hooks and policies one
 //! by one: an old chain would have dropped what is right, and a new one let pass what is wrong, for a moment.

@@ -25,7 +25,7 @@ pub(super) enum Field {
     IpDestination,
     IpProtocol,
     IpFragment,
-    /// Raw bytes of the network header: it says nothing unless the packet is known to be IP.
+    /// Raw bytes of the network header: it is undefined unless the packet is known to be IP.
     IpTypeOfService,
     ArpOperation,
     ArpSource,

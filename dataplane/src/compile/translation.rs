@@ -9,7 +9,7 @@ use super::statement::{Field, Match, Statement, Translated, TranslationRange, Ve
 use super::table::NftChain;
 
 impl Translated {
-    /// The bit of a flow's status that says so.
+    /// The bit of a flow's status that shows the translation.
     pub(super) fn status(self) -> u32 {
         match self {
             Self::Source => SOURCE_TRANSLATED,

@@ -42,7 +42,7 @@ struct Assigned {
 }
 
 /// The request of one port.
-pub(super) struct AddressRequest {
+pub(super) struct HostToPodRequest {
     pub(super) port: Uuid,
     pub(super) namespace: Uuid,
     pub(super) own: Ipv4Addr,
@@ -65,9 +65,9 @@ impl Addresses {
     pub(super) fn assign(
         &mut self,
         pool: HostToPodPool,
-        asked: &AddressRequest,
+        asked: &HostToPodRequest,
     ) -> (Option<HostToPod>, Option<Denied>) {
-        let AddressRequest { port, namespace, own, unique } = *asked;
+        let HostToPodRequest { port, namespace, own, unique } = *asked;
         if self.by_port.get(&port).is_some_and(|given| (given.namespace, given.own) != (namespace, own)) {
             self.release(port);
         }
@@ -152,9 +152,9 @@ pub(super) fn check(pool: HostToPodPool, node: &mut HostNamespace) -> Result<(),
 mod tests {
     use super::*;
 
-    fn asked(port: u128, namespace: u128, own: &str, unique: bool) -> AddressRequest {
+    fn asked(port: u128, namespace: u128, own: &str, unique: bool) -> HostToPodRequest {
         let id = Uuid::from_u128;
-        AddressRequest { port: id(port), namespace: id(namespace), own: own.parse().expect("an address"), unique }
+        HostToPodRequest { port: id(port), namespace: id(namespace), own: own.parse().expect("an address"), unique }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use atoll_model::port_security::PortSecurity;
 use uuid::Uuid;
 
-use super::addresses::{AddressRequest, Denied};
+use super::addresses::{Denied, HostToPodRequest};
 use super::state::Plane;
 use crate::compile::{BridgePort, DeviceKind, HostToPod, HostToPodPool, Unsupported};
 use crate::error::PlaneError;
@@ -42,7 +42,7 @@ impl Plane {
         let vif = self.compiled.topology().ports.get(&port).and_then(|port| PortSecurity::from_vif_id(port.vif_id?));
         let unique = vif.is_some_and(|vif| vif.unique);
         let (side, denied) =
-            self.addresses.assign(pool, &AddressRequest { port, namespace: pod.namespace, own, unique });
+            self.addresses.assign(pool, &HostToPodRequest { port, namespace: pod.namespace, own, unique });
         if let Some(denied) = denied {
             self.deny(port, own, pool, &denied);
         }

@@ -38,7 +38,7 @@ chain k { icmp type { destination-unreachable, time-exceeded, parameter-problem 
         "chain a { ether type ip ip frag-off and 0x1fff != 0 drop; ether type ip @nh,8,8 == 16 drop; }",
     ),
     (
-        Need { what: "nftables: marks of packets", needed_for: "what one chain says to the next", remedy: NEWER },
+        Need { what: "nftables: marks of packets", needed_for: "marks that one chain sets for the next", remedy: NEWER },
         "ip",
         "chain a { meta mark set meta mark and 0x10000 or 0x80000; meta mark and 0x10000 != 0 accept; }",
     ),

@@ -34,7 +34,7 @@ const LONGEST: usize = 4096;
 pub struct RecordedAttachment {
     /// The attachment.
     pub attachment: Attachment,
-    /// The prefix of etcd under which its claim is, if the file says so.
+    /// The prefix of etcd under which its claim is, if the file has it.
     pub prefix: Option<String>,
     /// When the file was last written, seconds since 1970.
     pub written: u64,

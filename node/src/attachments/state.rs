@@ -1,7 +1,7 @@
 //! The attachment state: the phase of an attachment's ADD and what it knows, as JSON in
 //! `<runDir>/attachments/<hash>`.
 //!
-//! The file may be lost: a reboot empties `/run`. What it says saves requests. What only the file knows, that an ADD died, does
+//! The file may be lost: a reboot empties `/run`. Its contents save requests. What only the file has, that an ADD died, does
 //! not matter after a reboot, because the requests of that ADD are answered or dead by then.
 
 use atoll_model::attachment::Attachment;
@@ -47,7 +47,7 @@ pub enum AddPhase {
 }
 
 impl AttachmentState {
-    /// An ADD wrote it. A DEL writes a state too if there was none; that state does not say what exists.
+    /// An ADD wrote it. A DEL writes a state too if there was none; that state does not show what exists.
     pub fn is_written_by_add(&self) -> bool {
         self.phase == AddPhase::Adding || self.claim.is_some()
     }

@@ -16,7 +16,7 @@ use super::{TEXT, make, read};
 /// Locks an open file for this process alone. False: another process has locked it.
 ///
 /// # Errors
-/// What `flock` says.
+/// The error of `flock`.
 pub fn try_lock(file: &File) -> io::Result<bool> {
     is_taken(file.try_lock())
 }
@@ -24,7 +24,7 @@ pub fn try_lock(file: &File) -> io::Result<bool> {
 /// Locks an open file together with other readers. False: a process has locked it for itself alone.
 ///
 /// # Errors
-/// What `flock` says.
+/// The error of `flock`.
 pub fn try_lock_shared(file: &File) -> io::Result<bool> {
     is_taken(file.try_lock_shared())
 }
@@ -53,7 +53,7 @@ pub fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 /// Opens the lock file at `path` with `open`, and locks it. None: another process holds the lock.
 ///
 /// # Errors
-/// What `open`, `flock` or the file system says.
+/// The error of `open`, `flock` or the file system.
 pub fn lock_at<T>(path: &Path, open: impl Fn() -> io::Result<(File, T)>) -> io::Result<Option<(File, T)>> {
     loop {
         let (file, opened) = open()?;
@@ -77,7 +77,7 @@ pub struct ProcessLock {
 /// Why a process lock was not taken.
 #[derive(Debug)]
 pub enum NotTaken {
-    /// Another process holds it: its id, if the file says so.
+    /// Another process holds it: its id, if the file has it.
     Held(Option<u32>),
     /// The file could not be made or locked.
     Io(io::Error),

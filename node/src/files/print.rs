@@ -62,7 +62,7 @@ pub fn say(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Prints help or a version. They are output like any other: if they do not arrive, the exit code says so. `styled` is for a
+/// Prints help or a version. They are output like any other: if they do not arrive, the exit code shows it. `styled` is for a
 /// terminal.
 pub fn help(plain: &str, styled: &str) -> ExitCode {
     let text = if io::stdout().is_terminal() { styled } else { plain };

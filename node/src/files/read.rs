@@ -19,7 +19,7 @@ use super::ENTRIES;
 /// Reads a file below one of our directories, of at most `limit` bytes.
 ///
 /// # Errors
-/// It is no regular file (`InvalidInput`), it is larger (`FileTooLarge`), or what the file system says.
+/// It is no regular file (`InvalidInput`), it is larger (`FileTooLarge`), or the file system's error.
 pub fn own(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     contents(&open_own(path, OpenOptions::new().read(true))?, limit)
 }
@@ -43,7 +43,7 @@ pub fn text(path: &Path, limit: u64) -> io::Result<String> {
 /// Opens a regular file below one of our directories; no link is followed. `options` may create it.
 ///
 /// # Errors
-/// It is no regular file (`InvalidInput`), or what the file system says.
+/// It is no regular file (`InvalidInput`), or the file system's error.
 pub fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     // Before opening: opening a device can have effects.
     match fs::symlink_metadata(path) {
@@ -63,7 +63,7 @@ pub fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 /// Opens a regular file for reading; links are followed.
 ///
 /// # Errors
-/// It is no regular file (`InvalidInput`), or what the file system says.
+/// It is no regular file (`InvalidInput`), or the file system's error.
 pub fn open_given(path: &Path) -> io::Result<File> {
     regular(&fs::metadata(path)?)?;
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
@@ -75,7 +75,7 @@ pub fn open_given(path: &Path) -> io::Result<File> {
 /// The rest of an open file, of at most `limit` bytes.
 ///
 /// # Errors
-/// It is larger (`FileTooLarge`), or what the file system says.
+/// It is larger (`FileTooLarge`), or the file system's error.
 pub fn contents(file: &File, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -88,7 +88,7 @@ pub fn contents(file: &File, limit: u64) -> io::Result<Vec<u8>> {
 /// The names in a directory of ours that `is_ours` accepts, in order. A directory that does not exist has none.
 ///
 /// # Errors
-/// More than [`ENTRIES`] entries, because a part of them would be misleading; or what the file system says.
+/// More than [`ENTRIES`] entries, because a part of them would be misleading; or the file system's error.
 pub fn names(directory: &Path, is_ours: impl Fn(&str) -> bool) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -43,13 +43,13 @@ pub fn errno(error: &io::Error) -> Option<Errno> {
 /// What an operator can do about an error of a file; none for a cause that an operator cannot remove.
 pub fn advice(error: &io::Error) -> Option<&'static str> {
     Some(match errno(error)? {
-        Errno::ENOSPC => "make room on that file system (`df` and `df -i` say which)",
+        Errno::ENOSPC => "make room on that file system (`df` and `df -i` show which)",
         Errno::EDQUOT => "make room in the quota of that file system",
-        Errno::EROFS => "mount that file system for writing; the kernel's log says why it is read-only (`dmesg`)",
+        Errno::EROFS => "mount that file system for writing; the kernel's log has the reason (`dmesg`)",
         Errno::EMFILE => "raise the limit of open files of this process (`ulimit -n`, `LimitNOFILE=`)",
         Errno::ENFILE => "raise the limit of open files of this machine (`sysctl fs.file-max`)",
         Errno::ENOMEM => "free memory on this machine, or raise the limit of its control group",
-        Errno::EIO => "check the disk: the kernel's log says what failed (`dmesg`)",
+        Errno::EIO => "check the disk: the kernel's log has the failure (`dmesg`)",
         Errno::EACCES | Errno::EPERM => "run it as root; the path, or a directory above it, forbids this",
         Errno::EPIPE => "let the reader of the pipe read to the end",
         _ => return None,

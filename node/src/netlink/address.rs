@@ -12,7 +12,7 @@ use super::{Refused, Socket};
 /// The addresses of one link, or of all (`index` 0), each with the index of its link.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn list(socket: &Socket, index: u32) -> Result<Vec<(u32, Ipv4Network)>, Refused> {
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;
@@ -33,7 +33,7 @@ pub fn list(socket: &Socket, index: u32) -> Result<Vec<(u32, Ipv4Network)>, Refu
 /// Gives a link an address with its broadcast address. `metric`: that of the route to its subnet.
 ///
 /// # Errors
-/// `EEXIST`: it has that address. Otherwise what the kernel says.
+/// `EEXIST`: it has that address. Otherwise the kernel's error.
 pub fn add(socket: &Socket, index: u32, address: Ipv4Network, metric: Option<u32>) -> Result<(), Refused> {
     let mut message = message(index, address);
     if address.prefix() < 31 {
@@ -46,7 +46,7 @@ pub fn add(socket: &Socket, index: u32, address: Ipv4Network, metric: Option<u32
 /// Gives a link an address without a broadcast address; an existing one is replaced.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn replace(socket: &Socket, index: u32, address: Ipv4Network) -> Result<(), Refused> {
     socket.change(RouteNetlinkMessage::NewAddress(message(index, address)), NLM_F_CREATE | NLM_F_REPLACE)
 }
@@ -54,7 +54,7 @@ pub fn replace(socket: &Socket, index: u32, address: Ipv4Network) -> Result<(), 
 /// Removes an address from a link.
 ///
 /// # Errors
-/// `EADDRNOTAVAIL`: it does not have that address. Otherwise what the kernel says.
+/// `EADDRNOTAVAIL`: it does not have that address. Otherwise the kernel's error.
 pub fn delete(socket: &Socket, index: u32, address: Ipv4Network) -> Result<(), Refused> {
     socket.change(RouteNetlinkMessage::DelAddress(message(index, address)), 0)
 }

@@ -21,7 +21,7 @@ impl NetlinkAnswer {
     /// Messages of another `sequence` answer an earlier request, whose caller no longer waits: they are skipped.
     ///
     /// # Errors
-    /// [`Refused`] when the kernel says so, or when a message cannot be read.
+    /// [`Refused`] if the kernel refuses the request, or if a message cannot be read.
     pub fn read(&mut self, mut bytes: &[u8], sequence: u32) -> Result<bool, Refused> {
         while bytes.len() >= HEADER {
             let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).map_err(Refused::damaged)?;

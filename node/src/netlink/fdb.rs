@@ -35,7 +35,7 @@ pub enum FdbOrigin {
 /// All entries of all bridges of the namespace.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn list(socket: &Socket) -> Result<Vec<FdbEntry>, Refused> {
     let answers = neighbour::list(socket, AddressFamily::Bridge, NeighbourFlags::empty())?;
     let entry = |entry: &NeighbourMessage| {
@@ -55,7 +55,7 @@ pub fn list(socket: &Socket) -> Result<Vec<FdbEntry>, Refused> {
 /// Adds a sticky entry: `mac` is behind the port `index`.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn add(socket: &Socket, index: u32, mac: Mac) -> Result<(), Refused> {
     let mut message = message(index, mac, NeighbourFlags::Controller | NeighbourFlags::Sticky);
     message.header.state = NeighbourState::Noarp;
@@ -65,7 +65,7 @@ pub fn add(socket: &Socket, index: u32, mac: Mac) -> Result<(), Refused> {
 /// Deletes an entry of a port.
 ///
 /// # Errors
-/// `ENOENT`: there is none. Otherwise what the kernel says.
+/// `ENOENT`: there is none. Otherwise the kernel's error.
 pub fn delete(socket: &Socket, index: u32, mac: Mac) -> Result<(), Refused> {
     socket.change(RouteNetlinkMessage::DelNeighbour(message(index, mac, NeighbourFlags::Controller)), 0)
 }
@@ -73,7 +73,7 @@ pub fn delete(socket: &Socket, index: u32, mac: Mac) -> Result<(), Refused> {
 /// Adds a local entry: `mac` is the bridge's own.
 ///
 /// # Errors
-/// `EEXIST`: there is one. Otherwise what the kernel says.
+/// `EEXIST`: there is one. Otherwise the kernel's error.
 pub fn add_local(socket: &Socket, bridge: u32, mac: Mac) -> Result<(), Refused> {
     let mut message = message(bridge, mac, NeighbourFlags::Own);
     message.header.state = NeighbourState::Permanent;
@@ -83,7 +83,7 @@ pub fn add_local(socket: &Socket, bridge: u32, mac: Mac) -> Result<(), Refused> 
 /// Deletes an entry of the bridge itself.
 ///
 /// # Errors
-/// `ENOENT`: there is none. Otherwise what the kernel says.
+/// `ENOENT`: there is none. Otherwise the kernel's error.
 pub fn delete_local(socket: &Socket, bridge: u32, mac: Mac) -> Result<(), Refused> {
     socket.change(RouteNetlinkMessage::DelNeighbour(message(bridge, mac, NeighbourFlags::Own)), 0)
 }

@@ -160,7 +160,7 @@ impl Link {
 /// The link of this name; `None` if there is none.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn by_name(socket: &Socket, name: &str) -> Result<Option<Link>, Refused> {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(name.to_owned()));
@@ -170,7 +170,7 @@ pub fn by_name(socket: &Socket, name: &str) -> Result<Option<Link>, Refused> {
 /// The link of this index; `None` if there is none.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn by_index(socket: &Socket, index: u32) -> Result<Option<Link>, Refused> {
     get(socket, of(index))
 }
@@ -186,7 +186,7 @@ fn get(socket: &Socket, message: LinkMessage) -> Result<Option<Link>, Refused> {
 /// All links of the namespace.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn list(socket: &Socket) -> Result<Vec<Link>, Refused> {
     let answers = socket.list(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
     Ok(answers.into_iter().filter_map(read).collect())
@@ -243,7 +243,7 @@ impl VethEnd<'_> {
 /// Creates a veth pair, each end where it stays. Moving an end later costs 15 ms, creating it in place 0.3 ms.
 ///
 /// # Errors
-/// `EEXIST`: one of the names or indices is in use. Otherwise what the kernel says.
+/// `EEXIST`: one of the names or indices is in use. Otherwise the kernel's error.
 pub fn create_veth(socket: &Socket, end: &VethEnd<'_>, peer: &VethEnd<'_>) -> Result<(), Refused> {
     let mut message = end.message();
     message.attributes.push(LinkAttribute::LinkInfo(vec![
@@ -256,7 +256,7 @@ pub fn create_veth(socket: &Socket, end: &VethEnd<'_>, peer: &VethEnd<'_>) -> Re
 /// Creates a bridge.
 ///
 /// # Errors
-/// `EEXIST`: the name is in use. Otherwise what the kernel says.
+/// `EEXIST`: the name is in use. Otherwise the kernel's error.
 pub fn create_bridge(
     socket: &Socket,
     name: &str,
@@ -275,7 +275,7 @@ pub fn create_bridge(
 /// Brings a link up or down.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn set_up(socket: &Socket, index: u32, up: bool) -> Result<(), Refused> {
     let mut message = of(index);
     message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
@@ -286,7 +286,7 @@ pub fn set_up(socket: &Socket, index: u32, up: bool) -> Result<(), Refused> {
 /// Brings the link of this name up, with further settings in the same request.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn bring_up(socket: &Socket, name: &str, settings: Option<LinkAttribute>) -> Result<(), Refused> {
     let mut message = LinkMessage::default();
     message.header.flags = LinkFlags::Up;
@@ -320,7 +320,7 @@ pub fn pod_arp_settings() -> LinkAttribute {
 /// Gives a link a MAC.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn set_mac(socket: &Socket, index: u32, mac: Mac) -> Result<(), Refused> {
     set(socket, index, address(mac))
 }
@@ -328,7 +328,7 @@ pub fn set_mac(socket: &Socket, index: u32, mac: Mac) -> Result<(), Refused> {
 /// Puts a link into a link group.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn set_group(socket: &Socket, index: u32, group: u32) -> Result<(), Refused> {
     set(socket, index, LinkAttribute::Group(group))
 }
@@ -336,7 +336,7 @@ pub fn set_group(socket: &Socket, index: u32, group: u32) -> Result<(), Refused>
 /// Makes a link a port of `bridge`, or of none.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn set_master(socket: &Socket, index: u32, bridge: Option<u32>) -> Result<(), Refused> {
     set(socket, index, LinkAttribute::Controller(bridge.unwrap_or(0)))
 }
@@ -344,7 +344,7 @@ pub fn set_master(socket: &Socket, index: u32, bridge: Option<u32>) -> Result<()
 /// Gives a link an alias; an empty one removes it.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn set_alias(socket: &Socket, index: u32, alias: &str) -> Result<(), Refused> {
     set(socket, index, LinkAttribute::IfAlias(alias.to_owned()))
 }
@@ -352,7 +352,7 @@ pub fn set_alias(socket: &Socket, index: u32, alias: &str) -> Result<(), Refused
 /// Sets group and MTU of a link, and makes it use ARP. `mtu` is `None` for a bridge: its MTU follows its ports.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn reset(socket: &Socket, index: u32, group: u32, mtu: Option<u32>) -> Result<(), Refused> {
     let mut message = of(index);
     message.header.change_mask = LinkFlags::Noarp;
@@ -364,7 +364,7 @@ pub fn reset(socket: &Socket, index: u32, group: u32, mtu: Option<u32>) -> Resul
 /// Sets options of a bridge.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn set_bridge_options(socket: &Socket, index: u32, options: Vec<InfoBridge>) -> Result<(), Refused> {
     set_info(socket, index, vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(options))])
 }
@@ -372,7 +372,7 @@ pub fn set_bridge_options(socket: &Socket, index: u32, options: Vec<InfoBridge>)
 /// Sets flags of a port of a bridge.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn set_port_flags(socket: &Socket, index: u32, flags: Vec<InfoBridgePort>) -> Result<(), Refused> {
     let data = LinkInfo::PortData(InfoPortData::BridgePort(flags));
     set_info(socket, index, vec![LinkInfo::PortKind(InfoPortKind::Bridge), data])
@@ -387,7 +387,7 @@ fn set_info(socket: &Socket, index: u32, info: Vec<LinkInfo>) -> Result<(), Refu
 /// Moves a link into another namespace, where it gets `new_index`.
 ///
 /// # Errors
-/// `EEXIST`: its name is in use there. Otherwise what the kernel says.
+/// `EEXIST`: its name is in use there. Otherwise the kernel's error.
 pub fn move_to(socket: &Socket, index: u32, netns: &File, new_index: u32) -> Result<(), Refused> {
     let mut message = of(index);
     message.attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
@@ -398,7 +398,7 @@ pub fn move_to(socket: &Socket, index: u32, netns: &File, new_index: u32) -> Res
 /// Deletes a link, and with it its other end.
 ///
 /// # Errors
-/// `ENODEV`: there is no such link. Otherwise what the kernel says.
+/// `ENODEV`: there is no such link. Otherwise the kernel's error.
 pub fn delete(socket: &Socket, index: u32) -> Result<(), Refused> {
     socket.change(RouteNetlinkMessage::DelLink(of(index)), 0)
 }
@@ -406,7 +406,7 @@ pub fn delete(socket: &Socket, index: u32) -> Result<(), Refused> {
 /// Deletes all links of a group in one request.
 ///
 /// # Errors
-/// `ENODEV`: there is no such link. Otherwise what the kernel says.
+/// `ENODEV`: there is no such link. Otherwise the kernel's error.
 pub fn delete_group(socket: &Socket, group: u32) -> Result<(), Refused> {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::Group(group));

@@ -15,7 +15,7 @@ use super::{Refused, Socket};
 /// All permanent neighbours: the index of their link, their address and their MAC.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn list_permanent(socket: &Socket) -> Result<Vec<(u32, Ipv4Addr, Mac)>, Refused> {
     let answers = list(socket, AddressFamily::Inet, NeighbourFlags::empty())?;
     let permanent = answers.iter().filter(|it| it.header.state == NeighbourState::Permanent);
@@ -25,7 +25,7 @@ pub fn list_permanent(socket: &Socket) -> Result<Vec<(u32, Ipv4Addr, Mac)>, Refu
 /// Adds a permanent neighbour, or changes the MAC of an existing one.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn replace(socket: &Socket, index: u32, address: Ipv4Addr, mac: Mac) -> Result<(), Refused> {
     socket.change(RouteNetlinkMessage::NewNeighbour(permanent(index, address, mac)), NLM_F_CREATE | NLM_F_REPLACE)
 }
@@ -33,7 +33,7 @@ pub fn replace(socket: &Socket, index: u32, address: Ipv4Addr, mac: Mac) -> Resu
 /// Deletes a neighbour.
 ///
 /// # Errors
-/// `ENOENT`: there is none. Otherwise what the kernel says.
+/// `ENOENT`: there is none. Otherwise the kernel's error.
 pub fn delete(socket: &Socket, index: u32, address: Ipv4Addr, mac: Mac) -> Result<(), Refused> {
     socket.change(RouteNetlinkMessage::DelNeighbour(permanent(index, address, mac)), 0)
 }
@@ -41,7 +41,7 @@ pub fn delete(socket: &Socket, index: u32, address: Ipv4Addr, mac: Mac) -> Resul
 /// All proxy entries: the index of their link and their address.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn list_proxies(socket: &Socket) -> Result<Vec<(u32, Ipv4Addr)>, Refused> {
     let answers = list(socket, AddressFamily::Inet, NeighbourFlags::Proxy)?;
     let proxies = answers.iter().filter(|it| it.header.flags.contains(NeighbourFlags::Proxy));
@@ -51,7 +51,7 @@ pub fn list_proxies(socket: &Socket) -> Result<Vec<(u32, Ipv4Addr)>, Refused> {
 /// Deletes a proxy entry.
 ///
 /// # Errors
-/// `ENOENT`: there is none. Otherwise what the kernel says.
+/// `ENOENT`: there is none. Otherwise the kernel's error.
 pub fn delete_proxy(socket: &Socket, index: u32, address: Ipv4Addr) -> Result<(), Refused> {
     let mut message = NeighbourMessage::default();
     message.header.family = AddressFamily::Inet;

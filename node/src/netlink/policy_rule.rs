@@ -105,7 +105,7 @@ pub fn leading_to(table: u32, priority: u32, protocol: Option<RouteProtocol>) ->
 /// All IPv4 rules of the namespace.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn list(socket: &Socket) -> Result<Vec<RuleMessage>, Refused> {
     let mut message = RuleMessage::default();
     message.header.family = AddressFamily::Inet;
@@ -117,7 +117,7 @@ pub fn list(socket: &Socket) -> Result<Vec<RuleMessage>, Refused> {
 /// All rules for packets from one address.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn list_by_address(socket: &Socket) -> Result<Vec<PolicyRule>, Refused> {
     let rules = list(socket)?;
     Ok(rules.iter().filter_map(PolicyRule::read).filter(|rule| rule.address().is_some()).collect())
@@ -126,7 +126,7 @@ pub fn list_by_address(socket: &Socket) -> Result<Vec<PolicyRule>, Refused> {
 /// Adds a rule.
 ///
 /// # Errors
-/// `EEXIST`: there is such a rule. Otherwise what the kernel says.
+/// `EEXIST`: there is such a rule. Otherwise the kernel's error.
 pub fn add(socket: &Socket, message: RuleMessage) -> Result<(), Refused> {
     socket.change(RouteNetlinkMessage::NewRule(message), NLM_F_CREATE | NLM_F_EXCL)
 }
@@ -134,7 +134,7 @@ pub fn add(socket: &Socket, message: RuleMessage) -> Result<(), Refused> {
 /// Deletes a rule.
 ///
 /// # Errors
-/// `ENOENT`: there is no such rule. Otherwise what the kernel says.
+/// `ENOENT`: there is no such rule. Otherwise the kernel's error.
 pub fn delete(socket: &Socket, message: RuleMessage) -> Result<(), Refused> {
     socket.change(RouteNetlinkMessage::DelRule(message), 0)
 }

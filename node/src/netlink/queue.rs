@@ -25,7 +25,7 @@ impl Queue {
 /// All queueing disciplines of the namespace.
 ///
 /// # Errors
-/// `EOPNOTSUPP`: the kernel has none. Otherwise what the kernel says.
+/// `EOPNOTSUPP`: the kernel has none. Otherwise the kernel's error.
 pub fn list(socket: &Socket) -> Result<Vec<Queue>, Refused> {
     let answers = socket.list(RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default()))?;
     let queue = |answer| {
@@ -37,7 +37,7 @@ pub fn list(socket: &Socket) -> Result<Vec<Queue>, Refused> {
 /// Deletes a queueing discipline with its filters.
 ///
 /// # Errors
-/// `ENOENT`: there is none. Otherwise what the kernel says.
+/// `ENOENT`: there is none. Otherwise the kernel's error.
 pub fn delete(socket: &Socket, queue: &Queue) -> Result<(), Refused> {
     let mut message = TcMessage::default();
     message.header = TcHeader { info: 0, ..queue.0.clone() };

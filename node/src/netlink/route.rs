@@ -75,7 +75,7 @@ pub fn preferred_source(message: &RouteMessage) -> Option<Ipv4Addr> {
 /// All IPv4 routes of the namespace, of every table and type.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn list(socket: &Socket) -> Result<Vec<RouteMessage>, Refused> {
     let mut message = RouteMessage::default();
     message.header.address_family = AddressFamily::Inet;
@@ -87,7 +87,7 @@ pub fn list(socket: &Socket) -> Result<Vec<RouteMessage>, Refused> {
 /// All IPv4 routes that lead somewhere else (`RTN_UNICAST`).
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn list_unicast(socket: &Socket) -> Result<Vec<FoundRoute>, Refused> {
     let routes = list(socket)?;
     let unicast = routes.iter().filter(|route| route.header.kind == RouteType::Unicast);
@@ -171,7 +171,7 @@ pub enum RoutePosition {
 /// Adds a route.
 ///
 /// # Errors
-/// `EEXIST`: there is such a route. Otherwise what the kernel says.
+/// `EEXIST`: there is such a route. Otherwise the kernel's error.
 pub fn add(socket: &Socket, message: RouteMessage, position: RoutePosition) -> Result<(), Refused> {
     let flags = match position {
         RoutePosition::First => NLM_F_CREATE,
@@ -184,7 +184,7 @@ pub fn add(socket: &Socket, message: RouteMessage, position: RoutePosition) -> R
 /// Deletes a route.
 ///
 /// # Errors
-/// `ESRCH`: there is no such route. Otherwise what the kernel says.
+/// `ESRCH`: there is no such route. Otherwise the kernel's error.
 pub fn delete(socket: &Socket, message: RouteMessage) -> Result<(), Refused> {
     socket.change(RouteNetlinkMessage::DelRoute(message), 0)
 }

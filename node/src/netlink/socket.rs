@@ -46,7 +46,7 @@ impl Socket {
     /// Opens a socket in the calling thread's namespace.
     ///
     /// # Errors
-    /// What `socket` or `bind` says.
+    /// The error of `socket` or `bind`.
     pub fn here() -> io::Result<Self> {
         let mut raw = Raw::new(NETLINK_ROUTE)?;
         raw.bind_auto()?;
@@ -61,7 +61,7 @@ impl Socket {
     /// Opens a socket in the namespace of `netns`.
     ///
     /// # Errors
-    /// `EINVAL`: `netns` is no network namespace. Otherwise what starting a thread, `setns`, `socket` or `bind` says.
+    /// `EINVAL`: `netns` is no network namespace. Otherwise the error of starting a thread, `setns`, `socket` or `bind`.
     pub fn inside(netns: &File) -> io::Result<Self> {
         netns::open_inside(netns, Self::here)
     }
@@ -69,7 +69,7 @@ impl Socket {
     /// Opens a socket in a namespace; `None` if there is no such namespace.
     ///
     /// # Errors
-    /// What opening the namespace, starting a thread, `setns`, `socket` or `bind` says.
+    /// The error of opening the namespace, starting a thread, `setns`, `socket` or `bind`.
     pub fn within(netns: &Netns) -> io::Result<Option<Self>> {
         match netns {
             Netns::Own => Self::here().map(Some),
@@ -86,7 +86,7 @@ impl Socket {
     /// The number by which the kernel names this socket in its namespace. Events that this socket caused carry it.
     ///
     /// # Errors
-    /// What `getsockname` says.
+    /// The error of `getsockname`.
     pub fn port_id(&self) -> io::Result<u32> {
         let mut address = SocketAddr::new(0, 0);
         self.raw.get_address(&mut address)?;

@@ -64,7 +64,7 @@ pub fn open(path: &Path) -> io::Result<Option<File>> {
 /// True if an open file is a namespace of some kind.
 ///
 /// # Errors
-/// What `fstatfs` says.
+/// The error of `fstatfs`.
 pub fn is_namespace(file: &File) -> io::Result<bool> {
     Ok(fstatfs(file)?.filesystem_type() == NSFS_MAGIC)
 }
@@ -103,7 +103,7 @@ const SMALL_STACK: usize = 64 * 1024;
 /// Runs `work`, which needs little stack, inside a namespace. A socket that is opened there stays there.
 ///
 /// # Errors
-/// `EINVAL` if `netns` is no network namespace; otherwise what starting a thread, `setns` or `work` says.
+/// `EINVAL` if `netns` is no network namespace; otherwise the error of starting a thread, `setns` or `work`.
 pub fn open_inside<T: Send>(netns: &File, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     let enter = || {
         setns(netns, CloneFlags::CLONE_NEWNET)?;
@@ -115,7 +115,7 @@ pub fn open_inside<T: Send>(netns: &File, work: impl FnOnce() -> io::Result<T> +
 /// Runs `work` inside a namespace.
 ///
 /// # Errors
-/// `EINVAL` if `netns` is no network namespace; otherwise what starting a thread, `setns` or `work` says.
+/// `EINVAL` if `netns` is no network namespace; otherwise the error of starting a thread, `setns` or `work`.
 pub fn run_inside<T: Send>(netns: &File, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     on_thread(|| {
         setns(netns, CloneFlags::CLONE_NEWNET)?;
@@ -126,7 +126,7 @@ pub fn run_inside<T: Send>(netns: &File, work: impl FnOnce() -> io::Result<T> + 
 /// Runs `work` on a thread of its own: the namespace that it enters ends with the thread.
 ///
 /// # Errors
-/// The thread cannot be started or panics, or what `work` says.
+/// The thread cannot be started or panics, or the error of `work`.
 pub fn on_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     on(std::thread::Builder::new().name("atoll-netns".to_owned()), work)
 }

@@ -24,7 +24,7 @@ pub type Announce<'a> = &'a (dyn Fn(&str) -> io::Result<()> + Sync);
 /// Creates a namespace and pins it at `path`.
 ///
 /// # Errors
-/// What the announcement or the kernel says.
+/// The error of the announcement or of the kernel.
 pub fn create(path: &Path, announce: Announce<'_>) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         directory(parent)?;
@@ -40,7 +40,7 @@ pub fn create(path: &Path, announce: Announce<'_>) -> io::Result<()> {
 /// Creates a namespace that is pinned nowhere: it exists as long as the file is open.
 ///
 /// # Errors
-/// What the announcement or the kernel says.
+/// The error of the announcement or of the kernel.
 pub fn create_unpinned(announce: Announce<'_>) -> io::Result<File> {
     on_thread(|| {
         announce("make a namespace")?;
@@ -52,7 +52,7 @@ pub fn create_unpinned(announce: Announce<'_>) -> io::Result<File> {
 /// Checks whether a namespace can be pinned at `path`, in a mount namespace that no other thread sees.
 ///
 /// # Errors
-/// What the announcement or the kernel says.
+/// The error of the announcement or of the kernel.
 pub fn check(path: &Path, announce: Announce<'_>) -> io::Result<()> {
     on_thread(|| {
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)?;
@@ -71,7 +71,7 @@ pub fn check(path: &Path, announce: Announce<'_>) -> io::Result<()> {
 /// Pins an open namespace at `path` again if it was unpinned or another mount covers it; `false` if neither is the case.
 ///
 /// # Errors
-/// What the announcement or the kernel says.
+/// The error of the announcement or of the kernel.
 pub fn repin(netns: &File, path: &Path, announce: Announce<'_>) -> io::Result<bool> {
     let own = identity(netns)?;
     let pinned = is_pinned(path);
@@ -90,7 +90,7 @@ pub fn repin(netns: &File, path: &Path, announce: Announce<'_>) -> io::Result<bo
 /// Unpins the namespace at `path`. The kernel destroys it with its last handle. Absent is fine.
 ///
 /// # Errors
-/// What the announcement or the kernel says.
+/// The error of the announcement or of the kernel.
 pub fn unpin(path: &Path, announce: Announce<'_>) -> io::Result<()> {
     while is_pinned(path) {
         announce("unpin the namespace")?;
