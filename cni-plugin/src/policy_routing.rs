@@ -23,7 +23,7 @@ const OTHER_TABLES: u32 = 0xa702_0000;
 const OTHERS: u32 = 0x00fe_0000;
 /// How the interfaces of a pod are usually called.
 const USUAL: &str = "eth";
-/// The metrics of one beginning of a name: as many as there are numbers.
+/// The number of metrics for each prefix of names: one for each interface number.
 const STRIDE: u32 = 0x1_0000;
 /// Names hashes of names; a constant of this project.
 const SPACE: Uuid = Uuid::from_u128(0x2c64_3b7e_90d1_4f0b_9f2a_6d51_c7e8_1b43);
@@ -42,8 +42,8 @@ fn hash(text: &str, end: u32) -> u32 {
     u32::from_be_bytes([a, b, c, d]) % end
 }
 
-/// The metric of a further interface's routes: its number, so that `eth1` comes before `eth2`. Interfaces whose names begin
-/// otherwise stand behind those, together and in the order of their numbers.
+/// The metric of a further interface's routes: its number, so that `eth1` comes before `eth2`. Other names
+/// have higher metrics, in the order of their numbers.
 pub(crate) fn metric(interface: &IfName) -> Option<u32> {
     let (stem, number) = parts(interface)?;
     let before = if stem == USUAL { 0 } else { (1 + hash(stem, 0x7fff)) * STRIDE };

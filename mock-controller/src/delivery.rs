@@ -15,7 +15,7 @@ use crate::refusal::{ERROR_MEDIA, Refusal};
 pub enum Delivery {
     /// Unchanged.
     Whole(HttpAnswer),
-    /// So many bytes of its body; then the connection is closed.
+    /// The connection is closed after this many bytes of its body.
     Truncated(HttpAnswer, usize),
     /// The connection is closed without an answer.
     Cut,

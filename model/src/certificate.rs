@@ -33,8 +33,7 @@ pub fn out_of_time(pem: &[u8], now: u64) -> Option<String> {
 }
 
 /// The TLS alert in the text of an error, if it ends the handshake: it is about our certificate, or about what the two
-/// sides cannot agree on. The server has read nothing of what was sent behind it. Any other alert may come later, when a
-/// request has long been executed.
+/// sides cannot agree on. The server has then read no request. Any other alert may arrive after a request was executed.
 pub fn refusal(text: &str) -> Option<&str> {
     let (_, alert) = text.split_once("received fatal alert: ")?;
     let about = ["Certificate", "UnknownCA", "AccessDenied", "HandshakeFailure", "ProtocolVersion"];
