@@ -2,7 +2,7 @@
 //! `<stateDir>/tombstones/`. Their formats are in `atoll_node`; see `docs/design/attachment.md`.
 //!
 //! # Guarantees
-//! Only [`AttachmentFile::remove`] changes a file. A lock is only tried: it is neither waited for nor kept. An
+//! Only [`ObservedAttachment::remove`] changes a file. A lock is only tried: it is neither waited for nor kept. An
 //! unreadable file is reported and does not hide another one.
 
 use std::io;
