@@ -78,7 +78,7 @@ impl Linux {
     fn read(
         &self,
         netns: &Netns,
-        find: impl FnOnce(&Socket) -> Result<Option<Link>, Refused>,
+        find: &dyn Fn(&Socket) -> Result<Option<Link>, Refused>,
     ) -> Result<Option<Link>, Refused> {
         let Some(socket) = self.socket(netns)? else { return Ok(None) };
         let Some(mut link) = find(&socket)? else { return Ok(None) };
@@ -146,12 +146,12 @@ impl Kernel for Linux {
     }
 
     async fn inspect(&self, netns: &Netns, interface: &IfName) -> Result<Option<Link>, KernelError> {
-        self.read(netns, |socket| link::by_name(socket, interface.as_str()))
+        self.read(netns, &|socket| link::by_name(socket, interface.as_str()))
             .map_err(|refused| failed(format!("read interface {interface} in {netns}"), &refused))
     }
 
     async fn inspect_index(&self, netns: &Netns, index: u32) -> Result<Option<Link>, KernelError> {
-        self.read(netns, |socket| link::by_index(socket, index))
+        self.read(netns, &|socket| link::by_index(socket, index))
             .map_err(|refused| failed(format!("read link {index} in {netns}"), &refused))
     }
 
@@ -250,8 +250,8 @@ fn refuse_foreign(link: &Link) -> Result<(), Refused> {
     Err(Refused { errno: Errno::EPERM, words: "the interface is not one of ours".to_owned() })
 }
 
-/// Does in a namespace what takes the kernel long: on a thread of its own, with a socket of its own. A namespace that is
-/// not there has nothing to do in.
+/// Runs `work`, which takes the kernel long, on a thread of its own with a socket of its own. If the namespace does not exist,
+/// there is nothing to do.
 async fn elsewhere(
     netns: &Netns,
     work: impl FnOnce(&Socket) -> Result<(), Refused> + Send + 'static,
@@ -283,7 +283,7 @@ fn announce(socket: &Socket, link: &Link) -> Result<(), Refused> {
     link.mac.map_or(Ok(()), |mac| link::set_mac(socket, link.index, mac))
 }
 
-/// Creates both ends where they stay.
+/// Creates both ends, each in its final namespace.
 fn create_pair(host: &Socket, veth: &Veth, pod_netns: &File) -> Result<(), Refused> {
     let common = VethEnd { mtu: Some(veth.mtu), group: GROUP, single_queue: true, ..VethEnd::default() };
     let (host_interface, pod_interface) = (veth.host_interface.as_str(), veth.pod_interface.as_str());

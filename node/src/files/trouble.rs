@@ -45,7 +45,7 @@ pub fn advice(error: &io::Error) -> Option<&'static str> {
     Some(match errno(error)? {
         Errno::ENOSPC => "make room on that file system (`df` and `df -i` show which)",
         Errno::EDQUOT => "make room in the quota of that file system",
-        Errno::EROFS => "mount that file system for writing; the kernel's log has the reason (`dmesg`)",
+        Errno::EROFS => "mount that file system for writing; the kernel's log shows why it is read-only (`dmesg`)",
         Errno::EMFILE => "raise the limit of open files of this process (`ulimit -n`, `LimitNOFILE=`)",
         Errno::ENFILE => "raise the limit of open files of this machine (`sysctl fs.file-max`)",
         Errno::ENOMEM => "free memory on this machine, or raise the limit of its control group",
