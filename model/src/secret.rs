@@ -29,3 +29,15 @@ impl fmt::Display for Secret {
         f.write_str("[secret]")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_not_printed() {
+        let secret = Secret::new("pa55");
+        assert_eq!(format!("{secret} {secret:?}"), "[secret] [secret]");
+        assert_eq!(secret.reveal(), "pa55");
+    }
+}
