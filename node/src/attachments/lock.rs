@@ -275,6 +275,7 @@ mod tests {
     use atoll_model::ids::{ContainerId, IfName, NetworkName, NodeName};
 
     use super::*;
+    use crate::attachments::AddPhase;
     use crate::netns::Netns;
 
     fn attachment() -> Attachment {
@@ -301,11 +302,16 @@ mod tests {
         second.write(&AttachmentState::begun()).expect("works");
         second.restore().expect("works");
         let third = attachment_states.try_lock(&attachment()).expect("works").expect("free");
-        assert_eq!(third.before(), Some(&state), "a shorter text leaves nothing of the longer one, and back");
-        third.remove().expect("works");
+        assert_eq!(third.before(), Some(&state), "what was there is written again");
+        let shorter = AttachmentState { phase: AddPhase::Done, ..AttachmentState::begun() };
+        third.write(&shorter).expect("works");
+        drop(third);
         let fourth = attachment_states.try_lock(&attachment()).expect("works").expect("free");
-        assert_eq!(fourth.before(), None);
-        fourth.restore().expect("works");
+        assert_eq!(fourth.before(), Some(&shorter), "a shorter text leaves nothing of the longer one");
+        fourth.remove().expect("works");
+        let fifth = attachment_states.try_lock(&attachment()).expect("works").expect("free");
+        assert_eq!(fifth.before(), None);
+        fifth.restore().expect("works");
         assert_eq!(fs::read_dir(directory.path().join("attachments")).expect("there").count(), 0);
     }
 
