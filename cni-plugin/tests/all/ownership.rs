@@ -79,6 +79,20 @@ async fn adding_again_gives_the_same_result_and_disturbs_nothing() {
     lab.assert_empty("after all");
 }
 
+/// The runtime knows the attachment and calls DEL for it.
+#[tokio::test(start_paused = true)]
+async fn adding_again_without_a_controller_undoes_nothing() {
+    let lab = Lab::warm().await;
+    lab.add().await.expect("works");
+    let before = (lab.claims(), lab.pod_ports(), lab.links());
+    lab.controller_state.set(ServerState::Refusing);
+    lab.add().await.expect_err("the controller is down");
+    lab.controller_state.set(ServerState::Fine);
+    assert_eq!((lab.claims(), lab.pod_ports(), lab.links()), before);
+    lab.del().await.expect("works");
+    lab.assert_empty("after all");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_same_attachment_in_another_namespace_keeps_its_address() {
     let lab = Lab::warm().await;
