@@ -245,6 +245,22 @@ async fn subnets_come_and_go_and_their_numbers_never_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_subnet_of_another_tenant_is_not_added() {
+    let fixture = Fixture::new(Dialect::V5);
+    let engine = fixture.engine();
+    let admin = admin(&fixture, &engine);
+    for name in ["red", "blue"] {
+        fixture.resolve(&namespace(name)).await.expect("resolved");
+    }
+    let add = async |name: &str, cidr: &str| {
+        admin::add_subnet(&admin, &tenant(name), Some(cidr.parse().expect("valid")), &[]).await
+    };
+    add("red", "10.130.0.0/23").await.expect("free");
+    let error = add("blue", "10.130.1.0/24").await.expect_err("red has it");
+    assert!(error.to_string().contains("overlaps 10.130.1.0/24"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_subnet_with_a_reservation_stays_and_a_tenant_goes_with_all_of_them() {
     let fixture = Fixture::new(Dialect::V5);
     let (engine, red) = (fixture.engine(), tenant("red"));
