@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use atoll_dataplane::compile::{Compiled, KernelPlan};
 use atoll_model::attachment::Mac;
+use atoll_model::port_security::PortSecurity;
 use atoll_model::topology::*;
 use atoll_testkit::plane::*;
 use uuid::Uuid;
@@ -257,13 +258,33 @@ fn what_restricts_and_cannot_be_expressed_closes_and_the_rest_is_left_out() {
     }
 }
 
+#[test]
+fn a_router_with_an_unknown_field_passes_nothing() {
+    let plan = plan(|t, red| t.routers.get_mut(&red.router()).unwrap().other = vec!["forwardChainId".into()]);
+    let text = &plan.namespaces[&TenantObjects(1).router()].ruleset.text;
+    let forward = text.split_once("chain outbound {").unwrap().1;
+    assert_eq!(forward.lines().nth(3), Some("drop"), "{forward}");
+}
+
+#[test]
+fn a_link_that_one_end_alone_names_carries_nothing() {
+    for other in [None, Some(Uuid::from_u128(9)), Some(UPLINK)] {
+        let plan = plan(|t, red| t.ports.get_mut(&red.provider_port()).unwrap().peer = other);
+        let devices = &plan.namespaces[&TenantObjects(1).router()].devices;
+        assert!(devices.keys().all(|name| !name.starts_with("rl")), "{other:?}: {devices:?}");
+    }
+}
+
 type Spoil = fn(&mut Port);
 
 #[test]
 fn ports_that_cannot_be_carried_say_why() {
+    fn vif(mac: Mac, address: [u8; 4]) -> Option<Uuid> {
+        Some(PortSecurity { mac, address: address.into(), unique: false }.to_vif_id())
+    }
     let chain = Uuid::from_u128(0xc);
 
-    let cases: [(&str, Spoil); 3] = [
+    let cases: [(&str, Spoil); 6] = [
         ("vlanId", |port| {
             if let Device::Bridge { vlan, .. } = &mut port.device {
                 *vlan = Some(7);
@@ -271,6 +292,10 @@ fn ports_that_cannot_be_carried_say_why() {
         }),
         ("inboundFilterId/outboundFilterId", |port| port.inbound = Some(Uuid::from_u128(0xc))),
         ("deviceId", |port| port.device = Device::Bridge { id: Uuid::from_u128(0xdead), vlan: None }),
+        // An address of the gateway, one of host-to-pod addressing, and a MAC of many hosts.
+        ("vifId", |port| port.vif_id = vif(mac(1), [10, 9, 0, 1])),
+        ("vifId", |port| port.vif_id = vif(mac(1), [169, 254, 200, 1])),
+        ("vifId", |port| port.vif_id = vif(Mac([3, 0, 0, 0, 9, 1]), [10, 9, 0, 101])),
     ];
     for (field, spoil) in cases {
         let red = TenantObjects(1);
