@@ -230,4 +230,4 @@ pub(crate) fn prefix_length(length: i64) -> Option<u8> {
 pub(crate) const BAD_ADDRESS: &str = "is an invalid IP format";
 
 /// An address and a length as one network.
-pub(crate) type Network = (Ipv4Addr, u8);
+pub(crate) type RouteNetwork = (Ipv4Addr, u8);

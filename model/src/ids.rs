@@ -108,6 +108,21 @@ name!(
     PodName, "pod name", is_node_name, "it must start and end with a letter or digit and hold at most 253 letters, digits, '_', '.' and '-'"
 );
 
+name!(
+    /// A host as the engine identifies it: the id of its agent, opaque to everything but the engine.
+    HostId, "host id", is_host_id, "it must hold 1 to 253 visible ASCII characters"
+);
+
+impl From<Uuid> for HostId {
+    fn from(id: Uuid) -> Self {
+        Self(id.to_string())
+    }
+}
+
+fn is_host_id(id: &str) -> bool {
+    (1..=253).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 fn is_cni_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(is_plain)
 }

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::call::{BAD_ADDRESS, Call, Network, Rendering, Reply, ReplyResult, prefix_length};
+use crate::call::{BAD_ADDRESS, Call, Rendering, Reply, ReplyResult, RouteNetwork, prefix_length};
 use crate::refusal::{Checks, Refusal};
 use crate::state::ControllerState;
 use crate::state::objects::{Route, RouteKind};
@@ -84,7 +84,7 @@ fn read(call: &Call<'_>) -> Result<Route, Refusal> {
     Ok(Route { router, kind, source, destination, port: port.filter(|_| forwards), gateway, weight, attributes })
 }
 
-fn network(call: &Call<'_>, checks: &mut Checks, address: &str, length: &str) -> Result<Network, Refusal> {
+fn network(call: &Call<'_>, checks: &mut Checks, address: &str, length: &str) -> Result<RouteNetwork, Refusal> {
     let read = match call.body.ipv4(address)? {
         Some(Ok(read)) => read,
         Some(Err(())) => {

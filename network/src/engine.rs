@@ -1,0 +1,126 @@
+//! The trait that every engine implements.
+
+use std::future::Future;
+use std::time::Duration;
+
+use atoll_model::ids::HostId;
+use uuid::Uuid;
+
+use crate::capabilities::Capabilities;
+use crate::drift::Drift;
+use crate::error::EngineError;
+use crate::host_side::HostSide;
+use crate::network::{Network, NetworkId, NetworkRoute, SubnetId};
+use crate::port::{PodPort, PortRemoval, PortState};
+use crate::provider::{ProviderCandidate, ProviderNetwork};
+
+/// What applying or deleting did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Objects that were missing.
+    pub created: usize,
+    /// Objects that differed and were updated.
+    pub updated: usize,
+    /// Objects that were as they should be.
+    pub kept: usize,
+    /// Objects that were deleted.
+    pub deleted: usize,
+    /// Requests that had to wait for each other.
+    pub rounds: usize,
+}
+
+/// A host as the engine shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostState {
+    /// Its name.
+    pub name: String,
+    /// Its agent is connected.
+    pub alive: bool,
+}
+
+/// Makes networks real.
+///
+/// # Guarantees
+/// - Every method is idempotent. To resume an interrupted call, call again. Deleting an absent object succeeds.
+/// - Ids are derived. No method looks up an object by its name.
+/// - An object with an id of ours that belongs to another owner is reported and never changed.
+/// - Absence ("none", an empty list, a successful deletion) is believed only from the engine itself, never from a gateway or
+///   from a server at a wrong path, because an address is released on such an answer ([`EngineFailure::NotEngine`]).
+///
+/// [`EngineFailure::NotEngine`]: crate::error::EngineFailure::NotEngine
+pub trait Engine {
+    /// The engine's name in the cluster's record and in the configuration.
+    fn name(&self) -> &'static str;
+
+    /// What the engine can do. Asked of the server where it depends on it.
+    fn capabilities(&self) -> impl Future<Output = Result<Capabilities, EngineError>>;
+
+    /// Makes a provider router of the cluster's own, with its uplinks.
+    fn ensure_provider(&self, provider: &ProviderNetwork) -> impl Future<Output = Result<Applied, EngineError>>;
+
+    /// Every router of the engine, to find the one that the operator names.
+    fn routers(&self) -> impl Future<Output = Result<Vec<ProviderCandidate>, EngineError>>;
+
+    /// The routers that could be the provider router when the operator names none.
+    fn provider_candidates(&self) -> impl Future<Output = Result<Vec<ProviderCandidate>, EngineError>>;
+
+    /// Deletes the removed routes of `network`, then makes everything of it exist as described.
+    fn ensure_network(&self, network: &Network) -> impl Future<Output = Result<Applied, EngineError>>;
+
+    /// Compares every object of `network` and changes nothing: what [`Engine::ensure_network`] would change.
+    fn diff_network(&self, network: &Network) -> impl Future<Output = Result<Vec<Drift>, EngineError>>;
+
+    /// Deletes everything of `network`, so that no step leaves a reference to a deleted object.
+    fn delete_network(&self, network: &Network) -> impl Future<Output = Result<Applied, EngineError>>;
+
+    /// Deletes what `stale` has and `current` has not: objects that a writer made from an older record. `None`: the network
+    /// does not exist any more.
+    fn withdraw_network(
+        &self,
+        stale: &Network,
+        current: Option<&Network>,
+    ) -> impl Future<Output = Result<Applied, EngineError>>;
+
+    /// Deletes what belongs to one subnet of `network`.
+    fn delete_subnet(&self, network: &Network, ordinal: u32) -> impl Future<Output = Result<Applied, EngineError>>;
+
+    /// Deletes these routes of the network's router.
+    fn delete_routes(
+        &self,
+        network: &Network,
+        routes: &[NetworkRoute],
+    ) -> impl Future<Output = Result<Applied, EngineError>>;
+
+    /// Makes a pod's port exist as described. [`EngineFailure::Absent`]: its subnet or host does not exist.
+    ///
+    /// [`EngineFailure::Absent`]: crate::error::EngineFailure::Absent
+    fn ensure_port(&self, port: &PodPort) -> impl Future<Output = Result<PortState, EngineError>>;
+
+    /// Waits until the packets of a port are forwarded, at most `within`. `seen`: what [`Engine::ensure_port`] returned.
+    /// Returns the last state; none: the port was deleted meanwhile. It returns early when the port is not as described
+    /// ([`PodPort::difference`]).
+    fn wait_for_port(
+        &self,
+        port: &PodPort,
+        seen: PortState,
+        within: Duration,
+    ) -> impl Future<Output = Result<Option<PortState>, EngineError>>;
+
+    /// Reads a port; none: it does not exist.
+    fn port(&self, id: Uuid) -> impl Future<Output = Result<Option<PortState>, EngineError>>;
+
+    /// The ids of the pods' ports of a subnet. None when the subnet does not exist.
+    fn ports(&self, subnet: SubnetId) -> impl Future<Output = Result<Vec<Uuid>, EngineError>>;
+
+    /// Deletes a pod's port. A port of this id that is not a pod's is logged and left alone.
+    fn delete_port(&self, port: &PortRemoval) -> impl Future<Output = Result<(), EngineError>>;
+
+    /// Reads a host; none: the engine does not know it.
+    fn host(&self, id: &HostId) -> impl Future<Output = Result<Option<HostState>, EngineError>>;
+
+    /// Where host ends of a network's pods belong on this machine. Pure.
+    fn host_side(&self, network: NetworkId) -> HostSide;
+
+    /// Every place on this machine where host ends of pods can be.
+    fn host_sides(&self) -> Vec<HostSide>;
+}
