@@ -49,7 +49,7 @@ pub(crate) async fn create(settings: &Settings, output: OutputFormat, options: &
             OutputFormat::Table => format!("would {would}\n"),
         });
     }
-    let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
+    let admin = Admin { store: &store, engine: &controller, config: &settings.config.cluster };
     let tenant = admin::create(&admin, name).await?.record;
     Ok(match output {
         OutputFormat::Json => output::json(&json!({"done": "created", "tenant": tenant})),
@@ -61,7 +61,7 @@ pub(crate) async fn create(settings: &Settings, output: OutputFormat, options: &
 
 pub(crate) async fn plan(settings: &Settings, output: OutputFormat, name: &TenantName) -> Result<String, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);
-    let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
+    let admin = Admin { store: &store, engine: &controller, config: &settings.config.cluster };
     let plan = admin::plan(&admin, name).await?;
     Ok(match output {
         OutputFormat::Json => output::json(&plan),
@@ -74,13 +74,7 @@ fn shown(name: &TenantName, plan: &[PlannedChange]) -> String {
         return format!("Tenant {name} is as it should be: nothing would change.\n");
     }
     let rows = plan.iter().map(|step| {
-        [
-            step.action.to_owned(),
-            step.kind.to_string(),
-            step.role.clone(),
-            step.id.to_string(),
-            step.differences.join("; "),
-        ]
+        [step.action.to_owned(), step.kind.clone(), step.role.clone(), step.id.to_string(), step.differences.join("; ")]
     });
     let table = output::table(["action", "kind", "role", "id", "difference"], rows);
     match plan.iter().filter(|step| step.action == "leave").count() {
@@ -98,7 +92,7 @@ pub(crate) async fn repair(settings: &Settings, output: OutputFormat, options: &
         return plan(settings, output, name).await;
     }
     let (store, controller) = (settings.store()?, settings.controller()?);
-    let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
+    let admin = Admin { store: &store, engine: &controller, config: &settings.config.cluster };
     let before = admin::plan(&admin, name).await?;
     admin::repair(&admin, name).await?;
     let after = admin::plan(&admin, name).await?;

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use atoll_ipam::audit::{AuditFinding, Observation, RepairOutcome, Repaired, agreed};
 use atoll_ipam::{audit, observe, repair};
-use atoll_model::derive::{self, Role};
+use atoll_network::{Engine, NetworkId};
 use atoll_store::Store;
 use atoll_tenant::TenantError;
-use atoll_tenant::controller::Controller;
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -68,7 +67,7 @@ fn code(agrees: bool) -> u8 {
     if agrees { 0 } else { 7 }
 }
 
-async fn findings(store: &impl Store, controller: Option<&impl Controller>) -> Result<Vec<AuditFinding>, Failure> {
+async fn findings(store: &impl Store, controller: Option<&impl Engine>) -> Result<Vec<AuditFinding>, Failure> {
     let mut seen = observe(store).await?;
     if let Some(controller) = controller {
         seen.ports = ports(&seen, controller).await?;
@@ -77,21 +76,18 @@ async fn findings(store: &impl Store, controller: Option<&impl Controller>) -> R
 }
 
 /// The pods' ports of all subnets; none without a cluster.
-async fn ports(
-    seen: &Observation,
-    controller: &impl Controller,
-) -> Result<Option<BTreeMap<uuid::Uuid, String>>, Failure> {
+async fn ports(seen: &Observation, controller: &impl Engine) -> Result<Option<BTreeMap<uuid::Uuid, String>>, Failure> {
     let Some(cluster) = &seen.cluster else { return Ok(None) };
     let mut ports = BTreeMap::new();
     for tenant in seen.tenants.values() {
         for subnet in &tenant.subnets {
-            let derived = |role| derive::object(cluster.id, tenant.incarnation, role);
             let what = format!("list the ports of subnet {} of tenant {}", subnet.ordinal, tenant.name);
-            let found = controller.pod_ports(derived(Role::Bridge(subnet.ordinal))).await;
-            let found = found.map_err(|source| TenantError::Controller { what, source })?;
-            let towards_the_router = derived(Role::BridgePort(subnet.ordinal));
-            let pods = found.into_iter().filter(|port| *port != towards_the_router);
-            ports.extend(pods.map(|port| (port, format!("subnet {} of tenant {}", subnet.cidr, tenant.name))));
+            let network = NetworkId { cluster: cluster.id, incarnation: tenant.incarnation };
+            let found = controller.ports(network.subnet(subnet.ordinal)).await;
+            let found = found.map_err(|source| TenantError::Engine { what, source })?;
+            ports.extend(
+                found.into_iter().map(|port| (port, format!("subnet {} of tenant {}", subnet.cidr, tenant.name))),
+            );
         }
     }
     Ok(Some(ports))

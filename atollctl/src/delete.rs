@@ -56,7 +56,7 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Del
         let question = format!("Pods of tenant {tenant} lose network and addresses at once.");
         confirm(&question, tenant.as_str(), &format!("tenant {tenant} is not deleted"))?;
     }
-    let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
+    let admin = Admin { store: &store, engine: &controller, config: &settings.config.cluster };
     let how = Deletion { request_lifetime: settings.config.max_request_lifetime, force: options.force };
     let progress = Progress::new(how.request_lifetime);
     let done = admin::delete(&admin, tenant, how, |step| progress.show(step)).await;

@@ -45,7 +45,7 @@ pub(crate) struct EvictNode {
 
 pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &EvictNode) -> Result<String, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);
-    let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
+    let admin = Admin { store: &store, engine: &controller, config: &settings.config.cluster };
     let node = &options.node;
     let how = Eviction {
         force: options.force,

@@ -4,11 +4,11 @@ use std::net::Ipv4Addr;
 
 use atoll_ipam::pool::Block;
 use atoll_model::config::Addressing;
+use atoll_network::Applied;
 use atoll_records::{ClusterRecord, ProviderRecord, Query, Uplink};
 use atoll_store::Store;
 use atoll_tenant::TenantError;
 use atoll_tenant::admin::{self, InitRequest, Initialised, ProviderChoice};
-use atoll_tenant::controller::Applied;
 use atoll_tenant::inventory::Cluster;
 use ipnetwork::Ipv4Network;
 use serde_json::json;

@@ -1,9 +1,9 @@
 //! Texts that several commands show for tenants and pods: names, phases, and the state of ports.
 
 use atoll_model::ids::TenantName;
+use atoll_network::Engine;
 use atoll_records::Phase;
 use atoll_tenant::TenantError;
-use atoll_tenant::controller::Controller;
 use atoll_tenant::inventory::{ListedPod, PodState};
 use futures_util::{StreamExt as _, stream};
 use uuid::Uuid;
@@ -20,7 +20,7 @@ pub(crate) fn absent(name: &TenantName) -> Failure {
 }
 
 /// Fills in the state of the pods' ports from the controller. A port whose state cannot be read is `unknown`.
-pub(crate) async fn ask<'a>(controller: &impl Controller, pods: impl Iterator<Item = &'a mut ListedPod>) {
+pub(crate) async fn ask<'a>(controller: &impl Engine, pods: impl Iterator<Item = &'a mut ListedPod>) {
     stream::iter(pods)
         .for_each_concurrent(AT_ONCE, |pod| async move {
             pod.state = Some(state_of(controller, pod.port).await);
@@ -29,10 +29,10 @@ pub(crate) async fn ask<'a>(controller: &impl Controller, pods: impl Iterator<It
 }
 
 /// State of a port in the controller.
-pub(crate) async fn state_of(controller: &impl Controller, port: Uuid) -> PodState {
+pub(crate) async fn state_of(controller: &impl Engine, port: Uuid) -> PodState {
     match controller.port(port).await {
         Ok(Some(port)) if port.active => PodState::Active,
-        Ok(Some(port)) if port.binding.is_some() => PodState::Inactive,
+        Ok(Some(port)) if port.location.is_some() => PodState::Inactive,
         Ok(Some(_)) => PodState::Unbound,
         Ok(None) => PodState::Missing,
         Err(_) => PodState::Unknown,

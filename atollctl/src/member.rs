@@ -65,7 +65,7 @@ pub(crate) async fn run(
     joins: bool,
 ) -> Result<String, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);
-    let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
+    let admin = Admin { store: &store, engine: &controller, config: &settings.config.cluster };
     let Member { tenant, namespace, new_pods_only, dry_run } = options;
     if *dry_run {
         let would = planned(&Inventory::read(&store).await?, options, joins)?;

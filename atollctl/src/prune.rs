@@ -41,7 +41,7 @@ const DAY: u64 = 24 * 60 * 60;
 
 pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Prune) -> Result<String, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);
-    let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
+    let admin = Admin { store: &store, engine: &controller, config: &settings.config.cluster };
     let idle = admin::idle(&admin, !options.dry_run).await?;
     let due = |idle: &Idle| idle.kept.is_none() && days(idle).is_some_and(|days| days >= options.days);
     let doomed: Vec<_> = idle.iter().filter(|idle| due(idle)).map(|idle| idle.tenant.clone()).collect();

@@ -114,7 +114,7 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Set
             OutputFormat::Table => format!("would set tenant {name} from\n{}to\n{}", lines(&before), lines(&after)),
         });
     }
-    let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
+    let admin = Admin { store: &store, engine: &controller, config: &settings.config.cluster };
     let wait = settings.config.timeout + settings.config.max_request_lifetime;
     let progress = Progress::new(wait);
     let done = admin::set(&admin, name, &edit, wait, |step| progress.show(step)).await;

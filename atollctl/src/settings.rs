@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use atoll_midonet::MidoNet;
 use atoll_model::config::{Config, EtcdConfig};
 use atoll_node::files::{CONFIG, read};
 use atoll_sdn_client::{Http, configured};
 use atoll_store::Etcd;
-use atoll_tenant::{MidoNet, admin, machine};
+use atoll_tenant::{admin, machine};
 use serde_json::Value;
 
 use crate::failure::Failure;

@@ -124,7 +124,7 @@ async fn add(
     dry_run: bool,
 ) -> Result<String, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);
-    let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
+    let admin = Admin { store: &store, engine: &controller, config: &settings.config.cluster };
     if dry_run {
         let cidr = admin::next_subnet(&admin, name, cidr, exclude).await?;
         return Ok(match output {
@@ -166,7 +166,7 @@ async fn delete(
             OutputFormat::Table => format!("would {would}\n"),
         });
     }
-    let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
+    let admin = Admin { store: &store, engine: &controller, config: &settings.config.cluster };
     let max_request_lifetime = settings.config.max_request_lifetime;
     let progress = Progress::new(max_request_lifetime);
     let done = admin::delete_subnet(&admin, name, ordinal, max_request_lifetime, |step| progress.show(step)).await;

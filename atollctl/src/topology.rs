@@ -3,8 +3,8 @@
 use atoll_model::config::Addressing;
 use atoll_model::config::DnsConfig;
 use atoll_model::ids::TenantName;
+use atoll_network::Engine;
 use atoll_records::{Origin, Quota, Uplink, Via};
-use atoll_tenant::controller::Controller;
 use atoll_tenant::inventory::{Inventory, ListedPod, ListedSubnet, ListedTenant};
 
 use crate::dot;
@@ -56,7 +56,7 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Sho
 }
 
 /// Fills in the state of the uplinks' ports from the controller.
-async fn ask_uplinks(controller: &impl Controller, inventory: &mut Inventory) {
+async fn ask_uplinks(controller: &impl Engine, inventory: &mut Inventory) {
     let providers = inventory.cluster.iter_mut().filter_map(|cluster| cluster.provider.as_mut());
     for uplink in providers.flat_map(|provider| &mut provider.uplinks) {
         uplink.state = Some(state_of(controller, uplink.port).await);
@@ -162,8 +162,8 @@ pub(crate) fn origin(origin: &Origin) -> String {
 mod tests {
     use atoll_model::ids::{ClaimId, ClusterId};
     use atoll_records::Phase;
-    use atoll_tenant::graph::Transit;
     use atoll_tenant::inventory::{Cluster, PodState};
+    use atoll_tenant::network::Transit;
     use uuid::Uuid;
 
     use super::*;

@@ -12,10 +12,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use atoll_model::attachment::Attachment;
+use atoll_network::Engine;
 use atoll_node::attachments::{AddPhase, AttachmentLock, AttachmentState};
 use atoll_records::TombstoneRecord;
 use atoll_store::Store;
-use atoll_tenant::controller::Controller;
 use futures_util::future::join;
 use tokio::time::{Instant, timeout_at};
 
@@ -50,7 +50,7 @@ pub struct DelCall {
     pub own_netns: bool,
 }
 
-impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
+impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
     /// Detaches a container.
     pub async fn del(&self, call: &DelCall) -> Result<(), CallError> {
         let attachment = &call.attachment;

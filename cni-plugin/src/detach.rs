@@ -18,20 +18,18 @@ use atoll_records::{ClaimRecord, ClusterRecord, Query, SCHEMA, TombstoneKind, To
 
 use atoll_ipam::{Found, IpamError, LateDeletions, Released, find, put_tombstone, release_beside, remove_tombstone};
 use atoll_model::attachment::Attachment;
-use atoll_model::derive::{self, Role};
 use atoll_model::ids::{ClusterId, IfName};
-use atoll_node::paths;
+use atoll_network::{Engine, NetworkId, PodPort, PortRemoval};
 use atoll_store::Store;
-use atoll_tenant::controller::{Controller, StaticEntries};
 use futures_util::future::join;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::error::{CallError, with_causes};
 use crate::kernel::{Kernel, KernelError, Link, Netns, NetnsKind, PodChange, PolicyRule};
-use crate::plugin::Plugin;
+use crate::plugin::{Plugin, host_place};
+use crate::pod_port::claimed_port;
 use crate::policy_routing;
-use crate::static_entries::static_entries;
 
 /// Between reading and writing only an eviction can come: once more is plenty.
 const ATTEMPTS: u32 = 4;
@@ -104,7 +102,7 @@ enum Records {
     Unknown(String),
 }
 
-impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
+impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
     /// Deletes interface, port and claim of an attachment.
     pub async fn detach(
         &self,
@@ -231,8 +229,8 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         };
         let places = match claim.zip(self.cache.cluster_id()) {
             Some((claim, cluster)) => {
-                let router = derive::object(cluster, claim.record.incarnation, Role::Router);
-                vec![Netns::At(paths::router_namespace(&self.config.run_dir, router))]
+                let network = NetworkId { cluster, incarnation: claim.record.incarnation };
+                vec![host_place(self.engine.host_side(network))]
             }
             None => self.host_places(),
         };
@@ -288,15 +286,12 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
             Records::Unknown(_) => None,
         };
         let close = async {
-            if let Some(seeds) = self.seeds(claim).await? {
-                self.controller.delete_static_entries(&seeds).await.map_err(|error| error.to_string())?;
-            }
+            let port = self.described(claim).await?;
             // A finished ADD has verified that the port is the pod's. Otherwise a port of its id may be another object.
             let is_seen = |state: &AttachmentState| state.phase == AddPhase::Done && state.claim.is_some();
-            let seen = known.state.as_ref().is_some_and(is_seen);
-            let deleted =
-                if seen { self.controller.delete_seen_port(id).await } else { self.controller.delete_port(id).await };
-            deleted.map_err(|error| error.to_string())
+            let verified = known.state.as_ref().is_some_and(is_seen);
+            let removal = PortRemoval { id, port, verified };
+            self.engine.delete_port(&removal).await.map_err(|error| error.to_string())
         };
         let closed = match timeout_at(limits.requests, close).await {
             Ok(Ok(())) => Ok(Some(id)),
@@ -342,16 +337,15 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         self.local_tombstones.put(&pending.tombstone(now))
     }
 
-    /// The static entries of the further addresses of a claim. None without a claim: they are not known then, and the call that
-    /// resolves the tombstone reads them from the claim.
-    async fn seeds(&self, claim: Option<&ClaimRecord>) -> Result<Option<StaticEntries>, String> {
+    /// The port of a claim that has further addresses: the engine may have made something for them beside the port. None
+    /// without a claim: they are not known then, and the call that resolves the tombstone reads them from the claim.
+    async fn described(&self, claim: Option<&ClaimRecord>) -> Result<Option<PodPort>, String> {
         let Some(claim) = claim.filter(|claim| claim.addresses.len() > 1) else { return Ok(None) };
         let cluster = match self.cache.cluster_id() {
             Some(cluster) => cluster,
             None => self.cluster().await?,
         };
-        let ordinal = claim.addresses.first().map_or(0, |address| address.ordinal);
-        Ok(static_entries(derive::object(cluster, claim.incarnation, Role::Bridge(ordinal)), claim))
+        Ok(Some(claimed_port(NetworkId { cluster, incarnation: claim.incarnation }, claim)))
     }
 
     async fn cluster(&self) -> Result<ClusterId, String> {

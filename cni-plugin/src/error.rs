@@ -10,11 +10,11 @@ use atoll_model::cni::request::RequestError;
 use atoll_model::config::ConfigError;
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{IfName, TenantName};
+use atoll_network::EngineError;
 use atoll_sdn_client::credentials::PasswordError;
 use atoll_sdn_client::transport::TransportError;
 use atoll_store::StoreError;
 use atoll_tenant::TenantError;
-use atoll_tenant::controller::ControllerError;
 use uuid::Uuid;
 
 use crate::kernel::KernelError;
@@ -40,7 +40,7 @@ pub enum CallError {
     Ipam(#[from] IpamError),
     /// The controller failed.
     #[error(transparent)]
-    Controller(#[from] ControllerError),
+    Controller(#[from] EngineError),
     /// The connection to etcd cannot be set up.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -20,10 +20,10 @@ use std::time::Duration;
 use atoll_model::attachment::Attachment;
 use atoll_model::error::{Class, Classify, causes};
 use atoll_model::ids::{ContainerId, IfName, NetworkName};
+use atoll_network::Engine;
 use atoll_node::attachments::{AttachmentLock, RecordedAttachment};
 use atoll_records::{ClaimRecord, Query, Versioned};
 use atoll_store::Store;
-use atoll_tenant::controller::Controller;
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
@@ -79,7 +79,7 @@ struct StaleAttachment {
 /// The text and the class of a failure.
 type Problem = (String, Class);
 
-impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
+impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
     /// Collects.
     pub async fn gc(&self, call: &GcCall) -> Result<(), CallError> {
         let until = Instant::now() + self.config.timeout;

@@ -23,7 +23,7 @@ struct Underlay {
     mtu: u32,
 }
 
-impl<S, C, K: Kernel> Plugin<S, C, K> {
+impl<S, E, K: Kernel> Plugin<S, E, K> {
     /// Bytes.
     pub(crate) async fn mtu(&self) -> Result<u32, CallError> {
         let tunnel = match &self.config.mtu {

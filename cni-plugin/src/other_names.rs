@@ -11,14 +11,14 @@ use atoll_records::{ClaimRecord, NodeRecord, Query, ReadError, Snapshot, Tombsto
 use atoll_ipam::IpamError;
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::NodeName;
+use atoll_network::Engine;
 use atoll_store::{Store, StoreError};
-use atoll_tenant::controller::Controller;
 use atoll_tenant::identity;
 
 use crate::kernel::Kernel;
 use crate::plugin::{MachineIds, Plugin};
 
-impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
+impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
     /// Every other attachment of the same container and interface that this machine has: in its files, and in etcd as far
     /// as that answers.
     pub(crate) async fn attachments_under_other_names(&self, attachment: &Attachment) -> BTreeSet<Attachment> {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use atoll_model::attachment::Attachment;
 use atoll_model::config::Config;
 use atoll_model::ids::NodeName;
+use atoll_network::{Engine, HostSide, NetworkId};
 use atoll_node::attachments::{AttachmentLock, AttachmentState, AttachmentStates};
 use atoll_node::files::{make, read};
 use atoll_node::paths;
@@ -34,14 +35,14 @@ pub struct MachineIds {
 }
 
 /// Makes the same plugin under another prefix of etcd.
-pub type WithPrefix<S, C, K> = Box<dyn Fn(&str) -> Result<Plugin<S, C, K>, CallError>>;
+pub type WithPrefix<S, E, K> = Box<dyn Fn(&str) -> Result<Plugin<S, E, K>, CallError>>;
 
 /// A plugin: its configuration, servers, kernel and files.
-pub struct Plugin<S, C, K> {
+pub struct Plugin<S, E, K> {
     /// etcd.
     pub store: S,
-    /// The SDN controller.
-    pub controller: C,
+    /// The engine that makes networks real.
+    pub engine: E,
     /// The kernel.
     pub kernel: K,
     /// The requests of `store` and `controller` that are in flight.
@@ -55,7 +56,7 @@ pub struct Plugin<S, C, K> {
     /// Other prefixes of etcd under which this machine has worked: what it made is below them still.
     pub earlier_prefixes: Vec<String>,
     /// Makes the plugin of such a prefix, which has no earlier prefixes itself.
-    pub with_prefix: WithPrefix<S, C, K>,
+    pub with_prefix: WithPrefix<S, E, K>,
     /// The ids of this machine.
     pub machine: MachineIds,
     /// Bindings of earlier calls.
@@ -70,7 +71,7 @@ pub struct Plugin<S, C, K> {
     pub trace: CallTrace,
 }
 
-impl<S, C, K: Kernel> Plugin<S, C, K> {
+impl<S, E, K: Kernel> Plugin<S, E, K> {
     /// When a request that is in flight now is certain to have been executed or lost.
     pub(crate) fn request_lifetime_end(&self) -> u64 {
         let period = self.config.max_request_lifetime.as_secs();
@@ -148,31 +149,6 @@ impl<S, C, K: Kernel> Plugin<S, C, K> {
         CallError::Deadline { what: what.into(), limit: self.config.timeout, stage: self.trace.longest() }
     }
 
-    /// The directory of the local data plane's routers.
-    pub(crate) fn routers(&self) -> PathBuf {
-        paths::router_namespaces(&self.config.run_dir)
-    }
-
-    /// Every namespace in which host ends can be: our own, and those of the local data plane's routers.
-    pub(crate) fn host_places(&self) -> Vec<Netns> {
-        let is_router = |name: &str| Uuid::try_parse(name).is_ok();
-        let routers = read::names(&self.routers(), is_router).unwrap_or_else(|error| {
-            tracing::warn!(%error, path = %self.routers().display(), "the routers' namespaces cannot be listed");
-            vec![]
-        });
-        let routers = routers.into_iter().map(|name| Netns::At(self.routers().join(name)));
-        std::iter::once(Netns::Own).chain(routers).collect()
-    }
-
-    /// The place of the host ends of a router's pods: the router's own namespace if the local data plane has made one.
-    pub(crate) async fn host_netns(&self, router: Uuid) -> Netns {
-        let path = paths::router_namespace(&self.config.run_dir, router);
-        match self.kernel.kind(&path).await {
-            Ok(NetnsKind::Netns) => Netns::At(path),
-            _ => Netns::Own,
-        }
-    }
-
     /// Exists while this node may have pending cleanup. It may be lost: DEL searches without it.
     fn pending_cleanup_file(&self) -> PathBuf {
         paths::pending_cleanup(&self.config.run_dir)
@@ -204,6 +180,38 @@ impl<S, C, K: Kernel> Plugin<S, C, K> {
         {
             tracing::debug!(%error, "the next ADD will ask once more for pending cleanup");
         }
+    }
+}
+
+impl<S, E: Engine, K: Kernel> Plugin<S, E, K> {
+    /// Every namespace in which host ends can be.
+    pub(crate) fn host_places(&self) -> Vec<Netns> {
+        let mut places = Vec::new();
+        for place in self.engine.host_sides().into_iter().map(host_place) {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        places
+    }
+
+    /// The namespace in which host ends of a network's pods belong if it exists, else our own.
+    pub(crate) async fn host_netns(&self, network: NetworkId) -> Netns {
+        match self.engine.host_side(network) {
+            HostSide::NamespaceOrHost(path) => match self.kernel.kind(&path).await {
+                Ok(NetnsKind::Netns) => Netns::At(path),
+                _ => Netns::Own,
+            },
+            HostSide::Host | HostSide::OvsBridge { .. } => Netns::Own,
+        }
+    }
+}
+
+/// The namespace of a host side. An interface of an Open vSwitch bridge is in the host's namespace.
+pub(crate) fn host_place(side: HostSide) -> Netns {
+    match side {
+        HostSide::NamespaceOrHost(path) => Netns::At(path),
+        HostSide::Host | HostSide::OvsBridge { .. } => Netns::Own,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use atoll_midonet::MidoNet;
 use atoll_model::clock;
 use atoll_model::config::Config;
 use atoll_node::attachments::AttachmentStates;
@@ -11,7 +12,7 @@ use atoll_node::tombstones::LocalTombstones;
 use atoll_sdn_client::transport::TransportError;
 use atoll_sdn_client::{Client, ClientSettings, Http, configured};
 use atoll_store::{Etcd, StoreError};
-use atoll_tenant::{Cache, MidoNet};
+use atoll_tenant::Cache;
 
 use crate::call_trace::CallTrace;
 use crate::error::CallError;
@@ -79,7 +80,7 @@ pub fn plugin(config: Config, trace: CallTrace, servers: Servers) -> Result<Prod
     };
     Ok(Plugin {
         store: Tracked::new(etcd, in_flight.clone()),
-        controller: MidoNet::new(client),
+        engine: MidoNet::new(client).with_router_namespaces(paths::router_namespaces(&config.run_dir)),
         kernel: Linux::new(),
         in_flight,
         other_names: machine::other_names(&config, &node),

@@ -15,9 +15,9 @@ use atoll_ipam::IpamError;
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::error::Classify as _;
 use atoll_model::ids::TenantName;
+use atoll_network::Engine;
 use atoll_store::{Store, StoreError};
 use atoll_tenant::TenantError;
-use atoll_tenant::controller::Controller;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::{CallError, with_causes};
@@ -73,7 +73,7 @@ pub(crate) fn may_be_caused_by_pending_cleanup(refused: &IpamError) -> bool {
     matches!(refused, IpamError::Taken { .. } | IpamError::MacTaken { .. } | IpamError::SubnetFull { .. })
 }
 
-impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
+impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
     /// Resolves all tombstones that this node can resolve.
     pub(crate) async fn clean_up_before_refusal(&self, until: Instant) {
         let until = until.min(Instant::now() + WITHIN);

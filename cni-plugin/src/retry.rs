@@ -5,10 +5,10 @@
 
 use atoll_ipam::put_tombstone;
 use atoll_model::attachment::Attachment;
+use atoll_network::Engine;
 use atoll_node::attachments::AttachmentLock;
 use atoll_records::{Listed, NodeRecord, Query, TombstoneRecord, Versioned};
 use atoll_store::Store;
-use atoll_tenant::controller::Controller;
 use tokio::time::{Instant, timeout_at};
 
 use crate::detach::{DeletionNote, DetachDeadlines, Detached};
@@ -23,7 +23,7 @@ const WINDOW_PER_TRY: usize = 16;
 /// So many failures in a row end the attempt: the controller is down.
 const FAILURES: usize = 3;
 
-impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
+impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
     /// Resolves a few tombstones of this node.
     pub async fn retry_pending_cleanup(&self, until: Instant) {
         self.retry_up_to(FEW, until).await;

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use atoll_model::config::{Config, StatusMode};
 use atoll_model::error::{Classify, causes};
+use atoll_model::ids::HostId;
+use atoll_network::{Engine, HostState};
 use atoll_node::paths;
 use atoll_sdn_client::configured;
 use atoll_store::Store;
-use atoll_tenant::controller::{Controller, HostState};
 use atoll_tenant::machine;
 use futures_util::future::join;
 use tokio::time::timeout;
@@ -50,7 +51,7 @@ pub fn not_ready(error: &impl Classify) -> CallError {
     CallError::NotReady { problem: words.join(": "), advice: error.hint(), limited: false }
 }
 
-impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
+impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
     /// Checks this node, and, if that is asked for, the servers it needs.
     pub async fn status(&self) -> Result<(), CallError> {
         let host = local(&self.config, &self.kernel).await?;
@@ -85,8 +86,9 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
 
     /// One read of etcd beside one of the controller.
     async fn probe(&self, host: Uuid) -> Result<(), Outage> {
+        let host = HostId::from(host);
         let etcd = timeout(PROBE, self.store.read(vec![Query::key(ClusterRecord::at())]));
-        let controller = timeout(PROBE, self.controller.host(host));
+        let controller = timeout(PROBE, self.engine.host(&host));
         let (etcd, controller) = join(etcd, controller).await;
         let outage = |problem: String| Err(Outage { problem, limited: false });
         match etcd {

@@ -24,8 +24,9 @@ pub struct TenantRecord {
     pub origin: Origin,
     /// Its lifecycle phase.
     pub phase: Phase,
-    /// Raised when chains and rules change, which cannot be updated in place.
-    pub generation: u32,
+    /// What the engine remembers about the tenant's network; only the engine reads it.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub engine: serde_json::Map<String, serde_json::Value>,
     /// Its transit link: a /30; the first usable address is the provider's side, the second the tenant's.
     pub transit: Ipv4Network,
     /// Its subnets, by ordinal.

@@ -1,11 +1,13 @@
 //! The tenant binding of a pod: its records, and the caller.
 
 use atoll_ipam::Guards;
-use atoll_model::derive::{self, Role};
 use atoll_model::ids::{Namespace, NodeName, TenantName};
+use atoll_network::NetworkId;
 use atoll_records::{ClusterRecord, NodeRecord, Revision, TenantRecord, Versioned};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::network::network_id;
 
 /// The records that decide to which tenant a pod belongs, each with the revision at which it was read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,18 +38,9 @@ impl TenantBinding {
         self.node.record.epoch > 0
     }
 
-    /// The tenant's router.
-    pub fn router(&self) -> Uuid {
-        self.id(Role::Router)
-    }
-
-    /// The bridge of a subnet.
-    pub fn bridge(&self, ordinal: u32) -> Uuid {
-        self.id(Role::Bridge(ordinal))
-    }
-
-    fn id(&self, role: Role) -> Uuid {
-        derive::object(self.cluster.record.id, self.tenant.record.incarnation, role)
+    /// The identity of the tenant's network.
+    pub fn network(&self) -> NetworkId {
+        network_id(&self.cluster.record, &self.tenant.record)
     }
 }
 

@@ -11,7 +11,7 @@ use atoll_store::StoreError;
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
-use crate::controller::{ControllerError, ProviderCandidate};
+use atoll_network::{EngineError, ProviderCandidate};
 
 /// Why an operation on tenants failed.
 #[derive(Debug, thiserror::Error)]
@@ -25,14 +25,14 @@ pub enum TenantError {
         #[source]
         source: StoreError,
     },
-    /// The controller failed.
+    /// The engine failed.
     #[error("{what}")]
-    Controller {
+    Engine {
         /// The operation and its object.
         what: String,
         /// Why it was not.
         #[source]
-        source: ControllerError,
+        source: EngineError,
     },
     /// A record cannot be read; it is left as it is.
     #[error(transparent)]
@@ -326,9 +326,9 @@ impl TenantError {
         move |source| Self::Store { what: what.to_string(), source }
     }
 
-    /// Adds the purpose of the controller's use to its error.
-    pub(crate) fn controller(what: impl fmt::Display) -> impl FnOnce(ControllerError) -> Self {
-        move |source| Self::Controller { what: what.to_string(), source }
+    /// Adds the purpose of the engine's use to its error.
+    pub(crate) fn engine(what: impl fmt::Display) -> impl FnOnce(EngineError) -> Self {
+        move |source| Self::Engine { what: what.to_string(), source }
     }
 }
 
@@ -366,7 +366,7 @@ impl Classify for TenantError {
     fn class(&self) -> Class {
         match self {
             Self::Store { source, .. } => source.class(),
-            Self::Controller { source, .. } => source.class(),
+            Self::Engine { source, .. } => source.class(),
             Self::Addresses(error) => error.class(),
             Self::Record(error) => error.class(),
             Self::Unreadable { .. } => Class::Bug,
@@ -402,7 +402,7 @@ impl Classify for TenantError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Store { source, .. } => source.hint(),
-            Self::Controller { source, .. } => source.hint(),
+            Self::Engine { source, .. } => source.hint(),
             Self::Record(error) => error.hint(),
             Self::Unreadable { node, .. } => Some(format!(
                 "inspect them in etcd, restore or delete them, and run `atollctl attachment evict-node {node}` again; `atollctl address check` lists the addresses that stay taken"

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use atoll_network::provider_object;
 use atoll_records::{
     ClaimRecord, ClusterRecord, Key, NamespaceRecord, NodeRecord, Origin, Phase, Prefix, Query, Quota, ReadError,
     Snapshot, StaticRoute, TenantRecord, TombstoneRecord, Uplink, Versioned,
@@ -23,7 +24,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::error::TenantError;
-use crate::graph::{Transit, provider_id};
+use crate::network::Transit;
 
 /// All records of a cluster, at one revision.
 #[derive(Clone, Debug, Serialize)]
@@ -370,7 +371,7 @@ impl Cluster {
                     .zip(&provider.uplinks)
                     .map(|(place, uplink)| ListedUplink {
                         uplink: uplink.clone(),
-                        port: provider_id(record.id, Role::ProviderUplink(place)),
+                        port: provider_object(record.id, Role::ProviderUplink(place)),
                         state: None,
                     })
                     .collect(),

@@ -1,4 +1,4 @@
-//! Tenants: from a record to a desired graph, and the engine that makes a controller match it.
+//! Tenants: their records, and the networks that an engine makes of them.
 //!
 //! | module | what |
 //! |---|---|
@@ -7,12 +7,9 @@
 //! | [`cache`] | what a node remembers between two calls |
 //! | `attempts` | one change of records, decided on again until it is made |
 //! | `registry` | the records of cluster, nodes, namespaces and tenants |
-//! | [`graph`](mod@graph) | the pure function from (cluster, tenant record) to the desired graph |
-//! | [`levels`] | the dependency levels of the graph |
+//! | [`network`](mod@network) | the pure function from the records of cluster and tenant to the tenant's network |
 //! | [`machine`], [`identity`] | this machine: names and ids; the name that is remembered |
 //! | [`inventory`] | all records, for operators and their tools |
-//! | [`controller`] | the seam above REST |
-//! | [`midonet`] | the engine for MidoNet's REST API |
 //! | [`admin`] | what operators do |
 //! | [`error`] | what can go wrong |
 
@@ -21,14 +18,11 @@ pub mod admission;
 mod attempts;
 mod binding;
 pub mod cache;
-pub mod controller;
 pub mod error;
-pub mod graph;
 pub mod identity;
 pub mod inventory;
-pub mod levels;
 pub mod machine;
-pub mod midonet;
+pub mod network;
 mod registry;
 
 pub use admission::resolve::Resolver;
@@ -36,4 +30,3 @@ pub use admission::{Admission, Admitted, Applicant};
 pub use binding::{Node, TenantBinding, Who};
 pub use cache::Cache;
 pub use error::TenantError;
-pub use midonet::MidoNet;

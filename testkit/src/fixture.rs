@@ -113,7 +113,7 @@ impl Fixture {
             incarnation: Incarnation::random(),
             origin: Origin::Namespace(namespace.clone()),
             phase: Phase::Active,
-            generation: 1,
+            engine: serde_json::Map::new(),
             transit: "100.64.0.0/30".parse().expect("a network"),
             subnets,
             quota: Quota::default(),

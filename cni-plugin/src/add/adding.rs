@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use atoll_model::route::PodRoute;
+use atoll_network::Engine;
 use atoll_node::attachments::{AddPhase, AttachmentLock, AttachmentState};
 use atoll_records::ClaimRecord;
 use atoll_store::Store;
-use atoll_tenant::controller::Controller;
 use atoll_tenant::{Resolver, Who};
 use tokio::time::Instant;
 
@@ -18,8 +18,8 @@ use crate::kernel::Kernel;
 use crate::plugin::Plugin;
 
 /// One ADD.
-pub(super) struct Adding<'a, S, C, K> {
-    pub(super) plugin: &'a Plugin<S, C, K>,
+pub(super) struct Adding<'a, S, E, K> {
+    pub(super) plugin: &'a Plugin<S, E, K>,
     pub(super) call: &'a AddCall,
     pub(super) who: Who,
     pub(super) lock: AttachmentLock,
@@ -34,9 +34,9 @@ pub(super) struct Adding<'a, S, C, K> {
     pub(super) is_new: bool,
 }
 
-impl<'a, S: Store, C: Controller, K: Kernel> Adding<'a, S, C, K> {
+impl<'a, S: Store, E: Engine, K: Kernel> Adding<'a, S, E, K> {
     pub(super) fn new(
-        plugin: &'a Plugin<S, C, K>,
+        plugin: &'a Plugin<S, E, K>,
         call: &'a AddCall,
         lock: AttachmentLock,
         had_interface: bool,
@@ -62,9 +62,9 @@ impl<'a, S: Store, C: Controller, K: Kernel> Adding<'a, S, C, K> {
         self.lock.write(&self.state).map_err(CallError::file("write the attachment state"))
     }
 
-    pub(super) fn resolver(&self) -> Resolver<'a, S, C> {
-        let Plugin { store, controller, config, cache, .. } = self.plugin;
-        Resolver { store, controller, config: &config.cluster, node: &self.call.node, cache }
+    pub(super) fn resolver(&self) -> Resolver<'a, S, E> {
+        let Plugin { store, engine, config, cache, .. } = self.plugin;
+        Resolver { store, engine, config: &config.cluster, node: &self.call.node, cache }
     }
 
     /// The ADD before this one, if there was any, was not finished.

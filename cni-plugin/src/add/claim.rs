@@ -6,10 +6,10 @@
 use std::path::PathBuf;
 
 use atoll_ipam::{IpamError, renew};
+use atoll_network::{Engine, PortRemoval};
 use atoll_node::attachments::AddPhase;
 use atoll_records::{ClaimRecord, Revision, Versioned};
 use atoll_store::Store;
-use atoll_tenant::controller::Controller;
 use atoll_tenant::{Admission, Admitted, Applicant, TenantBinding};
 use tokio::time::Instant;
 
@@ -19,15 +19,15 @@ use crate::detach::{DeletionNote, DetachDeadlines, Detached, KnownAttachment};
 use crate::error::CallError;
 use crate::kernel::Kernel;
 use crate::plugin::Plugin;
+use crate::pod_port::pod_port;
 use crate::refusal::may_be_caused_by_pending_cleanup;
-use crate::static_entries::static_entries;
 
-impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
+impl<S: Store, E: Engine, K: Kernel> Adding<'_, S, E, K> {
     /// Claims an address, or finds the claim that is there. Before a request is refused because of what others have, or
     /// because of what an unfinished DEL of its own left, this node cleans up what it can.
     pub(super) async fn claim(
         &mut self,
-        admission: &mut Admission<'_, S, C>,
+        admission: &mut Admission<'_, S, E>,
         until: Instant,
     ) -> Result<Versioned<ClaimRecord>, CallError> {
         let AddCall { attachment, pod, requested, .. } = self.call;
@@ -89,7 +89,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
         claim: Versioned<ClaimRecord>,
         until: Instant,
     ) -> Result<Option<Versioned<ClaimRecord>>, CallError> {
-        let Plugin { store, controller, .. } = self.plugin;
+        let Plugin { store, engine, .. } = self.plugin;
         let (node, request_lifetime_end) = (binding.guards().node, self.plugin.request_lifetime_end());
         // From here on there is a claim to roll back. The file does not have its final content: the claim is about to
         // change. If it is not changed, the rollback detects that.
@@ -108,10 +108,8 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
             self.state.claim = Some(claim.clone());
             self.plugin.trace.stage("late requests", self.wait_for(late, until)).await?;
         }
-        if let Some(seeds) = static_entries(binding.bridge(claim.record.addresses[0].ordinal), &claim.record) {
-            controller.delete_static_entries(&seeds).await?;
-        }
-        controller.delete_port(claim.record.port).await?;
+        let port = pod_port(&binding.cluster.record, &claim.record);
+        engine.delete_port(&PortRemoval { id: port.id, port: Some(port), verified: false }).await?;
         let next = claim.record.attachment.port_after(binding.cluster.record.id, claim.record.port);
         Ok(renew(store, &claim, node, next, if is_waited_out { 0 } else { request_lifetime_end }).await?)
     }

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use atoll_model::attachment::Attachment;
+use atoll_network::Engine;
 use atoll_records::ClaimRecord;
 use atoll_store::Store;
-use atoll_tenant::controller::Controller;
 
 use super::adding::Adding;
 use super::call::AddCall;
@@ -17,7 +17,7 @@ use crate::policy_routing;
 /// to be written. The controller works on it meanwhile.
 const HEAD_START: u32 = 4;
 
-impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
+impl<S: Store, E: Engine, K: Kernel> Adding<'_, S, E, K> {
     /// Makes the interface as in the claim.
     pub(super) async fn plug_in(&self, claim: &ClaimRecord, host_netns: Netns, stale: bool) -> Result<(), CallError> {
         let Attachment { interface, .. } = &self.call.attachment;

@@ -43,11 +43,11 @@ use std::time::Duration;
 use atoll_model::attachment::Attachment;
 use atoll_model::cni::result::AddResult;
 use atoll_model::config::DnsConfig;
+use atoll_network::{Engine, EngineError, EngineFailure};
 use atoll_node::attachments::AddPhase;
 use atoll_records::ClaimRecord;
 use atoll_store::Store;
 use atoll_tenant::Admission;
-use atoll_tenant::controller::{Controller, ControllerError, ControllerFailure};
 use futures_util::future::join;
 use tokio::time::{Instant, timeout_at};
 
@@ -62,7 +62,7 @@ const RESERVE: Duration = Duration::from_secs(5);
 /// How long pending cleanup of earlier calls may be retried.
 const RETRY: Duration = Duration::from_secs(1);
 
-impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
+impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
     /// Attaches a container.
     pub async fn add(&self, call: &AddCall) -> Result<AddResult, CallError> {
         let deadline = Instant::now() + self.config.timeout;
@@ -106,7 +106,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
     }
 }
 
-impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
+impl<S: Store, E: Engine, K: Kernel> Adding<'_, S, E, K> {
     async fn work(&mut self, until: Instant) -> Result<AddResult, CallError> {
         self.note()?;
         let trace = &self.plugin.trace;
@@ -123,7 +123,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
         // The port of this claim is another one than those that may be deleted late.
         self.state.deletion_sent = false;
         let tenants_dns = binding.tenant.record.dns.clone();
-        let host_netns = self.plugin.host_netns(binding.router()).await;
+        let host_netns = self.plugin.host_netns(binding.network()).await;
         self.state.host_netns = Some(host_netns.clone());
         self.note()?;
         self.refuse_routes(&claim.record)?;
@@ -176,5 +176,5 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
 
 /// The port is there and not as it should be.
 fn is_conflict(error: &CallError) -> bool {
-    matches!(error, CallError::Controller(ControllerError { failure: ControllerFailure::Conflict, .. }))
+    matches!(error, CallError::Controller(EngineError { failure: EngineFailure::Conflict, .. }))
 }

@@ -1,17 +1,17 @@
 //! The checks of an ADD before it has an effect, and after the claim before it makes port and interface.
 
 use atoll_model::address_request::{AddressRequest, SubnetChoice};
+use atoll_network::Engine;
 use atoll_records::{ClaimRecord, Phase, SubnetEntry};
 use atoll_store::Store;
 use atoll_tenant::TenantBinding;
-use atoll_tenant::controller::Controller;
 
 use super::adding::Adding;
 use super::routes::{impossible, routes_by};
 use crate::error::CallError;
 use crate::kernel::Kernel;
 
-impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
+impl<S: Store, E: Engine, K: Kernel> Adding<'_, S, E, K> {
     /// The configured routes fit the pod's subnet: the kernel would refuse them when all else is made.
     pub(super) fn refuse_routes(&self, claim: &ClaimRecord) -> Result<(), CallError> {
         let own: Vec<_> = claim.addresses.iter().map(|address| address.address).collect();

@@ -6,16 +6,16 @@
 
 use std::path::PathBuf;
 
+use atoll_network::Engine;
 use atoll_node::attachments::{AddPhase, AttachmentState};
 use atoll_store::Store;
-use atoll_tenant::controller::Controller;
 use tokio::time::Instant;
 
 use super::adding::Adding;
 use crate::detach::{DeletionNote, DetachDeadlines, KnownAttachment};
 use crate::kernel::Kernel;
 
-impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
+impl<S: Store, E: Engine, K: Kernel> Adding<'_, S, E, K> {
     /// Takes apart what this ADD made. The caller has its error already: what fails here is logged.
     pub(super) async fn undo(mut self, deadline: Instant) {
         let attachment = &self.call.attachment;

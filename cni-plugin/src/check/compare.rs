@@ -4,8 +4,8 @@
 use atoll_model::attachment::Mac;
 use atoll_model::cni::previous::PreviousInterface;
 use atoll_model::route::{MAIN_TABLE, PodRoute};
+use atoll_network::PortState;
 use atoll_records::{AddressState, ClaimRecord};
-use atoll_tenant::controller::PortState;
 use ipnetwork::IpNetwork;
 use uuid::Uuid;
 
@@ -186,13 +186,13 @@ pub(super) fn port(claim: &ClaimRecord, bridge: Option<Uuid>, found: Option<&Por
     let id = claim.port;
     let Some(found) = found else { return vec![format!("port {id} is missing")] };
     let mut differences = Vec::new();
-    if let Some(bridge) = bridge.filter(|bridge| *bridge != found.device) {
-        differences.push(format!("port {id} belongs to {}, expected bridge {bridge}", found.device));
+    if let Some(bridge) = bridge.filter(|bridge| *bridge != found.belongs_to) {
+        differences.push(format!("port {id} belongs to {}, expected bridge {bridge}", found.belongs_to));
     }
     let expected = format!("interface {} of host {}", claim.host_interface, claim.host_id);
-    match &found.binding {
-        Some(binding) => {
-            let found = format!("interface {} of host {}", binding.interface, binding.host);
+    match &found.location {
+        Some((host, interface)) => {
+            let found = format!("interface {interface} of host {host}");
             if found != expected {
                 differences.push(format!("port {id} is bound to {found}, expected {expected}"));
             }

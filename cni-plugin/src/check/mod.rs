@@ -11,11 +11,10 @@ use std::time::Duration;
 
 use atoll_ipam::{IpamError, find};
 use atoll_model::attachment::Attachment;
-use atoll_model::derive::{self, Role};
+use atoll_network::{Engine, NetworkId, PortState};
 use atoll_node::attachments::AttachmentState;
 use atoll_records::{AddressRecord, ClaimRecord, ClusterRecord, Query, TenantRecord};
 use atoll_store::Store;
-use atoll_tenant::controller::{Controller, PortState};
 use futures_util::future::join;
 use tokio::time::{Instant, timeout_at};
 
@@ -29,7 +28,7 @@ use crate::policy_routing;
 /// At most this much of the deadline is kept back for what needs no server.
 const RESERVE: Duration = Duration::from_secs(1);
 
-impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
+impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
     /// Compares an attachment with what it should be.
     pub async fn check(&self, call: &CheckCall) -> Result<(), CallError> {
         let deadline = Instant::now() + self.config.timeout;
@@ -89,7 +88,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         let guessed = remembered.or_else(|| self.cache.cluster_id().map(|cluster| attachment.port(cluster)));
         let early = async {
             match guessed {
-                Some(port) => self.controller.port(port).await.map(Some),
+                Some(port) => self.engine.port(port).await.map(Some),
                 None => Ok(None),
             }
         };
@@ -99,7 +98,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         let port = match (&records.claim, early?) {
             (None, _) => None,
             (Some(claim), Some(port)) if guessed == Some(claim.port) => port,
-            (Some(claim), _) => self.trace.stage("port", self.controller.port(claim.port)).await?,
+            (Some(claim), _) => self.trace.stage("port", self.engine.port(claim.port)).await?,
         };
         Ok((records, port))
     }
@@ -203,8 +202,8 @@ fn differences(
     };
     let routes = crate::add::routes::routes(claim, configured);
     let first = claim.addresses.first().map_or(0, |address| address.ordinal);
-    let bridge = |cluster: &ClusterRecord| derive::object(cluster.id, claim.incarnation, Role::Bridge(first));
-    let bridge = records.cluster.as_ref().map(bridge);
+    let network = |cluster: &ClusterRecord| NetworkId { cluster: cluster.id, incarnation: claim.incarnation };
+    let bridge = records.cluster.as_ref().map(|cluster| network(cluster).subnet(first).object());
     let parts = [
         compare::claim(call, claim, records),
         compare::interface(call, claim.mac, mtu, seen),

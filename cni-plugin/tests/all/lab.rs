@@ -40,8 +40,9 @@ use atoll_sdn_client::Client;
 use atoll_sdn_client::dialect::Dialect;
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 
+use atoll_midonet::MidoNet;
 use atoll_store::{Choice, Chosen, Store, StoreError, Txn};
-use atoll_tenant::{Cache, MidoNet, Node};
+use atoll_tenant::{Cache, Node};
 use http::Method;
 use serde_json::json;
 use tokio::time::Instant;
@@ -271,7 +272,8 @@ impl Parts {
         };
         Plugin {
             store: Tracked::new(Disturbed(store, etcd_state), in_flight.clone()),
-            controller: MidoNet::new(Client::new(transport, settings)),
+            engine: MidoNet::new(Client::new(transport, settings))
+                .with_router_namespaces(atoll_node::paths::router_namespaces(&config.run_dir)),
             kernel: FaultyKernel::new(Rc::clone(&self.kernel), self.plan.clone()),
             in_flight,
             node: self.node.clone(),

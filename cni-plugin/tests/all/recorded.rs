@@ -142,7 +142,7 @@ async fn lifecycle(dialect: Dialect) -> String {
     part("a pod with three addresses");
 
     let plugin = lab.plugin();
-    let admin = Admin { store: &lab.etcd, controller: &plugin.controller, config: &plugin.config.cluster };
+    let admin = Admin { store: &lab.etcd, engine: &plugin.engine, config: &plugin.config.cluster };
     operate(&admin, &mut part, subnet).await;
 
     lab.plugin().del(&del(&third)).await.expect("works");

@@ -6,12 +6,12 @@ use atoll_store::{Attempt, Committed, Compare, Store, StoreChange, Txn};
 
 use super::Admin;
 use crate::attempts::{commit, failed};
-use crate::controller::Controller;
 use crate::error::TenantError;
+use atoll_network::Engine;
 
 /// Changes a tenant's record, also for a deletion. Nothing is written when nothing changes.
-pub(super) async fn change<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+pub(super) async fn change<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     tenant: Versioned<TenantRecord>,
     edit: impl FnOnce(&mut TenantRecord),
 ) -> Result<Versioned<TenantRecord>, TenantError> {
@@ -19,8 +19,8 @@ pub(super) async fn change<S: Store, C: Controller>(
 }
 
 /// The same, and in the same transaction what else has to change with it.
-pub(super) async fn change_with<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+pub(super) async fn change_with<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     tenant: Versioned<TenantRecord>,
     edit: impl FnOnce(&mut TenantRecord),
     with: Vec<StoreChange>,
@@ -37,8 +37,8 @@ pub(super) fn changing(tenant: &TenantName) -> String {
 }
 
 /// One attempt. `None`: the record has changed, or the attempt is known not to have taken effect.
-pub(super) async fn write<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+pub(super) async fn write<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     tenant: Versioned<TenantRecord>,
     edit: impl FnOnce(&mut TenantRecord),
     with: Vec<StoreChange>,

@@ -6,12 +6,12 @@ use atoll_store::Store;
 
 use super::{Admin, OPERATOR};
 use crate::binding::Who;
-use crate::controller::Controller;
 use crate::error::TenantError;
+use atoll_network::Engine;
 
 /// Creates a tenant. One that exists is an error.
-pub async fn create<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+pub async fn create<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     name: &TenantName,
 ) -> Result<Versioned<TenantRecord>, TenantError> {
     let registry = admin.registry();

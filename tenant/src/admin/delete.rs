@@ -24,10 +24,10 @@ use super::change::change;
 use super::held::{Orphan, held, list};
 use super::progress::{Deleted, wait_for_late_requests};
 use crate::attempts::{commit, failed, retry};
-use crate::controller::Controller;
 use crate::error::TenantError;
-use crate::graph::{Graph, graph};
+use crate::network::whole_network;
 use crate::registry::parts;
+use atoll_network::Engine;
 
 /// etcd takes 128 operations in one transaction by default; compares and changes are counted apart.
 const BATCH: usize = 100;
@@ -42,8 +42,8 @@ pub struct Deletion {
 }
 
 /// Deletes a tenant as the module's head describes. `progress` receives each step.
-pub async fn delete<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+pub async fn delete<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     name: &TenantName,
     how: Deletion,
     mut progress: impl FnMut(Deleted),
@@ -61,9 +61,9 @@ pub async fn delete<S: Store, C: Controller>(
         return Err(TenantError::InUse { tenant: name.clone(), pods: held.shown() });
     }
 
-    let all = everything(&cluster.record, &tenant.record);
+    let all = whole_network(&cluster.record, &tenant);
     let what = format!("delete the objects of tenant {name}");
-    let removed = admin.controller.remove(&all).await.map_err(TenantError::controller(&what))?;
+    let removed = admin.engine.delete_network(&all).await.map_err(TenantError::engine(&what))?;
     progress(Deleted::Objects(removed.deleted));
     for claim in &held.claims {
         drop_claim(admin, claim).await?;
@@ -76,24 +76,15 @@ pub async fn delete<S: Store, C: Controller>(
         lift(admin.store, &reservation.record, false).await?;
     }
     wait_for_late_requests(how.request_lifetime, &mut progress).await;
-    admin.controller.remove(&all).await.map_err(TenantError::controller(&what))?;
+    admin.engine.delete_network(&all).await.map_err(TenantError::engine(&what))?;
     free(admin, &cluster.record, &tenant).await?;
     progress(Deleted::All);
     Ok(())
 }
 
-/// The graph with every subnet, also one that is going already.
-fn everything(cluster: &ClusterRecord, tenant: &TenantRecord) -> Graph {
-    let mut tenant = tenant.clone();
-    for subnet in &mut tenant.subnets {
-        subnet.phase = Phase::Active;
-    }
-    graph(cluster, &tenant)
-}
-
 /// Takes a pod's addresses and claim away, if the claim is still the one that was seen. Its DEL finds nothing to do.
-async fn drop_claim<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+async fn drop_claim<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     claim: &Versioned<ClaimRecord>,
 ) -> Result<(), TenantError> {
     let record = &claim.record;
@@ -109,14 +100,14 @@ async fn drop_claim<S: Store, C: Controller>(
 }
 
 /// Frees an address whose claim is not there or cannot be read, if it is still as it was seen.
-async fn drop_orphan<S: Store, C: Controller>(admin: &Admin<'_, S, C>, orphan: &Orphan) -> Result<(), TenantError> {
+async fn drop_orphan<S: Store, E: Engine>(admin: &Admin<'_, S, E>, orphan: &Orphan) -> Result<(), TenantError> {
     let Orphan { key, mod_revision, .. } = orphan;
     drop_guarded(admin, Compare::Modified(key.clone(), *mod_revision), vec![StoreChange::Delete(key.clone())]).await
 }
 
 /// Deletes the records that were read. If the guarding record has changed, a DEL was faster.
-async fn drop_guarded<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+async fn drop_guarded<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     guard: Compare,
     then: Vec<StoreChange>,
 ) -> Result<(), TenantError> {
@@ -139,8 +130,8 @@ async fn drop_guarded<S: Store, C: Controller>(
 
 /// The last transaction; others precede it until it is small enough. Each compares the tenant's record, so none changes
 /// a tenant that was created again.
-async fn free<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+async fn free<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     cluster: &ClusterRecord,
     tenant: &Versioned<TenantRecord>,
 ) -> Result<(), TenantError> {
@@ -170,8 +161,8 @@ async fn free<S: Store, C: Controller>(
     Ok(())
 }
 
-async fn free_batch<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+async fn free_batch<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     tenant: &Versioned<TenantRecord>,
     batch: &[Key],
 ) -> Result<(), TenantError> {

@@ -37,8 +37,8 @@ use uuid::Uuid;
 use super::Admin;
 use super::progress::{Deleted, wait_for_late_requests};
 use crate::attempts::{commit, retry};
-use crate::controller::Controller;
 use crate::error::TenantError;
+use atoll_network::{Engine, PortRemoval};
 
 /// Ports that are deleted at once.
 const AT_ONCE: usize = 8;
@@ -82,8 +82,8 @@ impl Candidate {
 }
 
 /// Reads a node and changes nothing.
-pub async fn candidate<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+pub async fn candidate<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     node: &NodeName,
 ) -> Result<Candidate, TenantError> {
     let (_, record) = known(admin, node).await?;
@@ -98,8 +98,8 @@ pub async fn candidate<S: Store, C: Controller>(
 }
 
 /// Evicts a node as the module's head describes. Returns the claims that were released; `progress` receives each step.
-pub async fn evict<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+pub async fn evict<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     node: &NodeName,
     how: Eviction,
     mut progress: impl FnMut(Deleted),
@@ -144,8 +144,8 @@ pub async fn evict<S: Store, C: Controller>(
     .await
 }
 
-async fn known<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+async fn known<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     node: &NodeName,
 ) -> Result<(Versioned<ClusterRecord>, Versioned<NodeRecord>), TenantError> {
     let (cluster, record) = (ClusterRecord::at(), NodeRecord::at(node));
@@ -156,18 +156,18 @@ async fn known<S: Store, C: Controller>(
 }
 
 /// Whether the controller reports the node's host as alive.
-async fn alive<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+async fn alive<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     node: &NodeName,
     record: &NodeRecord,
 ) -> Result<Option<bool>, TenantError> {
     let what = format!("ask whether the host of node {node} is alive");
-    Ok(admin.controller.host(record.host_id).await.map_err(TenantError::controller(what))?.map(|host| host.alive))
+    Ok(admin.engine.host(&record.host_id.into()).await.map_err(TenantError::engine(what))?.map(|host| host.alive))
 }
 
 /// Raises the epoch and marks the node. From here on no claim of it commits, and none is found again by it.
-async fn close<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+async fn close<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     node: &NodeName,
     seen: Versioned<NodeRecord>,
 ) -> Result<Versioned<NodeRecord>, TenantError> {
@@ -189,8 +189,8 @@ async fn close<S: Store, C: Controller>(
 }
 
 /// No other call has finished this eviction: otherwise the node may have returned, with new claims and ports.
-async fn still_ours<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+async fn still_ours<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     node: &NodeName,
     ours: &Versioned<NodeRecord>,
 ) -> Result<(), TenantError> {
@@ -202,8 +202,8 @@ async fn still_ours<S: Store, C: Controller>(
 }
 
 /// The last step: the node may come back, or is forgotten.
-async fn open<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+async fn open<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     node: &NodeName,
     ours: &Versioned<NodeRecord>,
     forget: bool,
@@ -225,8 +225,8 @@ async fn open<S: Store, C: Controller>(
 }
 
 /// Writes a node's record, or deletes it, if it is still as it was seen.
-async fn write<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+async fn write<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     node: &NodeName,
     seen: &Versioned<NodeRecord>,
     record: Option<&NodeRecord>,
@@ -266,8 +266,8 @@ impl PendingCleanup {
 }
 
 /// Lists what is left of a node.
-async fn pending_cleanup<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+async fn pending_cleanup<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     node: &NodeName,
     cluster: &ClusterRecord,
 ) -> Result<PendingCleanup, TenantError> {
@@ -299,23 +299,23 @@ async fn pending_cleanup<S: Store, C: Controller>(
 
 /// Deletes the ports that were listed. Whether the node is still closed is asked after the list was made, and right before:
 /// an eviction that is behind has nothing to do any more.
-async fn close_ports<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+async fn close_ports<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     node: &NodeName,
     record: &Versioned<NodeRecord>,
     pending: &PendingCleanup,
 ) -> Result<(), TenantError> {
     still_ours(admin, node, record).await?;
-    stream::iter(pending.ports().map(|port| admin.controller.delete_port(port)))
+    stream::iter(pending.ports().map(async |port| admin.engine.delete_port(&PortRemoval::by_id(port)).await))
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()
         .await
-        .map_err(TenantError::controller(format!("delete the ports of node {node}")))
+        .map_err(TenantError::engine(format!("delete the ports of node {node}")))
 }
 
 /// Releases the claim as it was listed, with its present tombstone, if any. Returns it if it existed.
-async fn finish<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+async fn finish<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     cleanup: &Cleanup,
     how: Eviction,
 ) -> Result<Option<ClaimRecord>, TenantError> {

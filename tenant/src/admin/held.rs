@@ -9,12 +9,12 @@ use atoll_store::Store;
 
 use super::Admin;
 use super::members::shown;
-use crate::controller::Controller;
 use crate::error::TenantError;
+use atoll_network::Engine;
 
 /// The records below a prefix.
-pub(super) async fn list<S: Store, C: Controller, R>(
-    admin: &Admin<'_, S, C>,
+pub(super) async fn list<S: Store, E: Engine, R>(
+    admin: &Admin<'_, S, E>,
     prefix: Prefix<R>,
 ) -> Result<Vec<Entry>, TenantError> {
     let query = Query::all(&prefix);
@@ -53,8 +53,8 @@ impl Held {
 }
 
 /// The holders of the addresses below a prefix. An address in cool-down belongs to no pod.
-pub(super) async fn held<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+pub(super) async fn held<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     addresses: Prefix<AddressRecord>,
 ) -> Result<Held, TenantError> {
     let mut taken: Vec<(ClaimId, Orphan)> = Vec::new();

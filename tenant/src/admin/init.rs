@@ -15,10 +15,10 @@ use atoll_store::{Attempt, Committed, Compare, Store, StoreChange, Txn};
 use uuid::Uuid;
 
 use crate::attempts::{commit, failed};
-use crate::controller::{Applied, Controller};
 use crate::error::TenantError;
-use crate::graph::{provider_graph, provider_id};
+use crate::network::provider;
 use crate::registry::{Registry, agree, cluster_record, possible};
+use atoll_network::{Applied, Engine, provider_object};
 
 /// The options of `init`.
 #[derive(Clone, Debug, Default)]
@@ -62,23 +62,23 @@ impl Initialised {
 }
 
 /// Writes the record, and makes or repairs our own provider router; returns both outcomes.
-pub async fn init<S: Store, C: Controller>(
+pub async fn init<S: Store, E: Engine>(
     store: &S,
-    controller: &C,
+    engine: &E,
     config: &ClusterConfig,
     wanted: &InitRequest,
 ) -> Result<(Initialised, Option<Applied>), TenantError> {
-    let registry = Registry { store, controller, config };
+    let registry = Registry { store, engine, config };
     let read = store.read(vec![Query::key(ClusterRecord::at())]).await;
     let seen = read.map_err(TenantError::store("read the cluster's record"))?.get(&ClusterRecord::at())?;
     let new = seen.is_none();
-    let adopted = choose(controller, config, &wanted.provider, seen.as_ref().map(|seen| &seen.record)).await?;
+    let adopted = choose(engine, config, &wanted.provider, seen.as_ref().map(|seen| &seen.record)).await?;
     let cluster = match (seen, &wanted.provider) {
         (Some(cluster), _) => cluster,
         (None, ProviderChoice::Made(provider)) => {
             possible(config)?;
             let mut record = cluster_record(config, Uuid::nil());
-            record.provider_router = provider_id(record.id, Role::ProviderRouter);
+            record.provider_router = provider_object(record.id, Role::ProviderRouter);
             record.provider = Some(provider.clone());
             registry.create_once(&ClusterRecord::at(), record).await?
         }
@@ -92,11 +92,11 @@ pub async fn init<S: Store, C: Controller>(
     };
     agree(config, &cluster.record)?;
     // Another call may have recorded another choice.
-    choose(controller, config, &wanted.provider, Some(&cluster.record)).await?;
-    let applied = match provider_graph(&cluster.record) {
-        Some(graph) => {
+    choose(engine, config, &wanted.provider, Some(&cluster.record)).await?;
+    let applied = match provider(&cluster.record) {
+        Some(provider) => {
             let what = "make the provider router";
-            Some(controller.apply(&graph).await.map_err(TenantError::controller(what))?)
+            Some(engine.ensure_provider(&provider).await.map_err(TenantError::engine(what))?)
         }
         None => None,
     };
@@ -112,8 +112,8 @@ pub async fn init<S: Store, C: Controller>(
 
 /// The router that is adopted, if one is named: it is there, and no other has its name. An error when the cluster has
 /// chosen otherwise. Changes nothing.
-pub async fn choose<C: Controller>(
-    controller: &C,
+pub async fn choose<E: Engine>(
+    engine: &E,
     config: &ClusterConfig,
     provider: &ProviderChoice,
     there: Option<&ClusterRecord>,
@@ -141,7 +141,7 @@ pub async fn choose<C: Controller>(
             };
         }
     };
-    let routers = controller.routers().await.map_err(TenantError::controller("find the provider router"))?;
+    let routers = engine.routers().await.map_err(TenantError::engine("find the provider router"))?;
     let by_id = routers.iter().find(|router| router.id.to_string() == named.to_lowercase()).map(|router| router.id);
     let by_name: Vec<Uuid> = routers.iter().filter(|router| router.name == named).map(|router| router.id).collect();
     let router = match (by_id, by_name.as_slice()) {
@@ -155,8 +155,8 @@ pub async fn choose<C: Controller>(
     }
 }
 
-async fn renew<S: Store, C: Controller>(
-    registry: &Registry<'_, S, C>,
+async fn renew<S: Store, E: Engine>(
+    registry: &Registry<'_, S, E>,
     cluster: Versioned<ClusterRecord>,
 ) -> Result<Initialised, TenantError> {
     let record = ClusterRecord { epoch: Epoch::random(), ..cluster.record };

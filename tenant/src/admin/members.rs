@@ -11,8 +11,8 @@ use atoll_store::{Attempt, Committed, Compare, Store, StoreChange, Txn};
 
 use super::Admin;
 use crate::attempts::{commit, failed};
-use crate::controller::Controller;
 use crate::error::TenantError;
+use atoll_network::Engine;
 
 /// The outcome of moving a namespace.
 #[derive(Clone, Debug)]
@@ -26,8 +26,8 @@ pub struct Moved {
 }
 
 /// Lets `namespace` into `tenant`.
-pub async fn join<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+pub async fn join<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     tenant: &TenantName,
     namespace: &Namespace,
     new_pods_only: bool,
@@ -47,8 +47,8 @@ pub async fn join<S: Store, C: Controller>(
 }
 
 /// Takes `namespace` out of `tenant`. Its next pod gets a tenant of its own.
-pub async fn leave<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+pub async fn leave<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     tenant: &TenantName,
     namespace: &Namespace,
     new_pods_only: bool,
@@ -62,8 +62,8 @@ pub async fn leave<S: Store, C: Controller>(
     }
 }
 
-async fn current<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+async fn current<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     namespace: &Namespace,
 ) -> Result<Option<Versioned<NamespaceRecord>>, TenantError> {
     let key = NamespaceRecord::at(namespace);
@@ -71,8 +71,8 @@ async fn current<S: Store, C: Controller>(
     Ok(read.map_err(TenantError::store(format!("read namespace {namespace}")))?.get(&key)?)
 }
 
-async fn write<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+async fn write<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     namespace: &Namespace,
     wanted: Option<NamespaceRecord>,
     mut compare: Vec<Compare>,
@@ -109,8 +109,8 @@ async fn write<S: Store, C: Controller>(
 }
 
 /// The pods of a namespace.
-async fn pods<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+async fn pods<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     namespace: &Namespace,
 ) -> Result<Vec<ClaimRecord>, TenantError> {
     let claims = admin.claims().await?.into_iter().map(|claim| claim.record);

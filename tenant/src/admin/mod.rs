@@ -31,23 +31,23 @@ pub use prune::{Idle, idle, prune};
 pub use set::{Edit, Update, edited, refuse_shared, set};
 pub use subnets::{add_subnet, delete_subnet, next_subnet};
 
-use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::registry::Registry;
+use atoll_network::Engine;
 
 /// The environment of an operator's verb.
-pub struct Admin<'a, S, C> {
+pub struct Admin<'a, S, E> {
     /// The records.
     pub store: &'a S,
     /// The network.
-    pub controller: &'a C,
+    pub engine: &'a E,
     /// This machine's configuration of the cluster.
     pub config: &'a ClusterConfig,
 }
 
-impl<S: Store, C: Controller> Admin<'_, S, C> {
-    fn registry(&self) -> Registry<'_, S, C> {
-        Registry { store: self.store, controller: self.controller, config: self.config }
+impl<S: Store, E: Engine> Admin<'_, S, E> {
+    fn registry(&self) -> Registry<'_, S, E> {
+        Registry { store: self.store, engine: self.engine, config: self.config }
     }
 
     /// The cluster, and a tenant of it that must be there.

@@ -23,8 +23,8 @@ use futures_util::{StreamExt as _, stream};
 use super::Admin;
 use super::delete::{Deletion, delete};
 use crate::attempts::{commit, retry};
-use crate::controller::Controller;
 use crate::error::TenantError;
+use atoll_network::Engine;
 
 /// Time to live of a provisional mark whose writer died.
 const PROVISIONAL: Duration = Duration::from_mins(1);
@@ -44,7 +44,7 @@ pub struct Idle {
 }
 
 /// The tenants without claims. `mark`: remember when they were seen so.
-pub async fn idle<S: Store, C: Controller>(admin: &Admin<'_, S, C>, mark: bool) -> Result<Vec<Idle>, TenantError> {
+pub async fn idle<S: Store, E: Engine>(admin: &Admin<'_, S, E>, mark: bool) -> Result<Vec<Idle>, TenantError> {
     let (tenants, marks, reserved) = (TenantRecord::all(), IdleRecord::all(), Query::keys(ReservationRecord::all()));
     let queries = vec![Query::all(&tenants), Query::all(&marks), reserved.clone()];
     let snapshot = admin.store.read(queries).await.map_err(TenantError::store("read the tenants"))?;
@@ -81,8 +81,8 @@ pub async fn idle<S: Store, C: Controller>(admin: &Admin<'_, S, C>, mark: bool) 
 }
 
 /// Deletes tenants; returns the outcome of each. One that is in use again is not deleted.
-pub async fn prune<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+pub async fn prune<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     tenants: &[TenantName],
     request_lifetime: Duration,
 ) -> Vec<(TenantName, Result<(), TenantError>)> {
@@ -96,13 +96,13 @@ pub async fn prune<S: Store, C: Controller>(
 }
 
 /// The tenants that have claims.
-async fn used<S: Store, C: Controller>(admin: &Admin<'_, S, C>) -> Result<BTreeSet<TenantName>, TenantError> {
+async fn used<S: Store, E: Engine>(admin: &Admin<'_, S, E>) -> Result<BTreeSet<TenantName>, TenantError> {
     Ok(admin.claims().await?.into_iter().map(|claim| claim.record.tenant).collect())
 }
 
 /// Records tenants as idle from now on. Returns those that are in use.
-async fn mark<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+async fn mark<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     tenants: &[&TenantRecord],
 ) -> Result<BTreeSet<TenantName>, TenantError> {
     if tenants.is_empty() {

@@ -20,9 +20,9 @@ use super::change::{changing, write};
 use super::progress::{Deleted, wait_for_late_requests};
 use super::{Admin, OPERATOR};
 use crate::attempts::retry;
-use crate::controller::Controller;
 use crate::error::TenantError;
-use crate::graph::{number, retired_graph};
+use crate::network::{network, route, routes};
+use atoll_network::Engine;
 
 /// The change of an optional value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,8 +66,8 @@ pub struct Edit {
 /// A process that died may still make a route that was removed. So routes are deleted at once, and once more after `wait`,
 /// the longest time that such a request may take; until then the record keeps them as `retired`, so that an interrupted call
 /// is completed by the next one. `progress` receives each step.
-pub async fn set<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+pub async fn set<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     name: &TenantName,
     edit: &Edit,
     wait: Duration,
@@ -97,8 +97,8 @@ pub async fn set<S: Store, C: Controller>(
 }
 
 /// Deletes removed routes once more, and their entries in the record. Returns the tenant afterwards.
-async fn forget_retired<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+async fn forget_retired<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     name: &TenantName,
     gone: &[StaticRoute],
 ) -> Result<TenantRecord, TenantError> {
@@ -112,9 +112,9 @@ async fn forget_retired<S: Store, C: Controller>(
         // Routes that another call has removed since then are left to that call.
         let mut retired = tenant.record.clone();
         retired.retired.retain(|route| gone.contains(route));
-        let graph = retired_graph(&cluster.record, &retired);
+        let network = network(&cluster.record, &tenant);
         let what = format!("delete routes of tenant {name} once more");
-        admin.controller.remove(&graph).await.map_err(TenantError::controller(what))?;
+        admin.engine.delete_routes(&network, &routes(&retired.retired)).await.map_err(TenantError::engine(what))?;
         removed.clone_from(&retired.retired);
         let remove_retired = |record: &mut TenantRecord| record.retired.retain(|route| !gone.contains(route));
         let written = write(admin, tenant, remove_retired, Vec::new(), attempt).await?;
@@ -211,6 +211,7 @@ fn possible(tenant: &TenantRecord, route: &StaticRoute) -> Result<(), TenantErro
             return refuse(format!("its next hop {address} can be no pod"));
         }
     }
+    let number = |route: &StaticRoute| self::route(route).number();
     let same = |other: &&StaticRoute| number(other) == number(route) && *other != route;
     match tenant.routes.iter().chain(&tenant.retired).find(same) {
         Some(other) => refuse(format!("it cannot be distinguished from the route to {}", other.destination)),
@@ -225,7 +226,7 @@ fn refused(tenant: &TenantRecord, destination: Ipv4Network, problem: String) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::tests::{cluster, tenant};
+    use crate::network::tests::{cluster, tenant};
 
     fn route(destination: &str, via: Via) -> StaticRoute {
         StaticRoute { destination: destination.parse().expect("valid"), via }

@@ -16,14 +16,14 @@ use super::change::{change, change_with};
 use super::held::held;
 use super::progress::{Deleted, wait_for_late_requests};
 use super::{Admin, OPERATOR};
-use crate::controller::Controller;
 use crate::error::TenantError;
-use crate::graph::subnet_graph;
+use crate::network::whole_network;
 use crate::registry::{choose, networks, parts, with_subnet};
+use atoll_network::Engine;
 
 /// Adds a subnet: `cidr`, or a free part of the pool; no pod gets what is in `exclude`. Gives the tenant with the subnet in use.
-pub async fn add_subnet<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+pub async fn add_subnet<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     name: &TenantName,
     cidr: Option<Ipv4Network>,
     exclude: &[AddressRange],
@@ -47,8 +47,8 @@ pub async fn add_subnet<S: Store, C: Controller>(
 }
 
 /// The network that [`add_subnet`] would try first.
-pub async fn next_subnet<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+pub async fn next_subnet<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     name: &TenantName,
     cidr: Option<Ipv4Network>,
     exclude: &[AddressRange],
@@ -63,8 +63,8 @@ pub async fn next_subnet<S: Store, C: Controller>(
 }
 
 /// Takes an empty subnet away: without pods, and without addresses that are kept for one.
-pub async fn delete_subnet<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
+pub async fn delete_subnet<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
     name: &TenantName,
     ordinal: u32,
     wait: Duration,
@@ -96,12 +96,12 @@ pub async fn delete_subnet<S: Store, C: Controller>(
         change(admin, tenant, |record| set(record, ordinal, Phase::Building)).await?;
         return Err(TenantError::Reserved { tenant: name.clone(), ordinal, kept });
     }
-    let graph = subnet_graph(&cluster.record, &tenant.record, ordinal);
+    let network = whole_network(&cluster.record, &tenant);
     let what = format!("delete the objects of subnet {ordinal} of tenant {name}");
-    let removed = admin.controller.remove(&graph).await.map_err(TenantError::controller(&what))?;
+    let removed = admin.engine.delete_subnet(&network, ordinal).await.map_err(TenantError::engine(&what))?;
     progress(Deleted::Objects(removed.deleted));
     wait_for_late_requests(wait, &mut progress).await;
-    admin.controller.remove(&graph).await.map_err(TenantError::controller(&what))?;
+    admin.engine.delete_subnet(&network, ordinal).await.map_err(TenantError::engine(&what))?;
     let freed =
         parts(&cluster.record, entry.cidr).into_iter().map(|part| StoreChange::delete(OwnerRecord::subnet(part)));
     let without = |record: &mut TenantRecord| record.subnets.retain(|subnet| subnet.ordinal != ordinal);

@@ -25,8 +25,8 @@ use atoll_store::Store;
 
 use self::resolve::Resolver;
 use crate::binding::{TenantBinding, Who};
-use crate::controller::Controller;
 use crate::error::TenantError;
+use atoll_network::Engine;
 
 /// How often the records that a claim rests on may change before the admission ends.
 const ATTEMPTS: u32 = 8;
@@ -66,8 +66,8 @@ pub enum Admitted {
 }
 
 /// The admission of one attachment.
-pub struct Admission<'a, S, C> {
-    resolver: Resolver<'a, S, C>,
+pub struct Admission<'a, S, E> {
+    resolver: Resolver<'a, S, E>,
     who: Who,
     binding: TenantBinding,
     /// Why the tenant cannot grow, once growth was refused.
@@ -75,12 +75,12 @@ pub struct Admission<'a, S, C> {
     attempts: u32,
 }
 
-impl<'a, S: Store, C: Controller> Admission<'a, S, C> {
+impl<'a, S: Store, E: Engine> Admission<'a, S, E> {
     /// Resolves the tenant.
     ///
     /// # Errors
     /// As [`Resolver::resolve`].
-    pub async fn begin(resolver: Resolver<'a, S, C>, who: Who) -> Result<Self, TenantError> {
+    pub async fn begin(resolver: Resolver<'a, S, E>, who: Who) -> Result<Self, TenantError> {
         let binding = resolver.resolve(&who).await?;
         Ok(Self { resolver, who, binding, cannot_grow: None, attempts: 0 })
     }

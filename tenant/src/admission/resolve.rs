@@ -14,16 +14,16 @@ use atoll_store::Store;
 
 use crate::binding::{Node, TenantBinding, Who};
 use crate::cache::Cache;
-use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::registry::{Registry, agree};
+use atoll_network::Engine;
 
 /// Finds and creates tenant bindings.
-pub struct Resolver<'a, S, C> {
+pub struct Resolver<'a, S, E> {
     /// The records.
     pub store: &'a S,
     /// The network.
-    pub controller: &'a C,
+    pub engine: &'a E,
     /// The cluster section of this node's configuration.
     pub config: &'a ClusterConfig,
     /// This machine.
@@ -33,15 +33,15 @@ pub struct Resolver<'a, S, C> {
 }
 
 // By hand: `derive` would demand that store and controller are `Copy` as well.
-impl<S, C> Clone for Resolver<'_, S, C> {
+impl<S, E> Clone for Resolver<'_, S, E> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<S, C> Copy for Resolver<'_, S, C> {}
+impl<S, E> Copy for Resolver<'_, S, E> {}
 
-impl<S: Store, C: Controller> Resolver<'_, S, C> {
+impl<S: Store, E: Engine> Resolver<'_, S, E> {
     /// The binding of `who`: from the cache without a round trip, else from the store. Missing records are created, and a
     /// new tenant is built.
     pub async fn resolve(&self, who: &Who) -> Result<TenantBinding, TenantError> {
@@ -63,7 +63,7 @@ impl<S: Store, C: Controller> Resolver<'_, S, C> {
         Box::pin(self.bind(who, Some(stale), false)).await
     }
 
-    /// The parent of a port was gone: drops the cached binding, reads it anew and applies the tenant's graph again.
+    /// The parent of a port was gone: drops the cached binding, reads it anew and applies the tenant's network again.
     pub async fn rebuild(&self, who: &Who) -> Result<TenantBinding, TenantError> {
         Box::pin(self.bind(who, None, true)).await
     }
@@ -86,8 +86,8 @@ impl<S: Store, C: Controller> Resolver<'_, S, C> {
         .await
     }
 
-    fn registry(&self) -> Registry<'_, S, C> {
-        Registry { store: self.store, controller: self.controller, config: self.config }
+    fn registry(&self) -> Registry<'_, S, E> {
+        Registry { store: self.store, engine: self.engine, config: self.config }
     }
 
     async fn bind(&self, who: &Who, seen: Option<Current>, again: bool) -> Result<TenantBinding, TenantError> {

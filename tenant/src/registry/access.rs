@@ -129,7 +129,7 @@ mod tests {
             namespace: is_registered
                 .then(|| seen(serde_json::json!({ "v": 1, "tenant": "red", "incarnation": incarnation }))),
             tenant: Some(seen(serde_json::json!({
-                "v": 1, "name": "red", "incarnation": incarnation, "origin": origin, "phase": phase, "generation": 0,
+                "v": 1, "name": "red", "incarnation": incarnation, "origin": origin, "phase": phase,
                 "transit": "100.64.0.0/30", "subnets": [],
             }))),
         };

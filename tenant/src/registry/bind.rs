@@ -7,11 +7,11 @@ use atoll_store::Store;
 use super::Registry;
 use super::access::{self, TenantAccess};
 use crate::binding::{Node, TenantBinding, Who};
-use crate::controller::Controller;
 use crate::error::TenantError;
+use atoll_network::Engine;
 
-impl<S: Store, C: Controller> Registry<'_, S, C> {
-    /// The binding of `who`, continued from `seen`. `again`: apply the tenant's graph even if the tenant is active.
+impl<S: Store, E: Engine> Registry<'_, S, E> {
+    /// The binding of `who`, continued from `seen`. `again`: apply the tenant's network even if the tenant is active.
     pub(crate) async fn binding(
         &self,
         machine: &Node,

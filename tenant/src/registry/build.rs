@@ -1,8 +1,8 @@
-//! From `building` to `active`: applies the tenant's graph, then writes the phase.
+//! From `building` to `active`: applies the tenant's network, then writes the phase.
 //!
 //! # Guarantees
 //! - `active` is written only after every object exists.
-//! - A record that changed concurrently is read again, and its graph is applied again.
+//! - A record that changed concurrently is read again, and its network is applied again.
 //! - A partially created tenant of another call is completed.
 
 use atoll_records::{BuildLeaseRecord, ClusterRecord, Lease, Phase, Query, TenantRecord, Versioned};
@@ -11,11 +11,11 @@ use atoll_store::{Attempt, Committed, Compare, Store, StoreChange, Txn};
 use super::Registry;
 use super::build_lease::BuildLease;
 use crate::attempts::{commit, retry};
-use crate::controller::{Applied, Controller};
 use crate::error::TenantError;
-use crate::graph::{graph, retired_graph};
+use crate::network::network;
+use atoll_network::{Applied, Engine};
 
-impl<S: Store, C: Controller> Registry<'_, S, C> {
+impl<S: Store, E: Engine> Registry<'_, S, E> {
     /// The tenant with all its objects in the controller. `by`: the caller, for log lines. `again`: compare every object
     /// even if the tenant is active.
     pub(crate) async fn finish(
@@ -29,7 +29,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         let incarnation = tenant.record.incarnation;
         if again && built(&tenant.record).is_none() {
             // A repair of a tenant in use has no phase to wait for, and doing it twice has no effect.
-            self.apply(cluster, &tenant.record).await?;
+            self.apply(cluster, &tenant).await?;
         }
         let needs_building = |tenant: &TenantRecord| match (tenant.phase, built(tenant)) {
             (Phase::Deleting, _) => Err(TenantError::Deleting { tenant: name.clone() }),
@@ -67,7 +67,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         record: TenantRecord,
         attempt: &mut Attempt,
     ) -> Result<Built, TenantError> {
-        match self.while_held(lease, self.apply(cluster, &tenant.record)).await {
+        match self.while_held(lease, self.apply(cluster, tenant)).await {
             Some(Ok(_)) => {}
             Some(Err(error)) => {
                 self.release(lease).await;
@@ -92,20 +92,19 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         }
     }
 
-    /// Makes everything of a tenant exist in the controller.
-    async fn apply(&self, cluster: &Versioned<ClusterRecord>, tenant: &TenantRecord) -> Result<Applied, TenantError> {
-        if !tenant.retired.is_empty() {
-            self.controller
-                .remove(&retired_graph(&cluster.record, tenant))
-                .await
-                .map_err(TenantError::controller(format!("delete routes of tenant {}", tenant.name)))?;
-        }
+    /// Makes everything of a tenant exist in the engine.
+    async fn apply(
+        &self,
+        cluster: &Versioned<ClusterRecord>,
+        tenant: &Versioned<TenantRecord>,
+    ) -> Result<Applied, TenantError> {
+        let name = &tenant.record.name;
         let applied = self
-            .controller
-            .apply(&graph(&cluster.record, tenant))
+            .engine
+            .ensure_network(&network(&cluster.record, tenant))
             .await
-            .map_err(TenantError::controller(format!("build tenant {}", tenant.name)))?;
-        tracing::info!(tenant = %tenant.name, ?applied, "built");
+            .map_err(TenantError::engine(format!("build tenant {name}")))?;
+        tracing::info!(tenant = %name, ?applied, "built");
         Ok(applied)
     }
 }

@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use super::Registry;
 use crate::attempts::commit;
-use crate::controller::Controller;
 use crate::error::TenantError;
+use atoll_network::Engine;
 
 /// Time to live of the build lease.
 const TTL: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ pub(super) enum BuildLease {
     Ended(Option<Versioned<TenantRecord>>),
 }
 
-impl<S: Store, C: Controller> Registry<'_, S, C> {
+impl<S: Store, E: Engine> Registry<'_, S, E> {
     /// Acquires the build lease of a tenant, or waits until its holder has finished.
     pub(super) async fn acquire(
         &self,

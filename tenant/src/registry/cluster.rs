@@ -11,10 +11,10 @@ use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
 use super::Registry;
-use crate::controller::Controller;
 use crate::error::{TenantError, shown};
+use atoll_network::Engine;
 
-impl<S: Store, C: Controller> Registry<'_, S, C> {
+impl<S: Store, E: Engine> Registry<'_, S, E> {
     /// The cluster's record, which agrees with this node's file.
     pub(crate) async fn ensure_cluster(
         &self,
@@ -37,7 +37,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
             return Ok(router);
         }
         let candidates =
-            self.controller.provider_candidates().await.map_err(TenantError::controller("find the provider router"))?;
+            self.engine.provider_candidates().await.map_err(TenantError::engine("find the provider router"))?;
         match candidates.as_slice() {
             [only] => Ok(only.id),
             _ => Err(TenantError::Provider { candidates }),

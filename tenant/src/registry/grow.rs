@@ -12,10 +12,10 @@ use atoll_records::{ClusterRecord, Phase, TenantRecord, Versioned};
 use atoll_store::Store;
 
 use super::Registry;
-use crate::controller::Controller;
 use crate::error::TenantError;
+use atoll_network::Engine;
 
-impl<S: Store, C: Controller> Registry<'_, S, C> {
+impl<S: Store, E: Engine> Registry<'_, S, E> {
     /// The tenant with more room than `full` has, its new subnet in use. `by`: who asks, for people.
     pub(crate) async fn grow(
         &self,
@@ -55,7 +55,7 @@ fn capacity(tenant: &TenantRecord) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::tests::tenant;
+    use crate::network::tests::tenant;
 
     #[test]
     fn a_quota_of_addresses_that_the_subnets_reach_leaves_no_room_to_grow() {

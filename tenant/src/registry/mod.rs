@@ -33,8 +33,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::attempts::{commit, retry};
-use crate::controller::Controller;
 use crate::error::TenantError;
+use atoll_network::Engine;
 pub(crate) use cluster::record as cluster_record;
 pub use cluster::{agree, possible};
 pub use node::same;
@@ -42,13 +42,13 @@ pub(crate) use subnet::{choose, parts, with_subnet};
 pub(crate) use tenant::networks;
 
 /// The records, and the network they describe.
-pub(crate) struct Registry<'a, S, C> {
+pub(crate) struct Registry<'a, S, E> {
     pub(crate) store: &'a S,
-    pub(crate) controller: &'a C,
+    pub(crate) engine: &'a E,
     pub(crate) config: &'a ClusterConfig,
 }
 
-impl<S: Store, C: Controller> Registry<'_, S, C> {
+impl<S: Store, E: Engine> Registry<'_, S, E> {
     /// Writes a record where there is none; gives what is there in the end.
     pub(crate) async fn create_once<R: DeserializeOwned + Serialize + Clone>(
         &self,

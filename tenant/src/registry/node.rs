@@ -7,11 +7,11 @@ use atoll_store::{Store, StoreError};
 
 use super::Registry;
 use crate::binding::Node;
-use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::identity;
+use atoll_network::Engine;
 
-impl<S: Store, C: Controller> Registry<'_, S, C> {
+impl<S: Store, E: Engine> Registry<'_, S, E> {
     /// This machine's record.
     pub(super) async fn ensure_node(
         &self,

@@ -16,8 +16,8 @@ use uuid::Uuid;
 use super::Registry;
 use super::tenant::{FIRST_SUBNET, networks};
 use crate::attempts::{commit, retry};
-use crate::controller::Controller;
 use crate::error::TenantError;
+use atoll_network::Engine;
 
 /// The field of the tenant's record that remembers numbers whose subnets are gone.
 const NEXT: &str = "nextOrdinal";
@@ -28,7 +28,7 @@ const MOST_EXCLUSIONS: usize = 64;
 /// A subnet that covers more parts of the pool than this would not fit into one transaction.
 const MOST_PARTS: u128 = 64;
 
-impl<S: Store, C: Controller> Registry<'_, S, C> {
+impl<S: Store, E: Engine> Registry<'_, S, E> {
     /// Adds a subnet to the record, to be built: `wanted`, or a free part of the pool. A tenant that changed meanwhile
     /// is given back as it is now, without a new subnet.
     pub(crate) async fn extend(
@@ -204,7 +204,7 @@ pub(crate) fn parts(cluster: &ClusterRecord, cidr: Ipv4Network) -> Vec<Ipv4Netwo
 mod tests {
 
     use super::*;
-    use crate::graph::tests::{cluster, tenant};
+    use crate::network::tests::{cluster, tenant};
     use atoll_records::{StaticRoute, Via};
 
     fn net(text: &str) -> Ipv4Network {

@@ -19,8 +19,8 @@ use super::Registry;
 use super::access::{Decision, TenantAccess};
 use crate::attempts::{commit, retry};
 use crate::binding::Who;
-use crate::controller::Controller;
 use crate::error::TenantError;
+use atoll_network::Engine;
 
 /// The ordinal of a tenant's first subnet; 0 stands for the transit link in records that own a part of a pool.
 pub(crate) const FIRST_SUBNET: u32 = 1;
@@ -31,7 +31,7 @@ const WINDOW: usize = 64;
 /// The cluster as it is in the end, the namespace's revision, the tenant.
 type Entered = (Versioned<ClusterRecord>, Option<(Namespace, Revision)>, Versioned<TenantRecord>);
 
-impl<S: Store, C: Controller> Registry<'_, S, C> {
+impl<S: Store, E: Engine> Registry<'_, S, E> {
     /// Enters the tenant that `who` belongs to, which is created if need be.
     pub(super) async fn enter(
         &self,
@@ -257,7 +257,7 @@ impl Parts {
             incarnation: Incarnation::random(),
             origin,
             phase: Phase::Building,
-            generation: 1,
+            engine: serde_json::Map::new(),
             transit: self.transit,
             subnets: vec![SubnetEntry {
                 ordinal: FIRST_SUBNET,

@@ -15,12 +15,12 @@ use atoll_model::ids::{Namespace, TenantName};
 use atoll_model::topology::Topology;
 use atoll_sdn_client::Resource;
 
+use crate::fixture::graph;
+use atoll_network::Engine;
 use atoll_records::{ClaimRecord, Key, Origin, Phase, TenantRecord};
 use atoll_sdn_client::{Client, ClientSettings};
 use atoll_store::{Store, StoreChange, Txn};
 use atoll_tenant::admin::{self, Admin, Deleted, Deletion};
-use atoll_tenant::controller::Controller;
-use atoll_tenant::graph::graph;
 use atoll_tenant::inventory::Inventory;
 use atoll_tenant::{TenantBinding, TenantError};
 use futures_util::future::join;
@@ -37,8 +37,8 @@ fn ns(name: &str) -> Namespace {
     Namespace::new(name).expect("valid")
 }
 
-fn admin<'a, C: Controller>(fixture: &'a Fixture, controller: &'a C) -> Admin<'a, MemoryStore, C> {
-    Admin { store: &fixture.store, controller, config: &fixture.config }
+fn admin<'a, E: Engine>(fixture: &'a Fixture, controller: &'a E) -> Admin<'a, MemoryStore, E> {
+    Admin { store: &fixture.store, engine: controller, config: &fixture.config }
 }
 
 fn gently() -> Deletion {
@@ -84,7 +84,7 @@ async fn an_inventory_shows_everything_and_a_damaged_record_hides_nothing() {
     assert_eq!(names, ["blue", "red"]);
     assert_eq!(inventory.damaged, ["v2/tenants/broken", "v2/claims/n1/x/y/eth0"]);
     let red = &inventory.tenants[1];
-    assert_eq!((red.router, red.subnets[0].bridge), (binding.router(), binding.bridge(1)));
+    assert_eq!((red.router, red.subnets[0].bridge), (binding.network().router(), binding.network().subnet(1).object()));
     assert_eq!(red.namespaces, [ns("red")]);
     let pods: Vec<_> = inventory.pods().map(|pod| (pod.pod.as_deref(), pod.address, pod.port)).collect();
     assert_eq!(pods, [(Some("web-0"), claim.record.addresses[0].address, claim.record.port)]);
@@ -200,7 +200,7 @@ async fn deleting_leaves_nothing_and_a_recreated_tenant_is_another() {
 
         let second = fixture.resolve(&namespace("red")).await.expect("recreated");
         assert_ne!(first.tenant.record.incarnation, second.tenant.record.incarnation);
-        assert_ne!(first.bridge(1), second.bridge(1));
+        assert_ne!(first.network().subnet(1), second.network().subnet(1));
         fixture.assert_exactly(&["red", "blue"], "recreated");
     }
 }
@@ -300,7 +300,11 @@ async fn late_requests_of_a_dead_build_are_deleted_after_the_request_lifetime() 
         let late = async {
             tokio::time::sleep(REQUEST_LIFETIME / 2).await;
             assert_eq!(fixture.made(), Topology::default(), "everything is gone by now");
-            fixture.engine().apply(&graph(&cluster, &record)).await.expect("the controller knows no fencing");
+            fixture
+                .engine()
+                .ensure_network(&graph(&cluster, &record).network)
+                .await
+                .expect("the controller knows no fencing");
         };
         let red = tenant("red");
         let (deleted, ()) = join(admin::delete(&admin, &red, gently(), |_| {}), late).await;
@@ -322,7 +326,11 @@ async fn late_requests_of_a_dead_build_for_a_subnet_are_deleted_after_the_reques
         let late = async {
             tokio::time::sleep(REQUEST_LIFETIME / 2).await;
             assert_eq!(fixture.made().bridges.len(), without.objects.bridges.len(), "the subnet is gone by now");
-            fixture.engine().apply(&graph(&cluster, &record)).await.expect("the controller knows no fencing");
+            fixture
+                .engine()
+                .ensure_network(&graph(&cluster, &record).network)
+                .await
+                .expect("the controller knows no fencing");
             assert_eq!(fixture.made().bridges, whole.bridges, "and there again");
         };
         let (deleted, ()) = join(admin::delete_subnet(&admin, &red, 2, REQUEST_LIFETIME, |_| {}), late).await;
@@ -414,7 +422,7 @@ async fn with_two_subnets(dialect: Dialect) -> Fixture {
 async fn without_second(fixture: &Fixture, plan: &FaultPlan) -> bool {
     let store = FaultyStore::new(fixture.store.clone(), plan.clone());
     let controller = engine(FaultyTransport::<InProcess>::new(fixture.mock.clone(), plan.clone()));
-    let admin = Admin { store: &store, controller: &controller, config: &fixture.config };
+    let admin = Admin { store: &store, engine: &controller, config: &fixture.config };
     // The error of a disturbed deletion is what the next one has to make good.
     let delete = async { drop(admin::delete_subnet(&admin, &tenant("red"), 2, REQUEST_LIFETIME, |_| {}).await) };
     plan.run(delete).await.is_some()
@@ -456,11 +464,11 @@ async fn whatever_goes_wrong_a_deletion_is_completed_by_the_next() {
 async fn disturbed(fixture: &Fixture, plan: &FaultPlan) -> bool {
     let store = FaultyStore::new(fixture.store.clone(), plan.clone());
     let controller = engine(FaultyTransport::<InProcess>::new(fixture.mock.clone(), plan.clone()));
-    let admin = Admin { store: &store, controller: &controller, config: &fixture.config };
+    let admin = Admin { store: &store, engine: &controller, config: &fixture.config };
     plan.run(delete_red(&admin)).await.is_some()
 }
 
-async fn delete_red<S: Store, C: Controller>(admin: &Admin<'_, S, C>) {
+async fn delete_red<S: Store, E: Engine>(admin: &Admin<'_, S, E>) {
     // The error of a disturbed deletion is what the next one has to make good.
     drop(admin::delete(admin, &tenant("red"), gently(), |_| {}).await);
 }

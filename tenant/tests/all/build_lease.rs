@@ -6,16 +6,16 @@ use atoll_testkit::store::MemoryStore;
 use std::cell::RefCell;
 use std::time::Duration;
 
+use crate::fixture::graph;
 use atoll_mock_controller::Dialect;
 use atoll_model::ids::{Incarnation, TenantName};
+use atoll_network::{Engine, EngineFailure};
 use atoll_records::{BuildLeaseRecord, Entry, Key, Lease, Phase, TenantRecord, encode};
 use atoll_sdn_client::Resource;
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use atoll_sdn_client::{Client, ClientSettings, api};
 use atoll_store::{Store, StoreChange, Txn};
 use atoll_tenant::admin::{self, Admin};
-use atoll_tenant::controller::{Controller, ControllerFailure};
-use atoll_tenant::graph::graph;
 use atoll_tenant::{Cache, TenantError};
 use futures_util::future::{LocalBoxFuture, join};
 use uuid::Uuid;
@@ -97,7 +97,7 @@ async fn a_record_that_changes_while_its_tenant_is_built_is_kept_and_built_again
             happens: RefCell::new(Some(Box::pin(change))),
         };
         let engine = engine(transport);
-        let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
+        let admin = Admin { store: &fixture.store, engine: &engine, config: &fixture.config };
         admin::add_subnet(&admin, &red(), None, &[]).await.expect("added");
         let record = fixture.records("red").1;
         assert_eq!(record.quota.subnets, Some(9), "{dialect:?}: what was written meanwhile is kept");
@@ -211,8 +211,8 @@ async fn a_port_is_reported_if_a_foreign_one_is_created_before_it_is_created_aga
             after: true,
             happens: RefCell::new(Some(Box::pin(come))),
         };
-        let error = engine(transport).apply(&graph).await.expect_err("not ours");
-        assert_eq!(error.failure, ControllerFailure::Conflict, "{dialect:?}: {error}");
+        let error = engine(transport).ensure_network(&graph.network).await.expect_err("not ours");
+        assert_eq!(error.failure, EngineFailure::Conflict, "{dialect:?}: {error}");
         assert!(error.to_string().contains(&id.to_string()), "{error}");
         let there: api::Port = client.get(id).await.expect("answered").expect("there");
         assert_eq!(there.device_id, router.id, "{dialect:?}: it stays");

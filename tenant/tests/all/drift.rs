@@ -183,12 +183,12 @@ async fn every_field_that_is_changed_from_outside_is_shown_and_repaired() {
             fixture.resolve(&namespace("red")).await.expect("resolved");
             fixture.resolve(&namespace("blue")).await.expect("resolved");
             let engine = fixture.engine();
-            let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
+            let admin = Admin { store: &fixture.store, engine: &engine, config: &fixture.config };
             // Ids differ from fixture to fixture, their order does not matter: the n-th of this one's own tenant.
             let all = {
                 let mut alone = drifts(&fixture);
                 let (cluster, record) = fixture.records("red");
-                let objects = atoll_tenant::graph::graph(&cluster, &record).objects;
+                let objects = crate::fixture::graph(&cluster, &record).objects;
                 let rules: Vec<_> = objects.chains.values().flat_map(|c| &c.rules).map(|rule| rule.id).collect();
                 let routes: Vec<_> = fixture
                     .made()

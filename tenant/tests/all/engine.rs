@@ -1,18 +1,16 @@
 //! The engine: creating, finding, repairing, removing; and which objects it must not change.
 
+use crate::fixture::{Graph, graph};
 use atoll_mock_controller::Dialect;
-use atoll_model::attachment::Mac;
-use atoll_model::ids::IfName;
 use atoll_model::port_security::PortSecurity;
+use atoll_network::{DriftKind, Engine, EngineFailure, PortRemoval};
 use atoll_sdn_client::Resource;
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use atoll_sdn_client::{Client, ClientSettings, api};
-use atoll_tenant::controller::{Controller, ControllerFailure, DriftKind, PortSpec};
-use atoll_tenant::graph::{Graph, graph};
 use atoll_testkit::controller::InProcess;
 use uuid::Uuid;
 
-use crate::fixture::{DIALECTS, Fixture, Slow, engine, namespace};
+use crate::fixture::{DIALECTS, Fixture, Slow, engine, namespace, pod_port};
 
 /// A fixture with one tenant, and that tenant's graph.
 async fn built(dialect: Dialect) -> (Fixture, Graph) {
@@ -30,14 +28,14 @@ fn client(fixture: &Fixture) -> Client<InProcess> {
 async fn applying_twice_is_applying_once() {
     for dialect in DIALECTS {
         let (fixture, graph) = built(dialect).await;
-        let again = fixture.engine().apply(&graph).await.expect("applied");
+        let again = fixture.engine().ensure_network(&graph.network).await.expect("applied");
         assert_eq!((again.created, again.updated), (0, 0), "{dialect:?}");
         let rules: usize = graph.objects.chains.values().map(|chain| chain.rules.len()).sum();
         let o = &graph.objects;
         let all = o.chains.len() + rules + o.routers.len() + o.bridges.len() + o.ports.len() + o.routes.len();
         assert_eq!(again.kept, all, "{dialect:?}");
         fixture.assert_exactly(&["red"], "twice");
-        assert_eq!(fixture.engine().inspect(&graph).await.expect("inspected"), [], "{dialect:?}");
+        assert_eq!(fixture.engine().diff_network(&graph.network).await.expect("inspected"), [], "{dialect:?}");
     }
 }
 
@@ -45,8 +43,8 @@ async fn applying_twice_is_applying_once() {
 async fn a_new_tenant_takes_at_most_six_dependent_rounds() {
     for dialect in DIALECTS {
         let (fixture, graph) = built(dialect).await;
-        fixture.engine().remove(&graph).await.expect("removed");
-        let applied = fixture.engine().apply(&graph).await.expect("applied");
+        fixture.engine().delete_network(&graph.network).await.expect("removed");
+        let applied = fixture.engine().ensure_network(&graph.network).await.expect("applied");
         assert!(applied.rounds <= 6, "{dialect:?}: {applied:?}");
         assert_eq!((applied.kept, applied.updated), (0, 0), "{dialect:?}");
     }
@@ -58,10 +56,12 @@ async fn two_builds_at_once_have_the_effect_of_one() {
         for seed in 0..40 {
             println!("dialect {dialect:?}, seed {seed}");
             let (fixture, graph) = built(dialect).await;
-            fixture.engine().remove(&graph).await.expect("removed");
+            fixture.engine().delete_network(&graph.network).await.expect("removed");
             let slow = |n: u64| engine(Slow::new(fixture.mock.clone(), seed * 2 + n));
             let (first, second) = (slow(0), slow(1));
-            let (one, two) = futures_util::future::join(first.apply(&graph), second.apply(&graph)).await;
+            let (one, two) =
+                futures_util::future::join(first.ensure_network(&graph.network), second.ensure_network(&graph.network))
+                    .await;
             one.expect("applied");
             two.expect("applied");
             if dialect == Dialect::V5 {
@@ -85,7 +85,7 @@ async fn removing_leaves_nothing_and_removing_twice_is_fine() {
     for dialect in DIALECTS {
         let (fixture, graph) = built(dialect).await;
         for round in 0..2 {
-            fixture.engine().remove(&graph).await.expect("removed");
+            fixture.engine().delete_network(&graph.network).await.expect("removed");
             assert_eq!(fixture.made(), atoll_model::topology::Topology::default(), "{dialect:?}, round {round}");
         }
     }
@@ -119,12 +119,12 @@ async fn every_object_that_is_deleted_from_outside_is_created_again() {
                 };
                 client(&fixture).delete(resource, victims[n]).await.expect("deleted");
                 assert_ne!(fixture.made(), built_topology(&graph), "{dialect:?}: {resource} {n} is gone");
-                let findings = fixture.engine().inspect(&graph).await.expect("inspected");
+                let findings = fixture.engine().diff_network(&graph.network).await.expect("inspected");
                 assert!(
                     findings.iter().any(|finding| finding.difference == DriftKind::Missing),
                     "{dialect:?}: {resource} {n}"
                 );
-                let applied = fixture.engine().apply(&graph).await.expect("applied");
+                let applied = fixture.engine().ensure_network(&graph.network).await.expect("applied");
                 assert!(applied.created + applied.updated > 0, "{dialect:?}: {resource} {n}: {applied:?}");
                 fixture.assert_exactly(&["red"], &format!("{dialect:?}: {resource} {n} was deleted"));
             }
@@ -157,13 +157,13 @@ async fn what_was_changed_from_outside_is_repaired_in_place() {
             client.update(&found).await.expect("updated");
             ports += 1;
         }
-        let findings = fixture.engine().inspect(&graph).await.expect("inspected");
+        let findings = fixture.engine().diff_network(&graph.network).await.expect("inspected");
         assert_eq!(findings.len(), 2 + ports, "{dialect:?}: {findings:?}");
         assert!(
             findings.iter().all(|finding| matches!(finding.difference, DriftKind::Differs(_))),
             "{dialect:?}: {findings:?}"
         );
-        let applied = fixture.engine().apply(&graph).await.expect("applied");
+        let applied = fixture.engine().ensure_network(&graph.network).await.expect("applied");
         assert_eq!((applied.created, applied.updated), (0, 2 + ports), "{dialect:?}");
         fixture.assert_exactly(&["red"], "repaired");
     }
@@ -193,7 +193,7 @@ async fn the_rules_keep_their_order_beside_rules_of_others() {
             };
             client.create(&foreign).await.expect("created");
             client.delete(Resource::Rule, gone.id).await.expect("deleted");
-            fixture.engine().apply(&graph).await.expect("applied");
+            fixture.engine().ensure_network(&graph.network).await.expect("applied");
             let made = fixture.made().chains[&chain].rules.clone();
             let ours: Vec<_> = made.iter().filter(|rule| Some(rule.id) != foreign.id).cloned().collect();
             assert_eq!(ours, rules, "{dialect:?}");
@@ -216,10 +216,10 @@ async fn rules_that_changed_places_are_put_back_in_order() {
                 let position = if last { wanted.rules.len() } else { 1 };
                 client.create(&api::Rule::from_topology(*chain, position, moved)).await.expect("created");
                 if wanted.rules.len() > 1 {
-                    let findings = fixture.engine().inspect(&graph).await.expect("inspected");
+                    let findings = fixture.engine().diff_network(&graph.network).await.expect("inspected");
                     assert!(!findings.is_empty(), "{dialect:?}: a plan shows it");
                 }
-                fixture.engine().apply(&graph).await.expect("applied");
+                fixture.engine().ensure_network(&graph.network).await.expect("applied");
                 fixture.assert_exactly(&["red"], &format!("{dialect:?}: {} was moved", moved.id));
             }
         }
@@ -231,7 +231,7 @@ async fn a_foreign_object_with_our_id_is_reported_and_not_changed() {
     for dialect in DIALECTS {
         let (fixture, graph) = built(dialect).await;
         let client = client(&fixture);
-        fixture.engine().remove(&graph).await.expect("removed");
+        fixture.engine().delete_network(&graph.network).await.expect("removed");
         let bridge = first(graph.objects.bridges.keys());
         let foreign = api::Bridge {
             id: Some(bridge),
@@ -241,12 +241,12 @@ async fn a_foreign_object_with_our_id_is_reported_and_not_changed() {
         };
         client.create(&foreign).await.expect("created");
         let before: api::Bridge = client.get(bridge).await.expect("answered").expect("there");
-        let findings = fixture.engine().inspect(&graph).await.expect("inspected");
+        let findings = fixture.engine().diff_network(&graph.network).await.expect("inspected");
         assert!(
             findings.iter().any(|finding| finding.id == bridge && matches!(finding.difference, DriftKind::Foreign(_)))
         );
-        let error = fixture.engine().apply(&graph).await.expect_err("it is not ours");
-        assert_eq!(error.failure, ControllerFailure::Conflict, "{error}");
+        let error = fixture.engine().ensure_network(&graph.network).await.expect_err("it is not ours");
+        assert_eq!(error.failure, EngineFailure::Conflict, "{error}");
         assert!(error.to_string().contains(&bridge.to_string()), "names the object: {error}");
         assert!(error.to_string().contains("another-owner"), "names its owner: {error}");
         assert_eq!(client.get::<api::Bridge>(bridge).await.expect("answered"), Some(before));
@@ -283,20 +283,10 @@ async fn a_port_that_is_linked_elsewhere_is_reported_and_untouched() {
         };
         client.create(&theirs).await.expect("created");
         client.link(theirs.id.expect("set"), *port).await.expect("linked");
-        let error = fixture.engine().apply(&graph).await.expect_err("linked elsewhere");
-        assert_eq!(error.failure, ControllerFailure::Conflict, "{dialect:?}: {error}");
+        let error = fixture.engine().ensure_network(&graph.network).await.expect_err("linked elsewhere");
+        assert_eq!(error.failure, EngineFailure::Conflict, "{dialect:?}: {error}");
         let there: api::Port = client.get(*port).await.expect("answered").expect("there");
         assert_eq!(there.peer_id, theirs.id, "{dialect:?}: untouched");
-    }
-}
-
-fn spec(fixture: &Fixture, graph: &Graph, id: u128, interface: &str) -> PortSpec {
-    PortSpec {
-        id: Uuid::from_u128(id),
-        bridge: first(graph.objects.bridges.keys()),
-        host: fixture.mock.controller().settings().host,
-        interface: IfName::new(interface).expect("valid"),
-        security: PortSecurity { mac: Mac([2, 0, 0, 0, 0, 1]), address: [10, 128, 0, 9].into(), unique: false },
     }
 }
 
@@ -304,29 +294,29 @@ fn spec(fixture: &Fixture, graph: &Graph, id: u128, interface: &str) -> PortSpec
 async fn a_pods_port_is_ensured_read_and_deleted() {
     for dialect in DIALECTS {
         let (fixture, graph) = built(dialect).await;
-        let (engine, spec) = (fixture.engine(), spec(&fixture, &graph, 99, "at0123456789ab"));
+        let (engine, spec) = (fixture.engine(), pod_port(&fixture, &graph, 99, "at0123456789ab"));
         let before = fixture.requests.get();
         for _ in 0..2 {
             let state = engine.ensure_port(&spec).await.expect("ensured");
-            assert_eq!(state.device, spec.bridge);
+            assert_eq!(state.belongs_to, spec.subnet.object());
         }
         if dialect == Dialect::V5 {
             let first = fixture.requests.get() - before;
             assert!(first <= 4, "root document, one request, and for the second time a refusal and a read: {first}");
         }
         let state = engine.port(spec.id).await.expect("answered").expect("there");
-        let binding = state.binding.expect("bound");
-        assert_eq!((binding.host, binding.interface.as_str(), state.active), (spec.host, "at0123456789ab", true));
-        assert_eq!(fixture.made().ports[&spec.id].vif_id, Some(spec.security.to_vif_id()), "its port security");
+        assert_eq!((spec.difference(&state), state.active), (None, true));
+        let security = PortSecurity { mac: spec.mac, address: [10, 128, 0, 9].into(), unique: false };
+        assert_eq!(fixture.made().ports[&spec.id].vif_id, Some(security.to_vif_id()), "its port security");
 
-        let other = PortSpec { interface: IfName::new("at9").expect("valid"), ..spec.clone() };
+        let other = pod_port(&fixture, &graph, 99, "at9");
         let error = engine.ensure_port(&other).await.expect_err("bound elsewhere");
-        assert_eq!(error.failure, ControllerFailure::Conflict, "{dialect:?}: {error}");
+        assert_eq!(error.failure, EngineFailure::Conflict, "{dialect:?}: {error}");
         let state = engine.port(spec.id).await.expect("answered").expect("there");
-        assert_eq!(state.binding.expect("bound").interface, "at0123456789ab", "{dialect:?}: untouched");
+        assert_eq!(spec.difference(&state), None, "{dialect:?}: untouched");
 
         for _ in 0..2 {
-            engine.delete_port(spec.id).await.expect("deleted");
+            engine.delete_port(&PortRemoval::by_id(spec.id)).await.expect("deleted");
             assert_eq!(engine.port(spec.id).await.expect("answered"), None);
         }
         fixture.assert_exactly(&["red"], "the port left nothing behind");
@@ -337,10 +327,10 @@ async fn a_pods_port_is_ensured_read_and_deleted() {
 async fn a_port_whose_bridge_is_gone_is_reported() {
     for dialect in DIALECTS {
         let (fixture, graph) = built(dialect).await;
-        let spec = spec(&fixture, &graph, 99, "at0123456789ab");
-        client(&fixture).delete(Resource::Bridge, spec.bridge).await.expect("deleted");
+        let spec = pod_port(&fixture, &graph, 99, "at0123456789ab");
+        client(&fixture).delete(Resource::Bridge, spec.subnet.object()).await.expect("deleted");
         let error = fixture.engine().ensure_port(&spec).await.expect_err("no bridge");
-        assert_eq!(error.failure, ControllerFailure::Absent, "{dialect:?}: {error}");
+        assert_eq!(error.failure, EngineFailure::Absent, "{dialect:?}: {error}");
     }
 }
 
@@ -393,7 +383,7 @@ async fn a_controller_never_gets_more_than_eight_requests_at_once() {
     }
     let most = std::rc::Rc::new(std::cell::Cell::new(0));
     let counting = Counting { inner: fixture.mock.clone(), now: std::cell::Cell::new(0), most: most.clone() };
-    engine(counting).apply(&graph(&cluster, &tenant)).await.expect("applied");
+    engine(counting).ensure_network(&graph(&cluster, &tenant).network).await.expect("applied");
     assert_eq!(most.get(), 8, "as many as allowed, and no more");
 }
 

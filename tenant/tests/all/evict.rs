@@ -12,14 +12,13 @@ use atoll_mock_controller::Dialect;
 use atoll_model::attachment::Attachment;
 use atoll_model::error::{Class, Classify};
 
-use atoll_model::port_security::PortSecurity;
+use atoll_network::{Engine, PodPort, PortLocation};
 use atoll_records::{
     ClaimRecord, Key, NodeRecord, ReleasedRecord, SCHEMA, TombstoneKind, TombstoneRecord, Unknown, encode,
 };
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use atoll_store::{Store, StoreChange, Txn};
 use atoll_tenant::admin::{self, Admin, Deleted, Eviction};
-use atoll_tenant::controller::{Controller, PortSpec};
 use atoll_tenant::{Cache, Resolver, TenantBinding, TenantError};
 use futures_util::FutureExt as _;
 use futures_util::future::join;
@@ -93,13 +92,14 @@ async fn attach(fixture: &Fixture, binding: &TenantBinding, name: &str) -> Claim
     claim.record
 }
 
-fn port(binding: &TenantBinding, claim: &ClaimRecord) -> PortSpec {
-    PortSpec {
+fn port(binding: &TenantBinding, claim: &ClaimRecord) -> PodPort {
+    PodPort {
         id: claim.port,
-        bridge: binding.bridge(claim.addresses[0].ordinal),
-        host: claim.host_id,
-        interface: claim.host_interface.clone(),
-        security: PortSecurity { mac: claim.mac, address: claim.addresses[0].address.ip(), unique: false },
+        subnet: binding.network().subnet(claim.addresses[0].ordinal),
+        location: PortLocation { host: claim.host_id.into(), interface: claim.host_interface.clone() },
+        mac: claim.mac,
+        addresses: vec![claim.addresses[0].address.ip().into()],
+        unique: false,
     }
 }
 
@@ -111,16 +111,13 @@ fn left(fixture: &Fixture) -> (Vec<String>, usize) {
     (names.collect(), fixture.made().ports.values().filter(|port| port.vif_id.is_some()).count())
 }
 
-async fn evict<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
-    how: Eviction,
-) -> Result<Vec<ClaimRecord>, TenantError> {
+async fn evict<S: Store, E: Engine>(admin: &Admin<'_, S, E>, how: Eviction) -> Result<Vec<ClaimRecord>, TenantError> {
     admin::evict(admin, &node("n1").name, how, |_| {}).await
 }
 
 async fn evict_here(fixture: &Fixture, how: Eviction) -> Result<Vec<ClaimRecord>, TenantError> {
     let engine = fixture.engine();
-    evict(&Admin { store: &fixture.store, controller: &engine, config: &fixture.config }, how).await
+    evict(&Admin { store: &fixture.store, engine: &engine, config: &fixture.config }, how).await
 }
 
 /// "Deleted" and "no such host" are the controller's words, not those of a gateway before it.
@@ -137,10 +134,10 @@ async fn no_node_is_evicted_because_of_a_gateways_answer() {
                 _ => |request| (request.path != "/").then_some((404, r#"{"message":"no route matched"}"#)),
             };
             let engine = engine(Gateway { inner: fixture.mock.clone(), answer });
-            let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
+            let admin = Admin { store: &fixture.store, engine: &engine, config: &fixture.config };
             let candidate = admin::candidate(&admin, &node("n1").name).await;
             assert!(
-                matches!(candidate, Err(TenantError::Controller { .. })),
+                matches!(candidate, Err(TenantError::Engine { .. })),
                 "{body}: the controller did not report it as dead"
             );
             let error = evict(&admin, gently()).await.expect_err("the controller did not report it as dead");
@@ -158,7 +155,7 @@ async fn a_dead_nodes_pods_are_evicted_and_no_others() {
     for dialect in DIALECTS {
         let (fixture, _) = two_nodes(dialect).await;
         let engine = fixture.engine();
-        let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
+        let admin = Admin { store: &fixture.store, engine: &engine, config: &fixture.config };
         let name = node("n1").name;
         assert!(!admin::candidate(&admin, &name).await.expect("known").is_dead());
         let error = evict(&admin, gently()).await.expect_err("its host is alive");
@@ -313,7 +310,7 @@ async fn an_eviction_that_is_behind_takes_nothing_from_a_node_that_is_back() {
         for at in ["closed", "objects"] {
             let (fixture, _) = two_nodes(dialect).await;
             let engine = fixture.engine();
-            let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
+            let admin = Admin { store: &fixture.store, engine: &engine, config: &fixture.config };
             let at_once = Eviction { force: true, wait: Duration::ZERO, ..gently() };
             let (name, mut is_back) = (node("n1").name, false);
             let behind = admin::evict(&admin, &name, at_once, |step| {
@@ -398,7 +395,7 @@ async fn a_deletion_on_its_way_does_not_hit_the_port_of_a_node_that_is_back() {
                 let inner = fixture.mock.clone();
                 let then = RefCell::new(Some(then));
                 let engine = engine(Interrupted { inner, after: Cell::new(after), then });
-                let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
+                let admin = Admin { store: &fixture.store, engine: &engine, config: &fixture.config };
                 let behind = admin::evict(&admin, &fixture.node.name, forced, |step| {
                     // Calls that began before the eviction make their ports late: there is a port to delete again.
                     if matches!(step, Deleted::Objects(_)) && !is_back.get() {
@@ -430,7 +427,7 @@ async fn a_deletion_on_its_way_does_not_hit_the_port_of_a_node_that_is_back() {
 async fn disturbed(fixture: &Fixture, plan: &FaultPlan) -> Option<bool> {
     let store = FaultyStore::new(fixture.store.clone(), plan.clone());
     let controller = engine(FaultyTransport::<InProcess>::new(fixture.mock.clone(), plan.clone()));
-    let admin = Admin { store: &store, controller: &controller, config: &fixture.config };
+    let admin = Admin { store: &store, engine: &controller, config: &fixture.config };
     plan.run(evict(&admin, gently())).await.map(|evicted| evicted.is_ok())
 }
 
@@ -463,7 +460,7 @@ async fn a_record_that_cannot_be_read_is_reported_and_the_eviction_does_not_comp
         put(&fixture, key.clone(), b"{".to_vec()).await;
 
         let engine = fixture.engine();
-        let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
+        let admin = Admin { store: &fixture.store, engine: &engine, config: &fixture.config };
         let seen = admin::candidate(&admin, &fixture.node.name).await.expect("read");
         assert_eq!(seen.damaged, std::slice::from_ref(&key));
 

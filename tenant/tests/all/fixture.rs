@@ -7,17 +7,21 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use atoll_ipam::ClaimRequest;
+use atoll_midonet::MidoNet;
 use atoll_mock_controller::{Dialect, MockSettings, provider_router};
 use atoll_model::attachment::Attachment;
+use atoll_model::attachment::Mac;
 use atoll_model::config::Addressing;
 use atoll_model::config::ClusterConfig;
 use atoll_model::ids::{ContainerId, IfName, Namespace, NetworkName, NodeName, TenantName};
 use atoll_model::topology::{Route, RouteAction, Topology};
+use atoll_network::{Network, PodPort, PortLocation};
+use atoll_records::Versioned;
 use atoll_records::{ClusterRecord, Key, TenantRecord, decode};
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use atoll_sdn_client::{Client, ClientSettings};
-use atoll_tenant::graph::graph;
-use atoll_tenant::{Cache, MidoNet, Node, Resolver, TenantBinding, TenantError, Who};
+use atoll_tenant::network::network;
+use atoll_tenant::{Cache, Node, Resolver, TenantBinding, TenantError, Who};
 use uuid::Uuid;
 
 pub(crate) const DIALECTS: [Dialect; 2] = [Dialect::V5, Dialect::V1];
@@ -60,8 +64,8 @@ impl Fixture {
         }
     }
 
-    pub(crate) fn resolver<'a, C>(&'a self, controller: &'a C, cache: &'a Cache) -> Resolver<'a, MemoryStore, C> {
-        Resolver { store: &self.store, controller, config: &self.config, node: &self.node, cache }
+    pub(crate) fn resolver<'a, E>(&'a self, controller: &'a E, cache: &'a Cache) -> Resolver<'a, MemoryStore, E> {
+        Resolver { store: &self.store, engine: controller, config: &self.config, node: &self.node, cache }
     }
 
     /// What the controller holds now beyond what it began with, without the routes it adds by itself.
@@ -300,5 +304,33 @@ impl<S: atoll_store::Store> atoll_store::Store for Slow<S> {
 
     async fn revoke(&self, lease: atoll_records::Lease) -> Result<(), atoll_store::StoreError> {
         self.inner.revoke(lease).await
+    }
+}
+
+/// A tenant's network, and the objects of the controller that it becomes.
+#[derive(Clone)]
+pub(crate) struct Graph {
+    pub(crate) network: Network,
+    pub(crate) objects: Topology,
+}
+
+/// The graph of a tenant.
+pub(crate) fn graph(cluster: &ClusterRecord, tenant: &TenantRecord) -> Graph {
+    let tenant = Versioned { record: tenant.clone(), create_revision: 1, mod_revision: 1 };
+    let network = network(cluster, &tenant);
+    let objects = atoll_midonet::objects(&network).expect("it is of IPv4");
+    Graph { network, objects }
+}
+
+/// A port of a pod in the first subnet of a tenant's network.
+pub(crate) fn pod_port(fixture: &Fixture, graph: &Graph, id: u128, interface: &str) -> PodPort {
+    let host = fixture.mock.controller().settings().host.into();
+    PodPort {
+        id: Uuid::from_u128(id),
+        subnet: graph.network.id.subnet(graph.network.subnets[0].ordinal),
+        location: PortLocation { host, interface: IfName::new(interface).expect("valid") },
+        mac: Mac([2, 0, 0, 0, 0, 1]),
+        addresses: vec![[10, 128, 0, 9].into()],
+        unique: false,
     }
 }

@@ -1,19 +1,16 @@
 //! Objects with an id of Atoll's and another owner: plan, apply and remove report them and do not change them. In each
 //! case one ownership field alone differs.
 
+use crate::fixture::{Graph, graph};
 use atoll_mock_controller::Dialect;
-use atoll_model::attachment::Mac;
-use atoll_model::ids::IfName;
-use atoll_model::port_security::PortSecurity;
 use atoll_model::topology::{Kind, Topology};
+use atoll_network::{DriftKind, Engine, EngineFailure, Network, NetworkNextHop, NetworkRoute, PortRemoval};
 use atoll_sdn_client::Resource;
 use atoll_sdn_client::{Client, ClientSettings, api};
-use atoll_tenant::controller::{Controller, ControllerFailure, DriftKind, PortSpec};
-use atoll_tenant::graph::{Graph, graph};
 use atoll_testkit::controller::InProcess;
 use uuid::Uuid;
 
-use crate::fixture::{DIALECTS, Fixture, namespace};
+use crate::fixture::{DIALECTS, Fixture, namespace, pod_port};
 
 /// The objects of another owner, by ids of its own.
 struct Foreign {
@@ -217,25 +214,25 @@ async fn a_foreign_object_with_our_id_is_reported_and_left_alone() {
             let before = there(&fixture);
             let engine = fixture.engine();
 
-            let findings = engine.inspect(&graph).await.expect("inspected");
-            let found = findings.iter().find(|finding| (finding.kind, finding.id) == (kind, id));
+            let findings = engine.diff_network(&graph.network).await.expect("inspected");
+            let found = findings.iter().find(|finding| (&finding.kind, finding.id) == (&kind.to_string(), id));
             let verdict = found.map(|finding| &finding.difference);
             assert!(matches!(verdict, Some(DriftKind::Foreign(_))), "{context}: a plan reports {verdict:?}");
             assert_eq!(there(&fixture), before, "{context}: a plan changes nothing");
 
             // What is missing beside it may be made; it stays as it is.
-            let error = engine.apply(&graph).await.expect_err(&context);
-            assert_eq!(error.failure, ControllerFailure::Conflict, "{context}: {error}");
+            let error = engine.ensure_network(&graph.network).await.expect_err(&context);
+            assert_eq!(error.failure, EngineFailure::Conflict, "{context}: {error}");
             assert!(error.to_string().contains(&id.to_string()), "{context}: names it: {error}");
             assert_eq!(only(&there(&fixture), id), only(&before, id), "{context}: applying touched it");
 
             // A rule goes with its chain, which is ours or not, and is never deleted by its id.
             if kind != Kind::Rule {
                 let before = there(&fixture);
-                let removed = engine.remove(&graph).await;
+                let removed = engine.delete_network(&graph.network).await;
                 if goes_by_its_id(&graph, kind, id) {
                     let error = removed.expect_err(&context);
-                    assert_eq!(error.failure, ControllerFailure::Conflict, "{context}: {error}");
+                    assert_eq!(error.failure, EngineFailure::Conflict, "{context}: {error}");
                     assert!(error.to_string().contains(&id.to_string()), "{context}: names it: {error}");
                     assert_eq!(there(&fixture), before, "{context}: nothing is deleted, neither theirs nor ours");
                 } else {
@@ -269,23 +266,24 @@ fn only(topology: &Topology, id: Uuid) -> String {
 
 #[tokio::test]
 async fn a_static_route_of_another_router_is_reported_and_not_changed() {
-    let (fixture, mut graph) = built(Dialect::V5).await;
+    let (fixture, graph) = built(Dialect::V5).await;
     let client = client(&fixture);
     let foreign = Foreign::new(&client).await;
-    let (id, route) = graph.objects.routes.iter().next().map(|(id, route)| (*id, route.clone())).expect("a route");
-    client.delete(Resource::Route, id).await.expect("deleted");
+    let destination = "10.9.0.0/16".parse().expect("valid");
+    let route = NetworkRoute { destination, next_hop: NetworkNextHop::Blackhole };
+    let with = Network { routes: vec![route], ..graph.network.clone() };
+    let mut objects = atoll_midonet::objects(&with).expect("it is of IPv4").routes;
+    objects.retain(|id, _| !graph.objects.routes.contains_key(id));
+    let (id, object) = objects.into_iter().next().expect("a route");
     let theirs = api::Route {
         router_id: Some(foreign.router),
-        next_hop_port: Some(foreign.port),
-        next_hop_gateway: None,
-        ..api::Route::from_topology(id, &route, atoll_sdn_client::dialect::Dialect::V5)
+        ..api::Route::from_topology(id, &object, atoll_sdn_client::dialect::Dialect::V5)
     };
     create(&client, &theirs).await;
-    // As for a route that was taken away from the tenant: nothing else of the graph goes.
-    graph.objects = Topology { routes: [(id, route)].into(), ..Topology::default() };
+    // It was taken away from the tenant: nothing else of the network goes.
     let before = there(&fixture);
-    let error = fixture.engine().remove(&graph).await.expect_err("not ours");
-    assert_eq!(error.failure, ControllerFailure::Conflict, "{error}");
+    let error = fixture.engine().delete_routes(&graph.network, &[route]).await.expect_err("not ours");
+    assert_eq!(error.failure, EngineFailure::Conflict, "{error}");
     assert!(error.to_string().contains(&id.to_string()), "{error}");
     assert_eq!(there(&fixture), before);
 }
@@ -296,28 +294,23 @@ async fn a_port_with_a_pods_id_is_deleted_only_when_it_is_a_pods() {
         let (fixture, graph) = built(dialect).await;
         let client = client(&fixture);
         let (engine, foreign) = (fixture.engine(), Foreign::new(&client).await);
-        let spec = PortSpec {
-            id: Uuid::from_u128(99),
-            bridge: first(graph.objects.bridges.keys()),
-            host: fixture.mock.controller().settings().host,
-            interface: IfName::new("at0123456789ab").expect("valid"),
-            security: PortSecurity { mac: Mac([2, 0, 0, 0, 0, 1]), address: [10, 128, 0, 9].into(), unique: false },
-        };
-        let plain = bridge_port(spec.id, spec.bridge);
+        let spec = pod_port(&fixture, &graph, 99, "at0123456789ab");
+        let (bridge, host) = (spec.subnet.object(), fixture.mock.controller().settings().host);
+        let plain = bridge_port(spec.id, bridge);
         let bind = async |interface: &str| {
-            client.bind(spec.id, spec.host, interface).await.expect("bound");
+            client.bind(spec.id, host, interface).await.expect("bound");
         };
         let gone = async |context: &str| {
-            engine.delete_port(spec.id).await.expect("answered");
+            engine.delete_port(&PortRemoval::by_id(spec.id)).await.expect("answered");
             assert!(!there(&fixture).ports.contains_key(&spec.id), "{dialect:?}: {context} is a pod's and goes");
         };
         let stays = async |context: &str| {
             let before = there(&fixture);
-            engine.delete_port(spec.id).await.expect("it is no pod's, so no pod's port is left");
+            engine.delete_port(&PortRemoval::by_id(spec.id)).await.expect("it is no pod's, so no pod's port is left");
             assert_eq!(there(&fixture), before, "{dialect:?}: {context} is not ours to delete");
             assert_eq!(
                 engine.ensure_port(&spec).await.expect_err("reported").failure,
-                ControllerFailure::Conflict,
+                EngineFailure::Conflict,
                 "{context}"
             );
             assert_eq!(there(&fixture), before, "{dialect:?}: {context} is not ours to take");

@@ -15,8 +15,8 @@ use atoll_ipam::{Released, release};
 use atoll_mock_controller::Dialect;
 use atoll_model::error::{Class, Classify};
 
+use atoll_network::Engine;
 use atoll_store::{Store, StoreChange, Txn, Watch as _, WatchEvent};
-use atoll_tenant::controller::Controller;
 use atoll_tenant::{Admission, Admitted, Applicant, Cache, Resolver, TenantError};
 use futures_util::future::join_all;
 
@@ -32,8 +32,8 @@ fn fixture(dialect: Dialect) -> Fixture {
 }
 
 /// A pod gets its address as the plugin does it.
-async fn attach<S: Store, C: Controller>(
-    resolver: &Resolver<'_, S, C>,
+async fn attach<S: Store, E: Engine>(
+    resolver: &Resolver<'_, S, E>,
     name: &str,
 ) -> Result<Versioned<ClaimRecord>, TenantError> {
     let attachment = Fixture::attachment(resolver.node, name);
@@ -103,8 +103,13 @@ async fn forty_pods_at_once_grow_their_tenant_by_what_they_need_and_no_more() {
             let controllers: Vec<_> =
                 (0..PODS as u64).map(|n| engine(Slow::new(fixture.mock.clone(), seed * 64 + n))).collect();
             let pods = controllers.iter().enumerate().map(|(n, controller)| {
-                let resolver =
-                    Resolver { store: &store, controller, config: &fixture.config, node: &fixture.node, cache: &cache };
+                let resolver = Resolver {
+                    store: &store,
+                    engine: controller,
+                    config: &fixture.config,
+                    node: &fixture.node,
+                    cache: &cache,
+                };
                 async move { attach(&resolver, &format!("pod-{n}")).await }
             });
             let claims: Vec<_> = join_all(pods).await.into_iter().map(|claim| claim.expect("all get one")).collect();
@@ -192,13 +197,8 @@ async fn disturbed(fixture: &Fixture, plan: &FaultPlan) -> Option<bool> {
     let store = FaultyStore::new(fixture.store.clone(), plan.clone());
     let controller = engine(FaultyTransport::new(fixture.mock.clone(), plan.clone()));
     let cache = Cache::none();
-    let resolver = Resolver {
-        store: &store,
-        controller: &controller,
-        config: &fixture.config,
-        node: &fixture.node,
-        cache: &cache,
-    };
+    let resolver =
+        Resolver { store: &store, engine: &controller, config: &fixture.config, node: &fixture.node, cache: &cache };
     plan.run(attach(&resolver, "disturbed")).await.map(|claim| claim.is_ok())
 }
 
@@ -249,7 +249,7 @@ async fn a_tenant_that_may_not_or_cannot_grow_is_reported_with_its_figures() {
     );
     assert_eq!(fixture.records("red").1.subnets.len(), 2);
 
-    let fixture = fixture_of_two_subnets();
+    let fixture = fixture_with_two_subnets();
     for n in 0..2 * ROOM {
         attach_here(&fixture, &format!("pod-{n}")).await.expect("there is room");
     }
@@ -262,7 +262,7 @@ async fn a_tenant_that_may_not_or_cannot_grow_is_reported_with_its_figures() {
     assert_eq!(cause, "no room for tenant red: all 2 subnets of 10.128.0.0/28 are taken");
 }
 
-fn fixture_of_two_subnets() -> Fixture {
+fn fixture_with_two_subnets() -> Fixture {
     let mut fixture = fixture(Dialect::V5);
     fixture.config.pod_cidr = "10.128.0.0/28".parse().expect("valid");
     fixture
@@ -280,7 +280,7 @@ async fn a_tenant_that_cannot_or_need_not_grow_reuses_addresses_in_cool_down() {
     assert_eq!(next.record.addresses, gone.record.addresses);
 
     // Most of its addresses are in cool-down: its pods come and go, and it does not grow with them.
-    let fixture = fixture_of_two_subnets();
+    let fixture = fixture_with_two_subnets();
     for n in 0..50 {
         let claim = attach_here(&fixture, &format!("brief-{n}")).await.expect("there is always one");
         assert_eq!(release(&fixture.store, &claim, None, cool).await.expect("released"), Released::Done);

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
+use crate::fixture::graph;
 use atoll_mock_controller::Dialect;
 use atoll_model::ids::TenantName;
+use atoll_network::Engine as _;
 use atoll_tenant::admin::{self, Admin, Deletion};
-use atoll_tenant::controller::Controller as _;
-use atoll_tenant::graph::graph;
 
 use crate::fixture::{DIALECTS, Fixture, namespace};
 
@@ -18,7 +18,7 @@ async fn five_hundred_tenants_created_and_deleted_leave_nothing() {
     for dialect in DIALECTS {
         let fixture = Fixture::new(dialect);
         let engine = fixture.engine();
-        let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
+        let admin = Admin { store: &fixture.store, engine: &engine, config: &fixture.config };
         fixture.resolve(&namespace("first")).await.expect("it makes the cluster's record and the node's");
         let names: Vec<_> = (0..500).map(|n| TenantName::new(format!("t{n}")).expect("valid")).collect();
         let before = (fixture.mock.dump(), records(&fixture));
@@ -43,7 +43,7 @@ async fn late_requests_of_an_earlier_incarnation_do_not_affect_a_recreated_tenan
     for dialect in DIALECTS {
         let fixture = Fixture::new(dialect);
         let (engine, red) = (fixture.engine(), TenantName::new("red").expect("valid"));
-        let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
+        let admin = Admin { store: &fixture.store, engine: &engine, config: &fixture.config };
         fixture.resolve(&namespace("red")).await.expect("resolved");
         let (cluster, old) = fixture.records("red");
         let earlier = graph(&cluster, &old);
@@ -54,13 +54,13 @@ async fn late_requests_of_an_earlier_incarnation_do_not_affect_a_recreated_tenan
         let living = fixture.made();
 
         // A build and an operator of the earlier incarnation wake up: one makes everything once more, the other deletes it.
-        fixture.engine().apply(&earlier).await.expect("the controller knows no fencing");
+        fixture.engine().ensure_network(&earlier.network).await.expect("the controller knows no fencing");
         let both = fixture.made();
         assert!(living.ports.iter().all(|(id, port)| both.ports.get(id) == Some(port)), "{dialect:?}");
         assert!(living.routers.iter().all(|(id, router)| both.routers.get(id) == Some(router)), "{dialect:?}");
         assert!(living.chains.iter().all(|(id, chain)| both.chains.get(id) == Some(chain)), "{dialect:?}");
         assert_eq!(admin::plan(&admin, &red).await.expect("planned"), [], "{dialect:?}: as it should be");
-        fixture.engine().remove(&earlier).await.expect("removed");
+        fixture.engine().delete_network(&earlier.network).await.expect("removed");
         fixture.assert_exactly(&["red"], "only the living");
         let again = fixture.resolve(&namespace("red")).await.expect("resolved");
         assert_eq!(again.guards(), place.guards(), "not noticed");

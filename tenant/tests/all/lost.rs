@@ -15,9 +15,9 @@ use atoll_model::address_request::AddressRequest;
 use atoll_model::attachment::Mac;
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{Namespace, TenantName};
+use atoll_network::Engine;
 use atoll_store::{Store, StoreError};
 use atoll_tenant::admin::{self, Admin, Deletion, Edit, InitRequest};
-use atoll_tenant::controller::Controller;
 use atoll_tenant::{Cache, Resolver, TenantError};
 
 use crate::fixture::{Fixture, namespace, request};
@@ -79,7 +79,7 @@ fn ns(name: &str) -> Namespace {
 async fn prepared() -> Fixture {
     let fixture = Fixture::new(Dialect::V5);
     let engine = fixture.engine();
-    let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
+    let admin = Admin { store: &fixture.store, engine: &engine, config: &fixture.config };
     let place = fixture.resolve(&namespace("red")).await.expect("resolved");
     let attachment = Fixture::attachment(&fixture.node, "web-0");
     let requested = AddressRequest { mac: Some(Mac([0, 0x1c, 0x42, 0, 0, 1])), ..AddressRequest::default() };
@@ -91,17 +91,13 @@ async fn prepared() -> Fixture {
     fixture
 }
 
-async fn run<S: Store, C: Controller>(
-    fixture: &Fixture,
-    admin: &Admin<'_, S, C>,
-    verb: Verb,
-) -> Result<(), TenantError> {
+async fn run<S: Store, E: Engine>(fixture: &Fixture, admin: &Admin<'_, S, E>, verb: Verb) -> Result<(), TenantError> {
     let red = tenant("red");
     match verb {
         Verb::Resolve => {
-            let Admin { store, controller, config } = *admin;
+            let Admin { store, engine, config } = *admin;
             let cache = Cache::none();
-            let resolver = Resolver { store, controller, config, node: &fixture.node, cache: &cache };
+            let resolver = Resolver { store, engine, config, node: &fixture.node, cache: &cache };
             resolver.resolve(&namespace("blue")).await.map(drop)
         }
         Verb::Create => admin::create(admin, &tenant("blue")).await.map(drop),
@@ -127,7 +123,7 @@ async fn run<S: Store, C: Controller>(
         Verb::Observe => admin::idle(admin, true).await.map(drop),
         Verb::NewEpoch => {
             let wanted = InitRequest { new_epoch: true, ..InitRequest::default() };
-            admin::init(admin.store, admin.controller, admin.config, &wanted).await.map(drop)
+            admin::init(admin.store, admin.engine, admin.config, &wanted).await.map(drop)
         }
     }
 }
@@ -139,7 +135,7 @@ async fn a_request_that_never_arrived_counts_as_done_nowhere() {
         let undisturbed = {
             let fixture = prepared().await;
             let engine = fixture.engine();
-            let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
+            let admin = Admin { store: &fixture.store, engine: &engine, config: &fixture.config };
             run(&fixture, &admin, verb).await.unwrap_or_else(|error| panic!("{verb:?}: {error}"));
             fixture
         };
@@ -148,7 +144,7 @@ async fn a_request_that_never_arrived_counts_as_done_nowhere() {
             let engine = fixture.engine();
             let (store, commits) = lossy(&fixture.store, at);
             let epoch = fixture.records("red").0.epoch;
-            let lossy = Admin { store: &store, controller: &engine, config: &fixture.config };
+            let lossy = Admin { store: &store, engine: &engine, config: &fixture.config };
             let outcome = run(&fixture, &lossy, verb).await;
             if commits.get() <= at {
                 assert!(at > 0, "{verb:?} commits nothing");
@@ -157,7 +153,7 @@ async fn a_request_that_never_arrived_counts_as_done_nowhere() {
             points += 1;
             let context = format!("{verb:?}: commit {at} was lost");
             if outcome.is_err() {
-                let admin = Admin { store: &fixture.store, controller: &engine, config: &fixture.config };
+                let admin = Admin { store: &fixture.store, engine: &engine, config: &fixture.config };
                 match run(&fixture, &admin, verb).await {
                     Ok(()) | Err(TenantError::Exists { .. } | TenantError::Unknown { .. }) => {}
                     Err(error) => panic!("{context}: {error}"),
@@ -186,7 +182,7 @@ async fn a_cause_of_the_store_is_reported_and_ends_attempts_that_cannot_succeed(
             let fixture = prepared().await;
             let engine = fixture.engine();
             let (store, commits) = unknown_commits(&fixture.store, cause, false);
-            let admin = Admin { store: &store, controller: &engine, config: &fixture.config };
+            let admin = Admin { store: &store, engine: &engine, config: &fixture.config };
             let error = run(&fixture, &admin, verb).await.expect_err("nothing can be written");
             let context = format!("{verb:?}, {cause}, {} commits: {error:?}", commits.get());
             let source = match &error {
@@ -210,7 +206,7 @@ async fn what_happened_is_found_whatever_the_cause() {
         let fixture = prepared().await;
         let engine = fixture.engine();
         let (store, _) = unknown_commits(&fixture.store, FULL, true);
-        let admin = Admin { store: &store, controller: &engine, config: &fixture.config };
+        let admin = Admin { store: &store, engine: &engine, config: &fixture.config };
         run(&fixture, &admin, verb).await.unwrap_or_else(|error| panic!("{verb:?}: {error:?}"));
     }
 }

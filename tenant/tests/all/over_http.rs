@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
+use crate::fixture::Graph;
+use atoll_midonet::MidoNet;
 use atoll_mock_controller::server::MockServer;
 use atoll_mock_controller::{Dialect, MockController, MockSettings};
 use atoll_model::attachment::Mac;
-use atoll_model::port_security::PortSecurity;
+use atoll_network::{Engine, PodPort, PortLocation, PortRemoval};
 use atoll_sdn_client::credentials::Credentials;
 use atoll_sdn_client::transport::{ApiRequest, Transport};
 use atoll_sdn_client::{Client, ClientSettings, Http, HttpSettings};
-use atoll_tenant::MidoNet;
-use atoll_tenant::controller::{Controller, PortSpec};
-use atoll_tenant::graph::Graph;
 use http::{HeaderMap, Method};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -41,7 +40,7 @@ async fn a_tenants_lifecycle_over_http() {
         let fixture = Fixture::new(dialect);
         fixture.resolve(&namespace("red")).await.expect("resolved");
         let (cluster, tenant) = fixture.records("red");
-        let graph = atoll_tenant::graph::graph(&cluster, &tenant);
+        let graph = crate::fixture::graph(&cluster, &tenant);
 
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
         let address = listener.local_addr().expect("an address");
@@ -67,7 +66,7 @@ async fn live(url: String, dialect: Dialect, graph: &Graph, host: Uuid) {
     // Slow enough to detect requests that are not awaited.
     let slow = r#"{"times":0,"fault":{"kind":"delay","milliseconds":200}}"#;
     mock(&aside, Method::POST, "/faults", slow).await;
-    engine.apply(graph).await.expect("applied");
+    engine.ensure_network(&graph.network).await.expect("applied");
     let asked = mock(&aside, Method::GET, "/requests", "").await;
     mock(&aside, Method::DELETE, "/faults", "").await;
     let rounds = asked["rounds"].as_u64().expect("a number");
@@ -76,18 +75,23 @@ async fn live(url: String, dialect: Dialect, graph: &Graph, host: Uuid) {
     let refused: Vec<&Value> = asked["last"].as_array().expect("a list").iter().filter(|one| refused(one)).collect();
     assert!(refused.is_empty(), "{dialect}: {refused:?}");
 
-    let (bridge, id) = (*graph.objects.bridges.keys().next().expect("a bridge"), Uuid::from_u128(9));
-    let vif = PortSecurity { mac: Mac([2, 0, 0, 0, 0, 9]), address: [10, 128, 0, 9].into(), unique: false };
-    let port = PortSpec { id, bridge, host, interface: "at0".parse().expect("a name"), security: vif };
+    let port = PodPort {
+        id: Uuid::from_u128(9),
+        subnet: graph.network.id.subnet(1),
+        location: PortLocation { host: host.into(), interface: "at0".parse().expect("a name") },
+        mac: Mac([2, 0, 0, 0, 0, 9]),
+        addresses: vec![[10, 128, 0, 9].into()],
+        unique: false,
+    };
     engine.ensure_port(&port).await.expect("made");
-    assert!(engine.port(id).await.expect("asked").is_some_and(|port| port.active), "{dialect}");
-    assert_eq!(engine.pod_ports(bridge).await.expect("asked"), [id], "{dialect}");
-    assert_eq!(engine.inspect(graph).await.expect("inspected"), [], "{dialect}");
+    assert!(engine.port(port.id).await.expect("asked").is_some_and(|port| port.active), "{dialect}");
+    assert_eq!(engine.ports(port.subnet).await.expect("asked"), [port.id], "{dialect}");
+    assert_eq!(engine.diff_network(&graph.network).await.expect("inspected"), [], "{dialect}");
     let orphans = mock(&aside, Method::GET, "/orphans", "").await;
     let none = |found: &Value| found.as_array().is_some_and(Vec::is_empty) || *found == serde_json::json!({});
     assert!(orphans.as_object().expect("a report").values().all(none), "{dialect}: {orphans}");
 
-    engine.delete_port(id).await.expect("deleted");
-    engine.remove(graph).await.expect("removed");
+    engine.delete_port(&PortRemoval::by_id(port.id)).await.expect("deleted");
+    engine.delete_network(&graph.network).await.expect("removed");
     assert_eq!(mock(&aside, Method::GET, "/dump", "").await, before, "{dialect}: nothing is left");
 }

@@ -10,12 +10,13 @@ use atoll_testkit::transport::FaultyTransport;
 use atoll_records::{ClusterRecord, ProviderRecord, Uplink};
 use atoll_sdn_client::Resource;
 
+use atoll_midonet::provider_objects;
+use atoll_network::{Applied, Engine};
 use atoll_sdn_client::{Client, ClientSettings, api};
 use atoll_store::Store;
 use atoll_tenant::TenantError;
 use atoll_tenant::admin::{self, InitRequest, Initialised, ProviderChoice};
-use atoll_tenant::controller::{Applied, Controller};
-use atoll_tenant::graph::provider_graph;
+use atoll_tenant::network::provider as provider_network;
 use uuid::Uuid;
 
 use crate::fixture::{DIALECTS, Fixture, engine, namespace, provider};
@@ -29,7 +30,7 @@ async fn init(fixture: &Fixture, provider: ProviderChoice) -> Outcome {
 
 async fn init_with(
     store: &impl Store,
-    controller: &impl Controller,
+    controller: &impl Engine,
     fixture: &Fixture,
     provider: ProviderChoice,
 ) -> Outcome {
@@ -63,7 +64,7 @@ fn uplinks(fixture: &Fixture, interfaces: &[&str]) -> ProviderChoice {
 }
 
 fn assert_made(fixture: &Fixture, cluster: &ClusterRecord, context: &str) {
-    let wanted = provider_graph(cluster).expect("it is ours").objects;
+    let wanted = provider_objects(&provider_network(cluster).expect("it is ours")).expect("it is of IPv4");
     let made = fixture.made();
     assert_eq!(made.routers, wanted.routers, "{context}");
     assert_eq!(made.ports, wanted.ports, "{context}");

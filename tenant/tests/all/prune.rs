@@ -14,15 +14,15 @@ use atoll_model::topology::Topology;
 
 use atoll_records::{IdleRecord, Key, decode, encode};
 
+use atoll_network::Engine;
 use atoll_store::{Store, StoreChange, Txn};
 use atoll_tenant::admin::{self, Admin};
-use atoll_tenant::controller::Controller;
 use atoll_tenant::{TenantBinding, TenantError};
 
 use crate::fixture::{Fixture, engine, namespace, request};
 
-fn admin<'a, C: Controller>(fixture: &'a Fixture, controller: &'a C) -> Admin<'a, MemoryStore, C> {
-    Admin { store: &fixture.store, controller, config: &fixture.config }
+fn admin<'a, E: Engine>(fixture: &'a Fixture, controller: &'a E) -> Admin<'a, MemoryStore, E> {
+    Admin { store: &fixture.store, engine: controller, config: &fixture.config }
 }
 
 /// A recorded observation: the idle tenants, and whether it is known since when.
@@ -142,7 +142,7 @@ async fn no_failed_observation_makes_a_used_tenant_idle() {
 async fn disturbed(fixture: &Fixture, plan: &FaultPlan) {
     let store = FaultyStore::new(fixture.store.clone(), plan.clone());
     let controller = engine(FaultyTransport::<InProcess>::new(fixture.mock.clone(), plan.clone()));
-    let admin = Admin { store: &store, controller: &controller, config: &fixture.config };
+    let admin = Admin { store: &store, engine: &controller, config: &fixture.config };
     // The next observation has to recover from its error.
     drop(admin::idle(&admin, true).await);
 }

@@ -37,7 +37,7 @@ async fn the_first_pod_of_a_namespace_brings_its_tenant_up() {
 
         let again = fixture.resolve(&namespace("red")).await.expect("resolved");
         assert_eq!(again.guards(), place.guards(), "nothing is written for a tenant that is there");
-        assert_eq!(again.bridge(1), place.bridge(1));
+        assert_eq!(again.network(), place.network());
     }
 }
 
@@ -130,7 +130,7 @@ async fn eight_first_pods_at_once_make_one_tenant() {
             let who = namespace("red");
             let resolvers = controllers.iter().map(|controller| Resolver {
                 store: &store,
-                controller,
+                engine: controller,
                 config: &fixture.config,
                 node: &fixture.node,
                 cache: &cache,
@@ -266,7 +266,7 @@ async fn a_place_whose_bridge_is_gone_is_rebuilt() {
     let (engine, cache, who) = (fixture.engine(), Cache::none(), namespace("red"));
     let place = fixture.resolve(&who).await.expect("resolved");
     let client = atoll_sdn_client::Client::new(fixture.mock.clone(), atoll_sdn_client::ClientSettings::default());
-    client.delete(atoll_sdn_client::Resource::Bridge, place.bridge(1)).await.expect("deleted");
+    client.delete(atoll_sdn_client::Resource::Bridge, place.network().subnet(1).object()).await.expect("deleted");
     fixture.resolver(&engine, &cache).rebuild(&who).await.expect("rebuilt");
     fixture.assert_exactly(&["red"], "rebuilt");
 }

@@ -12,11 +12,11 @@ use atoll_mock_controller::Dialect;
 use atoll_model::ids::TenantName;
 use atoll_model::topology::RouteAction;
 
+use crate::fixture::graph;
+use atoll_network::Engine;
 use atoll_store::Store;
 use atoll_tenant::TenantError;
 use atoll_tenant::admin::{self, Admin, Edit, Update};
-use atoll_tenant::controller::Controller;
-use atoll_tenant::graph::graph;
 use futures_util::future::join;
 
 use crate::fixture::{DIALECTS, Fixture, engine, namespace};
@@ -27,8 +27,8 @@ fn red() -> TenantName {
     TenantName::new("red").expect("valid")
 }
 
-fn admin<'a, C: Controller>(fixture: &'a Fixture, controller: &'a C) -> Admin<'a, MemoryStore, C> {
-    Admin { store: &fixture.store, controller, config: &fixture.config }
+fn admin<'a, E: Engine>(fixture: &'a Fixture, controller: &'a E) -> Admin<'a, MemoryStore, E> {
+    Admin { store: &fixture.store, engine: controller, config: &fixture.config }
 }
 
 fn route(destination: &str, via: Via) -> StaticRoute {
@@ -164,11 +164,11 @@ fn edit() -> Edit {
 async fn disturbed(fixture: &Fixture, plan: &FaultPlan) -> Option<bool> {
     let store = FaultyStore::new(fixture.store.clone(), plan.clone());
     let controller = engine(FaultyTransport::<InProcess>::new(fixture.mock.clone(), plan.clone()));
-    let admin = Admin { store: &store, controller: &controller, config: &fixture.config };
+    let admin = Admin { store: &store, engine: &controller, config: &fixture.config };
     plan.run(set_red(&admin)).await
 }
 
-async fn set_red<S: Store, C: Controller>(admin: &Admin<'_, S, C>) -> bool {
+async fn set_red<S: Store, E: Engine>(admin: &Admin<'_, S, E>) -> bool {
     admin::set(admin, &red(), &edit(), REQUEST_LIFETIME, |_| {}).await.is_ok()
 }
 
@@ -184,7 +184,11 @@ async fn a_late_route_of_a_dead_build_is_deleted_after_the_request_lifetime() {
             tokio::time::sleep(REQUEST_LIFETIME / 2).await;
             assert_eq!(count(&fixture), with_route - 1, "{dialect:?}: the route is gone by now");
             assert_eq!(fixture.records("red").1.retired.len(), 1, "and not forgotten yet");
-            fixture.engine().apply(&graph(&cluster, &record)).await.expect("the controller knows no fencing");
+            fixture
+                .engine()
+                .ensure_network(&graph(&cluster, &record).network)
+                .await
+                .expect("the controller knows no fencing");
             assert_eq!(count(&fixture), with_route, "{dialect:?}: and there again");
         };
         let remove = Edit { remove_routes: vec!["10.9.0.0/16".parse().expect("valid")], ..Edit::default() };

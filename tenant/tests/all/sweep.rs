@@ -65,12 +65,7 @@ async fn disturbed(fixture: &Fixture, plan: &FaultPlan) -> Option<bool> {
     let store = FaultyStore::new(fixture.store.clone(), plan.clone());
     let controller = engine(FaultyTransport::new(fixture.mock.clone(), plan.clone()));
     let cache = Cache::none();
-    let resolver = Resolver {
-        store: &store,
-        controller: &controller,
-        config: &fixture.config,
-        node: &fixture.node,
-        cache: &cache,
-    };
+    let resolver =
+        Resolver { store: &store, engine: &controller, config: &fixture.config, node: &fixture.node, cache: &cache };
     plan.run(resolver.resolve(&namespace("red"))).await.map(|place| place.is_ok())
 }

@@ -12,14 +12,15 @@ use atoll_sdn_client::transport::Transport;
 use atoll_sdn_client::{Client, Ensured};
 use uuid::Uuid;
 
-use super::ownership::{conflict, foreign, is_foreign, shown};
-use super::step::StepResult;
-use crate::controller::{ControllerError, ControllerFailure};
+use crate::error::MidoNetError;
+use crate::ownership::{conflict, foreign, is_foreign, shown};
+use crate::step::StepResult;
+use atoll_network::EngineFailure;
 
 /// Fields that a PUT can change in either dialect.
 const IN_PLACE: &[&str] = &["adminStateUp", "inboundFilterId", "outboundFilterId", "vifId"];
 
-pub(super) async fn chain<T: Transport>(client: &Client<T>, wanted: &Chain) -> Result<StepResult, ControllerError> {
+pub(crate) async fn chain<T: Transport>(client: &Client<T>, wanted: &Chain) -> Result<StepResult, MidoNetError> {
     match client.ensure(wanted).await? {
         Ensured::Created => Ok(StepResult::CREATED),
         Ensured::Kept => Ok(StepResult::KEPT),
@@ -27,7 +28,7 @@ pub(super) async fn chain<T: Transport>(client: &Client<T>, wanted: &Chain) -> R
     }
 }
 
-pub(super) async fn router<T: Transport>(client: &Client<T>, wanted: &Router) -> Result<StepResult, ControllerError> {
+pub(crate) async fn router<T: Transport>(client: &Client<T>, wanted: &Router) -> Result<StepResult, MidoNetError> {
     in_place(client, wanted, |found| {
         found.admin_state_up = wanted.admin_state_up;
         found.inbound_filter_id = wanted.inbound_filter_id;
@@ -36,7 +37,7 @@ pub(super) async fn router<T: Transport>(client: &Client<T>, wanted: &Router) ->
     .await
 }
 
-pub(super) async fn bridge<T: Transport>(client: &Client<T>, wanted: &Bridge) -> Result<StepResult, ControllerError> {
+pub(crate) async fn bridge<T: Transport>(client: &Client<T>, wanted: &Bridge) -> Result<StepResult, MidoNetError> {
     in_place(client, wanted, |found| {
         found.admin_state_up = wanted.admin_state_up;
         found.inbound_filter_id = wanted.inbound_filter_id;
@@ -45,7 +46,7 @@ pub(super) async fn bridge<T: Transport>(client: &Client<T>, wanted: &Bridge) ->
     .await
 }
 
-pub(super) async fn port<T: Transport>(client: &Client<T>, wanted: &Port) -> Result<StepResult, ControllerError> {
+pub(crate) async fn port<T: Transport>(client: &Client<T>, wanted: &Port) -> Result<StepResult, MidoNetError> {
     let Some(differences) = differing(client.ensure_port(wanted).await?) else {
         return Ok(StepResult::CREATED);
     };
@@ -72,11 +73,7 @@ pub(super) async fn port<T: Transport>(client: &Client<T>, wanted: &Port) -> Res
     }
 }
 
-pub(super) async fn link<T: Transport>(
-    client: &Client<T>,
-    port: Uuid,
-    peer: Uuid,
-) -> Result<StepResult, ControllerError> {
+pub(crate) async fn link<T: Transport>(client: &Client<T>, port: Uuid, peer: Uuid) -> Result<StepResult, MidoNetError> {
     match client.link(port, peer).await? {
         Ensured::Created => Ok(StepResult { created: 0, ..StepResult::CREATED }),
         Ensured::Kept => Ok(StepResult { kept: 0, ..StepResult::KEPT }),
@@ -85,12 +82,12 @@ pub(super) async fn link<T: Transport>(
 }
 
 /// `is_new_port`: its port did not exist before, so there is no route through it.
-pub(super) async fn route<T: Transport>(
+pub(crate) async fn route<T: Transport>(
     client: &Client<T>,
     id: Uuid,
     route: &topology::Route,
     is_new_port: bool,
-) -> Result<StepResult, ControllerError> {
+) -> Result<StepResult, MidoNetError> {
     let dialect = client.dialect().await?;
     let wanted = Route::from_topology(id, route, dialect);
     if is_new_port && Resource::Route.has_server_id(dialect) {
@@ -121,7 +118,7 @@ async fn in_place<T: Transport, O: ApiObject>(
     client: &Client<T>,
     wanted: &O,
     change: impl FnOnce(&mut O),
-) -> Result<StepResult, ControllerError> {
+) -> Result<StepResult, MidoNetError> {
     match differing(client.ensure(wanted).await?) {
         None => Ok(StepResult::CREATED),
         Some(differences) if differences.is_empty() => Ok(StepResult::KEPT),
@@ -135,10 +132,10 @@ async fn update<T: Transport, O: ApiObject>(
     client: &Client<T>,
     wanted: &O,
     change: impl FnOnce(&mut O),
-) -> Result<StepResult, ControllerError> {
-    let gone = || ControllerError {
+) -> Result<StepResult, MidoNetError> {
+    let gone = || MidoNetError {
         object: format!("update {}", shown(wanted)),
-        failure: ControllerFailure::Absent,
+        failure: EngineFailure::Absent,
         message: "it was deleted meanwhile".to_owned(),
     };
     let id = wanted.id().ok_or_else(gone)?;

@@ -11,13 +11,14 @@ use atoll_sdn_client::{Dialect, Resource};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
-use super::ownership::is_foreign;
-use super::step::CONCURRENCY;
-use crate::controller::{ControllerError, ControllerFailure, Drift, DriftKind};
+use crate::error::MidoNetError;
+use crate::ownership::is_foreign;
+use crate::step::CONCURRENCY;
+use atoll_network::{DriftKind, EngineFailure};
 
 /// An object of the graph.
 #[derive(Clone, Copy)]
-pub(super) enum ObjectRef {
+pub(crate) enum ObjectRef {
     Chain(Uuid),
     Router(Uuid),
     Bridge(Uuid),
@@ -27,7 +28,7 @@ pub(super) enum ObjectRef {
 
 impl ObjectRef {
     /// Its resource and id.
-    pub(super) fn object(self) -> (Resource, Uuid) {
+    pub(crate) fn object(self) -> (Resource, Uuid) {
         match self {
             Self::Chain(id) => (Resource::Chain, id),
             Self::Router(id) => (Resource::Router, id),
@@ -38,11 +39,22 @@ impl ObjectRef {
     }
 }
 
+/// An object that differs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ObjectDrift {
+    /// Its id.
+    pub(crate) id: Uuid,
+    /// What it is.
+    pub(crate) kind: Kind,
+    /// How it differs.
+    pub(crate) difference: DriftKind,
+}
+
 /// The drift from `objects`, in the order of the ids.
-pub(super) async fn inspect<T: Transport>(
+pub(crate) async fn inspect<T: Transport>(
     client: &Client<T>,
     objects: &Topology,
-) -> Result<Vec<Drift>, ControllerError> {
+) -> Result<Vec<ObjectDrift>, MidoNetError> {
     let all = objects
         .chains
         .keys()
@@ -52,28 +64,28 @@ pub(super) async fn inspect<T: Transport>(
         .chain(objects.bridges.keys().copied().map(ObjectRef::Bridge))
         .chain(objects.ports.keys().copied().map(ObjectRef::Port))
         .chain(objects.routes.keys().copied().map(ObjectRef::Route));
-    let found: Vec<Vec<Drift>> = stream::iter(all.map(|object| one(client, objects, object)))
+    let found: Vec<Vec<ObjectDrift>> = stream::iter(all.map(|object| one(client, objects, object)))
         .buffer_unordered(CONCURRENCY)
         .try_collect()
         .await?;
-    let mut findings: Vec<Drift> = found.into_iter().flatten().collect();
+    let mut findings: Vec<ObjectDrift> = found.into_iter().flatten().collect();
     findings.sort_by_key(|finding| (finding.kind, finding.id));
     Ok(findings)
 }
 
 /// Reads the objects to be deleted, before anything is deleted. Objects of our ids that belong to another owner, device or
 /// peer are an error that names all of them.
-pub(super) async fn refuse_foreign<T: Transport>(
+pub(crate) async fn refuse_foreign<T: Transport>(
     client: &Client<T>,
     objects: &Topology,
     to_delete: impl Iterator<Item = ObjectRef>,
-) -> Result<(), ControllerError> {
-    let found: Vec<Vec<Drift>> = stream::iter(to_delete.map(|object| ownership(client, objects, object)))
+) -> Result<(), MidoNetError> {
+    let found: Vec<Vec<ObjectDrift>> = stream::iter(to_delete.map(|object| ownership(client, objects, object)))
         .buffer_unordered(CONCURRENCY)
         .try_collect()
         .await?;
     let mut foreign: Vec<String> = Vec::new();
-    for Drift { id, kind, difference } in found.into_iter().flatten() {
+    for ObjectDrift { id, kind, difference } in found.into_iter().flatten() {
         if let DriftKind::Foreign(differences) = difference {
             foreign.push(format!("{kind} {id} is not ours: {}", differences.join("; ")));
         }
@@ -87,7 +99,7 @@ async fn ownership<T: Transport>(
     client: &Client<T>,
     objects: &Topology,
     object: ObjectRef,
-) -> Result<Vec<Drift>, ControllerError> {
+) -> Result<Vec<ObjectDrift>, MidoNetError> {
     match object {
         ObjectRef::Chain(id) => {
             let wanted = Chain::from_topology(id, &objects.chains[&id]);
@@ -97,15 +109,15 @@ async fn ownership<T: Transport>(
     }
 }
 
-fn not_deleted(message: String) -> ControllerError {
-    ControllerError { object: "delete objects".to_owned(), failure: ControllerFailure::Conflict, message }
+fn not_deleted(message: String) -> MidoNetError {
+    MidoNetError { object: "delete objects".to_owned(), failure: EngineFailure::Conflict, message }
 }
 
 async fn one<T: Transport>(
     client: &Client<T>,
     objects: &Topology,
     object: ObjectRef,
-) -> Result<Vec<Drift>, ControllerError> {
+) -> Result<Vec<ObjectDrift>, MidoNetError> {
     let dialect = client.dialect().await?;
     match object {
         ObjectRef::Chain(id) => chain(client, dialect, objects, id).await,
@@ -125,14 +137,14 @@ async fn same<T: Transport, O: ApiObject>(
     dialect: Dialect,
     kind: Kind,
     wanted: &O,
-) -> Result<Vec<Drift>, ControllerError> {
+) -> Result<Vec<ObjectDrift>, MidoNetError> {
     let id = wanted.id().unwrap_or_default();
     let found = client.get::<O>(id).await?;
     let difference = match found {
         None => Some(DriftKind::Missing),
         Some(found) => drift_of(kind, &differences(dialect, wanted, &found)),
     };
-    Ok(difference.map(|difference| Drift { id, kind, difference }).into_iter().collect())
+    Ok(difference.map(|difference| ObjectDrift { id, kind, difference }).into_iter().collect())
 }
 
 /// A missing link can be created; a link to another port is not ours.
@@ -140,19 +152,19 @@ async fn port<T: Transport>(
     client: &Client<T>,
     dialect: Dialect,
     wanted: &Port,
-) -> Result<Vec<Drift>, ControllerError> {
+) -> Result<Vec<ObjectDrift>, MidoNetError> {
     let (id, kind) = (wanted.id.unwrap_or_default(), Kind::Port);
     let Some(found) = client.get::<Port>(id).await? else {
-        return Ok(vec![Drift { id, kind, difference: DriftKind::Missing }]);
+        return Ok(vec![ObjectDrift { id, kind, difference: DriftKind::Missing }]);
     };
     let (link, rest): (Vec<_>, Vec<_>) =
         differences(dialect, wanted, &found).into_iter().partition(|difference| difference.field == "peerId");
     let mut findings: Vec<_> =
-        drift_of(kind, &rest).map(|difference| Drift { id, kind, difference }).into_iter().collect();
+        drift_of(kind, &rest).map(|difference| ObjectDrift { id, kind, difference }).into_iter().collect();
     if !link.is_empty() {
         let sentences = sentences(&link);
         let difference = if found.peer_id.is_none() { DriftKind::Missing } else { DriftKind::Foreign(sentences) };
-        findings.push(Drift { id, kind: Kind::Link, difference });
+        findings.push(ObjectDrift { id, kind: Kind::Link, difference });
     }
     Ok(findings)
 }
@@ -161,14 +173,14 @@ async fn route<T: Transport>(
     client: &Client<T>,
     dialect: Dialect,
     wanted: &Route,
-) -> Result<Vec<Drift>, ControllerError> {
+) -> Result<Vec<ObjectDrift>, MidoNetError> {
     if !Resource::Route.has_server_id(dialect) {
         return same(client, dialect, Kind::Route, wanted).await;
     }
     let router = wanted.router_id.unwrap_or_default();
     let there = absent_is_empty(client.list::<Route>(&Scope::Of(Resource::Router, router)).await)?;
     let found = there.iter().any(|found| differences(dialect, wanted, found).is_empty());
-    let missing = Drift { id: wanted.id.unwrap_or_default(), kind: Kind::Route, difference: DriftKind::Missing };
+    let missing = ObjectDrift { id: wanted.id.unwrap_or_default(), kind: Kind::Route, difference: DriftKind::Missing };
     Ok(if found { vec![] } else { vec![missing] })
 }
 
@@ -177,7 +189,7 @@ async fn chain<T: Transport>(
     dialect: Dialect,
     objects: &Topology,
     id: Uuid,
-) -> Result<Vec<Drift>, ControllerError> {
+) -> Result<Vec<ObjectDrift>, MidoNetError> {
     let chain = &objects.chains[&id];
     let mut findings = same(client, dialect, Kind::Chain, &Chain::from_topology(id, chain)).await?;
     let there = absent_is_empty(client.list::<Rule>(&Scope::Of(Resource::Chain, id)).await)?;
@@ -197,7 +209,7 @@ async fn chain<T: Transport>(
                 differs.or(late)
             }
         };
-        findings.extend(difference.map(|difference| Drift { id: rule.id, kind: Kind::Rule, difference }));
+        findings.extend(difference.map(|difference| ObjectDrift { id: rule.id, kind: Kind::Rule, difference }));
     }
     Ok(findings)
 }
@@ -216,7 +228,7 @@ fn sentences(differences: &[FieldDifference]) -> Vec<String> {
 }
 
 /// A list below an object that does not exist is empty.
-fn absent_is_empty<O>(list: Result<Vec<O>, atoll_sdn_client::ClientError>) -> Result<Vec<O>, ControllerError> {
+fn absent_is_empty<O>(list: Result<Vec<O>, atoll_sdn_client::ClientError>) -> Result<Vec<O>, MidoNetError> {
     match list {
         Err(error) if error.class == ErrorClass::Absent => Ok(Vec::new()),
         list => Ok(list?),

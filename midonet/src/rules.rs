@@ -10,26 +10,26 @@ use atoll_sdn_client::transport::Transport;
 use atoll_sdn_client::{Client, Ensured};
 use uuid::Uuid;
 
-use super::ownership::foreign;
-use super::step::StepResult;
-use crate::controller::ControllerError;
+use crate::error::MidoNetError;
+use crate::ownership::foreign;
+use crate::step::StepResult;
 
 /// Creates the rule at `place` (0 is the first) of a chain that was empty when this walk began.
-pub(super) async fn create<T: Transport>(
+pub(crate) async fn create<T: Transport>(
     client: &Client<T>,
     chain: Uuid,
     place: usize,
     rule: &topology::Rule,
-) -> Result<StepResult, ControllerError> {
+) -> Result<StepResult, MidoNetError> {
     put(client, chain, place, rule).await
 }
 
 /// Repairs the rules of an existing chain, in their order.
-pub(super) async fn repair<T: Transport>(
+pub(crate) async fn repair<T: Transport>(
     client: &Client<T>,
     chain: Uuid,
     wanted: &[topology::Rule],
-) -> Result<StepResult, ControllerError> {
+) -> Result<StepResult, MidoNetError> {
     let dialect = client.dialect().await?;
     let found = client.list::<Rule>(&Scope::Of(Resource::Chain, chain)).await?;
     let mut order: Vec<Uuid> = found.iter().filter_map(|rule| rule.id).collect();
@@ -69,7 +69,7 @@ async fn put<T: Transport>(
     chain: Uuid,
     place: usize,
     rule: &topology::Rule,
-) -> Result<StepResult, ControllerError> {
+) -> Result<StepResult, MidoNetError> {
     let wanted = Rule::from_topology(chain, place + 1, rule);
     match client.ensure(&wanted).await? {
         Ensured::Created => Ok(StepResult::CREATED),

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 /// One object to make, or one link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum BuildStep {
+pub(crate) enum BuildStep {
     /// A chain, without its rules.
     Chain(Uuid),
     /// A rule, by its chain and its place in it (0 is the first).
@@ -35,7 +35,7 @@ pub enum BuildStep {
 }
 
 /// The levels in which `objects` are created. `atomic_links`: the controller can create a linked port in one request.
-pub fn dependency_levels(objects: &Topology, atomic_links: bool) -> Vec<Vec<BuildStep>> {
+pub(crate) fn dependency_levels(objects: &Topology, atomic_links: bool) -> Vec<Vec<BuildStep>> {
     let mut levels = Levels { objects, levels: BTreeMap::new() };
     levels.devices();
     let mut at: BTreeMap<Uuid, usize> = objects.ports.keys().map(|id| (*id, levels.port_level(*id))).collect();
@@ -125,7 +125,7 @@ fn pairs(objects: &Topology) -> BTreeSet<(Uuid, Uuid)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::tests::sample;
+    use crate::lower::tests::sample;
 
     /// The object that a step makes, and the objects that it needs.
     fn needs(objects: &Topology, step: BuildStep) -> (String, Vec<String>) {
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn every_object_that_a_step_refers_to_was_created_in_an_earlier_level() {
-        for subnets in 0..4 {
+        for subnets in 0..4u8 {
             for atomic in [true, false] {
                 let objects = sample(subnets).objects;
                 let mut there = BTreeSet::new();
@@ -173,7 +173,7 @@ mod tests {
                     }
                     there.extend(made.into_iter().map(|(what, _)| what));
                 }
-                let links = if atomic { 0 } else { 1 + subnets };
+                let links = if atomic { 0 } else { 1 + usize::from(subnets) };
                 let rules: usize = objects.chains.values().map(|chain| chain.rules.len()).sum();
                 let all = objects.chains.len()
                     + rules

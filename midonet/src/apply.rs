@@ -10,14 +10,15 @@ use atoll_sdn_client::{Client, api};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
-use super::inspect::{ObjectRef, refuse_foreign};
-use super::step::{CONCURRENCY, StepResult};
-use super::{repair, rules};
-use crate::controller::{Applied, ControllerError};
+use crate::error::MidoNetError;
+use crate::inspect::{ObjectRef, refuse_foreign};
 use crate::levels::{BuildStep, dependency_levels};
+use crate::step::{CONCURRENCY, StepResult};
+use crate::{repair, rules};
+use atoll_network::Applied;
 
 /// Makes everything of `objects` exist as described.
-pub(super) async fn apply<T: Transport>(client: &Client<T>, objects: &Topology) -> Result<Applied, ControllerError> {
+pub(crate) async fn apply<T: Transport>(client: &Client<T>, objects: &Topology) -> Result<Applied, MidoNetError> {
     let dialect = client.dialect().await?;
     let walk = Walk { client, objects, new: RefCell::default() };
     let mut applied = Applied::default();
@@ -42,7 +43,7 @@ struct Walk<'a, T> {
 }
 
 impl<T: Transport> Walk<'_, T> {
-    async fn step(&self, step: BuildStep) -> Result<StepResult, ControllerError> {
+    async fn step(&self, step: BuildStep) -> Result<StepResult, MidoNetError> {
         let (client, objects) = (self.client, self.objects);
         match step {
             BuildStep::Chain(id) => {
@@ -93,7 +94,7 @@ impl<T: Transport> Walk<'_, T> {
 /// provider's route, and last the chains, because a device whose chain is deleted is unfiltered.
 ///
 /// Every object that is deleted by its id is read first. When one of them is not ours, nothing is deleted.
-pub(super) async fn remove<T: Transport>(client: &Client<T>, objects: &Topology) -> Result<Applied, ControllerError> {
+pub(crate) async fn remove<T: Transport>(client: &Client<T>, objects: &Topology) -> Result<Applied, MidoNetError> {
     let dialect = client.dialect().await?;
     let ours = |id: &Uuid| objects.routers.contains_key(id) || objects.bridges.contains_key(id);
     let of_others = objects.ports.iter().filter(|(_, port)| !ours(&port.device.id())).map(|(id, _)| *id);

@@ -1,0 +1,3 @@
+//! The engine against a MidoNet controller in memory.
+
+mod conformance;
