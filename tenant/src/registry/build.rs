@@ -2,7 +2,8 @@
 //!
 //! # Guarantees
 //! - `active` is written only after every object exists.
-//! - A record that changed concurrently is read again, and its network is applied again.
+//! - A record that changed concurrently is read again, and its network is applied again. What only the older record had is
+//!   withdrawn (`overtaken`): a process that was paused between reading and applying brings nothing back.
 //! - A partially created tenant of another call is completed.
 
 use atoll_records::{BuildLeaseRecord, ClusterRecord, Lease, Phase, Query, TenantRecord, Versioned};
@@ -13,7 +14,7 @@ use super::build_lease::BuildLease;
 use crate::attempts::{commit, retry};
 use crate::error::TenantError;
 use crate::network::network;
-use atoll_network::{Applied, Engine};
+use atoll_network::{Applied, Engine, Network};
 
 impl<S: Store, E: Engine> Registry<'_, S, E> {
     /// The tenant with all its objects in the controller. `by`: the caller, for log lines. `again`: compare every object
@@ -26,26 +27,51 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
         again: bool,
     ) -> Result<Versioned<TenantRecord>, TenantError> {
         let name = tenant.record.name.clone();
-        let incarnation = tenant.record.incarnation;
         if again && built(&tenant.record).is_none() {
             // A repair of a tenant in use has no phase to wait for, and doing it twice has no effect.
-            self.apply(cluster, &tenant).await?;
+            let applied = self.apply(cluster, &tenant).await;
+            let stale = vec![network(&cluster.record, &tenant)];
+            let now = self.withdraw_stale(&name, cluster, stale).await?;
+            applied?;
+            tenant = now.ok_or_else(|| TenantError::Deleting { tenant: name.clone() })?;
         }
-        let needs_building = |tenant: &TenantRecord| match (tenant.phase, built(tenant)) {
-            (Phase::Deleting, _) => Err(TenantError::Deleting { tenant: name.clone() }),
-            (_, built) => Ok(built),
-        };
         if needs_building(&tenant.record)?.is_none() {
             return Ok(tenant);
         }
+        let mut stale = Vec::new();
+        let finished = self.finish_building(by, cluster, tenant, &mut stale).await;
+        if !stale.is_empty() {
+            self.withdraw_stale(&name, cluster, stale).await?;
+        }
+        finished
+    }
+
+    /// Builds until the tenant is active. `stale`: networks that were applied, whole or in part, from a record that is not
+    /// known to be the current one.
+    async fn finish_building(
+        &self,
+        by: &str,
+        cluster: &Versioned<ClusterRecord>,
+        mut tenant: Versioned<TenantRecord>,
+        stale: &mut Vec<Network>,
+    ) -> Result<Versioned<TenantRecord>, TenantError> {
+        let name = tenant.record.name.clone();
+        let incarnation = tenant.record.incarnation;
         let what = format!("build tenant {name}");
         retry(&what, async |attempt| {
             let Some(record) = needs_building(&tenant.record)? else { return Ok(Some(tenant.clone())) };
             let now = match self.acquire(by, &tenant, attempt).await? {
-                BuildLease::Held(lease) => match self.build(lease, cluster, &tenant, record, attempt).await? {
-                    Built::Active(tenant) => return Ok(Some(tenant)),
-                    Built::Overtaken(now) => now,
-                },
+                BuildLease::Held(lease) => {
+                    stale.push(network(&cluster.record, &tenant));
+                    match self.build(lease, cluster, &tenant, record, attempt).await? {
+                        Built::Active(tenant) => {
+                            // The transaction has verified that the record was the current one.
+                            stale.pop();
+                            return Ok(Some(tenant));
+                        }
+                        Built::Overtaken(now) => now,
+                    }
+                }
                 BuildLease::Ended(now) => now,
             };
             // Another incarnation is another tenant: the caller has to check its access again.
@@ -93,7 +119,7 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
     }
 
     /// Makes everything of a tenant exist in the engine.
-    async fn apply(
+    pub(super) async fn apply(
         &self,
         cluster: &Versioned<ClusterRecord>,
         tenant: &Versioned<TenantRecord>,
@@ -115,6 +141,17 @@ enum Built {
     Active(Versioned<TenantRecord>),
     /// The record has changed meanwhile: the tenant as it is now; `None` if it is gone.
     Overtaken(Option<Versioned<TenantRecord>>),
+}
+
+/// The record to write once everything is built; `None` if nothing is to be built.
+///
+/// # Errors
+/// The tenant is being deleted.
+fn needs_building(tenant: &TenantRecord) -> Result<Option<TenantRecord>, TenantError> {
+    match tenant.phase {
+        Phase::Deleting => Err(TenantError::Deleting { tenant: tenant.name.clone() }),
+        Phase::Building | Phase::Active => Ok(built(tenant)),
+    }
 }
 
 /// The record once all objects exist; `None` if it has that already. Removed routes stay in it until the call that removed

@@ -9,6 +9,7 @@
 //! | `tenant` | entering: joining a namespace to its tenant, creating a tenant |
 //! | `subnet`, `grow` | another subnet for a tenant: by command, and when it is full |
 //! | `build`, `build_lease` | from `building` to `active`, one holder of the build lease at a time |
+//! | `overtaken` | withdrawing what a writer applied from a record that was not the current one |
 //!
 //! # Guarantees
 //! - Every change is one transaction that compares the records on which it is based.
@@ -23,6 +24,7 @@ mod build_lease;
 mod cluster;
 mod grow;
 mod node;
+mod overtaken;
 mod subnet;
 mod tenant;
 

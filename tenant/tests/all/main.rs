@@ -12,6 +12,7 @@ mod grow;
 mod incarnations;
 mod lost;
 mod over_http;
+mod paused;
 mod ports;
 mod provider;
 mod prune;

@@ -1,0 +1,65 @@
+//! What a writer does whose record was not the current one any more when it applied it.
+//!
+//! An engine cannot compare revisions of records in etcd. A process that is paused between reading a record and applying it
+//! would bring back what was removed since: a route, a subnet, a whole tenant. So every writer that cannot prove that its
+//! record was the current one reads the record again after applying, and withdraws what only its own record had, until the
+//! record is the same before and after.
+//!
+//! # Guarantees
+//! When [`Registry::withdraw_stale`] returns `Ok`, every request of this call has been answered, and nothing that only an
+//! older record had is left by it. A tenant that is being deleted is left to the call that deletes it, which deletes
+//! everything once more after the maximum request lifetime.
+
+use atoll_model::ids::TenantName;
+use atoll_network::{Engine, Network};
+use atoll_records::{ClusterRecord, Phase, Query, TenantRecord, Versioned};
+use atoll_store::Store;
+
+use super::Registry;
+use crate::attempts::retry;
+use crate::error::TenantError;
+use crate::network::network;
+
+impl<S: Store, E: Engine> Registry<'_, S, E> {
+    /// Withdraws what only the networks in `applied` have and the current record has not. They are of one incarnation.
+    /// Returns the current record; `None`: there is none of this incarnation.
+    pub(super) async fn withdraw_stale(
+        &self,
+        name: &TenantName,
+        cluster: &Versioned<ClusterRecord>,
+        mut applied: Vec<Network>,
+    ) -> Result<Option<Versioned<TenantRecord>>, TenantError> {
+        let what = format!("withdraw what older records of tenant {name} had");
+        let key = TenantRecord::at(name);
+        retry(&what, async |_| {
+            let read = self.store.read(vec![Query::key(&key)]).await.map_err(TenantError::store(&what))?;
+            let now = read
+                .get(&key)?
+                .filter(|now| applied.iter().all(|applied| applied.id.incarnation == now.record.incarnation));
+            let Some(now) = now else {
+                for stale in &applied {
+                    self.engine.withdraw_network(stale, None).await.map_err(TenantError::engine(&what))?;
+                }
+                return Ok(Some(None));
+            };
+            if now.record.phase == Phase::Deleting {
+                return Ok(Some(Some(now)));
+            }
+            let current = network(&cluster.record, &now);
+            let mut withdrawn = 0;
+            for stale in applied.iter().filter(|stale| stale.revision != current.revision) {
+                let done = self.engine.withdraw_network(stale, Some(&current)).await;
+                withdrawn += done.map_err(TenantError::engine(&what))?.deleted;
+            }
+            if withdrawn == 0 {
+                return Ok(Some(Some(now)));
+            }
+            tracing::warn!(tenant = %name, withdrawn, "objects of an older record were withdrawn");
+            // A newer record may have wanted one of them again meanwhile.
+            self.apply(cluster, &now).await?;
+            applied = vec![current];
+            Ok(None)
+        })
+        .await
+    }
+}
