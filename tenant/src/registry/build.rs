@@ -29,21 +29,25 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
         let name = tenant.record.name.clone();
         if again && built(&tenant.record).is_none() {
             // A repair of a tenant in use has no phase to wait for, and doing it twice has no effect.
-            let applied = self.apply(cluster, &tenant).await;
-            let stale = vec![network(&cluster.record, &tenant)];
-            let now = self.withdraw_stale(&name, cluster, stale).await?;
+            let wanted = network(&cluster.record, &tenant);
+            let applied = self.apply(&wanted).await;
+            let now = self.withdraw_stale(&name, cluster, vec![wanted]).await;
+            // The first failure is the cause.
             applied?;
-            tenant = now.ok_or_else(|| TenantError::Deleting { tenant: name.clone() })?;
+            tenant = now?.ok_or_else(|| TenantError::Deleting { tenant: name.clone() })?;
         }
         if needs_building(&tenant.record)?.is_none() {
             return Ok(tenant);
         }
         let mut stale = Vec::new();
         let finished = self.finish_building(by, cluster, tenant, &mut stale).await;
-        if !stale.is_empty() {
-            self.withdraw_stale(&name, cluster, stale).await?;
+        if stale.is_empty() {
+            return finished;
         }
-        finished
+        let withdrawn = self.withdraw_stale(&name, cluster, stale).await;
+        // The first failure is the cause.
+        let finished = finished?;
+        withdrawn.map(|_| finished)
     }
 
     /// Builds until the tenant is active. `stale`: networks that were applied, whole or in part, from a record that is not
@@ -62,8 +66,9 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
             let Some(record) = needs_building(&tenant.record)? else { return Ok(Some(tenant.clone())) };
             let now = match self.acquire(by, &tenant, attempt).await? {
                 BuildLease::Held(lease) => {
-                    stale.push(network(&cluster.record, &tenant));
-                    match self.build(lease, cluster, &tenant, record, attempt).await? {
+                    let wanted = network(&cluster.record, &tenant);
+                    stale.push(wanted.clone());
+                    match self.build(lease, &wanted, &tenant, record, attempt).await? {
                         Built::Active(tenant) => {
                             // The transaction has verified that the record was the current one.
                             stale.pop();
@@ -88,12 +93,12 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
     async fn build(
         &self,
         lease: Lease,
-        cluster: &Versioned<ClusterRecord>,
+        wanted: &Network,
         tenant: &Versioned<TenantRecord>,
         record: TenantRecord,
         attempt: &mut Attempt,
     ) -> Result<Built, TenantError> {
-        match self.while_held(lease, self.apply(cluster, tenant)).await {
+        match self.while_held(lease, self.apply(wanted)).await {
             Some(Ok(_)) => {}
             Some(Err(error)) => {
                 self.release(lease).await;
@@ -118,18 +123,11 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
         }
     }
 
-    /// Makes everything of a tenant exist in the engine.
-    pub(super) async fn apply(
-        &self,
-        cluster: &Versioned<ClusterRecord>,
-        tenant: &Versioned<TenantRecord>,
-    ) -> Result<Applied, TenantError> {
-        let name = &tenant.record.name;
-        let applied = self
-            .engine
-            .ensure_network(&network(&cluster.record, tenant))
-            .await
-            .map_err(TenantError::engine(format!("build tenant {name}")))?;
+    /// Makes everything of a tenant's network exist in the engine.
+    pub(super) async fn apply(&self, wanted: &Network) -> Result<Applied, TenantError> {
+        let name = &wanted.tenant;
+        let applied = self.engine.ensure_network(wanted).await;
+        let applied = applied.map_err(TenantError::engine(format!("build tenant {name}")))?;
         tracing::info!(tenant = %name, ?applied, "built");
         Ok(applied)
     }

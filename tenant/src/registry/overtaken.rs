@@ -7,8 +7,8 @@
 //!
 //! # Guarantees
 //! When [`Registry::withdraw_stale`] returns `Ok`, every request of this call has been answered, and nothing that only an
-//! older record had is left by it. A tenant that is being deleted is left to the call that deletes it, which deletes
-//! everything once more after the maximum request lifetime.
+//! older record had is left by it. A tenant or subnet that is being deleted is left to the call that deletes it, which
+//! deletes everything once more after the maximum request lifetime, or finds pods and puts it back.
 
 use atoll_model::ids::TenantName;
 use atoll_network::{Engine, Network};
@@ -18,7 +18,7 @@ use atoll_store::Store;
 use super::Registry;
 use crate::attempts::retry;
 use crate::error::TenantError;
-use crate::network::network;
+use crate::network::{network, whole_network};
 
 impl<S: Store, E: Engine> Registry<'_, S, E> {
     /// Withdraws what only the networks in `applied` have and the current record has not. They are of one incarnation.
@@ -45,10 +45,11 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
             if now.record.phase == Phase::Deleting {
                 return Ok(Some(Some(now)));
             }
-            let current = network(&cluster.record, &now);
+            // A subnet that is being deleted may have pods, and come back: the call that deletes it decides.
+            let kept = whole_network(&cluster.record, &now);
             let mut withdrawn = 0;
-            for stale in applied.iter().filter(|stale| stale.revision != current.revision) {
-                let done = self.engine.withdraw_network(stale, Some(&current)).await;
+            for stale in applied.iter().filter(|stale| stale.revision != kept.revision) {
+                let done = self.engine.withdraw_network(stale, Some(&kept)).await;
                 withdrawn += done.map_err(TenantError::engine(&what))?.deleted;
             }
             if withdrawn == 0 {
@@ -56,7 +57,8 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
             }
             tracing::warn!(tenant = %name, withdrawn, "objects of an older record were withdrawn");
             // A newer record may have wanted one of them again meanwhile.
-            self.apply(cluster, &now).await?;
+            let current = network(&cluster.record, &now);
+            self.apply(&current).await?;
             applied = vec![current];
             Ok(None)
         })

@@ -9,11 +9,12 @@ use std::time::Duration;
 use atoll_mock_controller::Dialect;
 use atoll_model::ids::TenantName;
 use atoll_network::Engine;
-use atoll_records::{BuildLeaseRecord, Key, Phase, StaticRoute, Via};
+use atoll_records::{BuildLeaseRecord, Key, Phase, StaticRoute, TenantRecord, Via};
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
-use atoll_store::Store;
+use atoll_store::{Store, StoreChange, Txn};
 use atoll_tenant::TenantError;
 use atoll_tenant::admin::{self, Admin, Deletion, Edit};
+use atoll_tenant::network::network_id;
 use atoll_testkit::controller::InProcess;
 use atoll_testkit::store::{InterceptedStore, Interception, StoreCall};
 use futures_util::future::{Either, select};
@@ -29,12 +30,20 @@ enum Event {
     RouteRemoved,
     RouteReplaced,
     SubnetDeleted,
+    /// A deletion has closed the subnet, and will find pods and put it back.
+    SubnetClosed,
     TenantDeleted,
     TenantCreatedAgain,
 }
 
-const EVENTS: [Event; 5] =
-    [Event::RouteRemoved, Event::RouteReplaced, Event::SubnetDeleted, Event::TenantDeleted, Event::TenantCreatedAgain];
+const EVENTS: [Event; 6] = [
+    Event::RouteRemoved,
+    Event::RouteReplaced,
+    Event::SubnetDeleted,
+    Event::SubnetClosed,
+    Event::TenantDeleted,
+    Event::TenantCreatedAgain,
+];
 
 /// What the paused process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +66,16 @@ fn route(via: Via) -> StaticRoute {
     StaticRoute { destination: "10.9.0.0/16".parse().expect("valid"), via }
 }
 
+/// Sets the phase of subnet 2 in the record.
+async fn set_phase(fixture: &Fixture, phase: Phase) {
+    let mut record = fixture.records("red").1;
+    for subnet in record.subnets.iter_mut().filter(|subnet| subnet.ordinal == 2) {
+        subnet.phase = phase;
+    }
+    let then = vec![StoreChange::put(&TenantRecord::at(&red()), &record)];
+    fixture.store.commit(Txn { then, ..Txn::default() }).await.expect("memory does not fail");
+}
+
 async fn happen(fixture: &Fixture, event: Event) {
     // The build lease of a process that does not run expires.
     let holder = fixture.store.dump().into_iter().find(|entry| entry.key == Key::from(BuildLeaseRecord::at(&red())));
@@ -74,6 +93,10 @@ async fn happen(fixture: &Fixture, event: Event) {
         Event::RouteReplaced => {
             let edit = Edit { add_routes: vec![route(Via::Blackhole)], ..Edit::default() };
             admin::set(&admin, &red(), &edit, REQUEST_LIFETIME, |_| {}).await.map(drop)
+        }
+        Event::SubnetClosed => {
+            set_phase(fixture, Phase::Deleting).await;
+            Ok(())
         }
         Event::SubnetDeleted => admin::delete_subnet(&admin, &red(), 2, REQUEST_LIFETIME, |_| {}).await,
         Event::TenantDeleted => admin::delete(&admin, &red(), deletion, |_| {}).await,
@@ -173,6 +196,12 @@ async fn brings_nothing_back(dialect: Dialect, writer: Writer) -> usize {
             let fixture = prepared(dialect).await;
             let Some(done) = paused(&fixture, writer, event, at).await else { break };
             points += 1;
+            if event == Event::SubnetClosed {
+                let (cluster, tenant) = fixture.records("red");
+                let subnet = network_id(&cluster, &tenant).subnet(2).object();
+                assert!(fixture.made().bridges.contains_key(&subnet), "{context}: its pods keep their network");
+                set_phase(&fixture, Phase::Building).await;
+            }
             let tenants: &[&str] = if event == Event::TenantDeleted { &[] } else { &["red"] };
             if tenants.is_empty() {
                 assert!(done.is_err(), "{context}: the tenant is gone");
