@@ -101,13 +101,6 @@ pub struct SubnetPrefix {
     pub gateway: IpAddr,
 }
 
-impl SubnetPrefix {
-    /// The gateway with the prefix length.
-    pub fn gateway_network(&self) -> IpNetwork {
-        IpNetwork::new(self.gateway, self.prefix.prefix()).unwrap_or(self.prefix)
-    }
-}
-
 /// A static route of a tenant's router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetworkRoute {
@@ -147,13 +140,6 @@ pub enum NetworkNextHop {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EngineMemory(pub serde_json::Map<String, serde_json::Value>);
-
-impl EngineMemory {
-    /// Whether the engine remembers nothing.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -32,14 +32,9 @@ pub fn status(run_dir: &Path) -> PathBuf {
     run_dir.join("status.json")
 }
 
-/// `<runDir>/dataplane`: where the local data plane pins the namespaces of its routers.
+/// `<runDir>/dataplane`: where the local data plane pins the namespaces of its routers, each under the router's id.
 pub fn router_namespaces(run_dir: &Path) -> PathBuf {
     run_dir.join("dataplane")
-}
-
-/// `<runDir>/dataplane/<router>`: the namespace of one router.
-pub fn router_namespace(run_dir: &Path, router: Uuid) -> PathBuf {
-    router_namespaces(run_dir).join(router.to_string())
 }
 
 /// `<runDir>/dataplane.lock`: one data plane at a time works in `namespaces`, a path of [`router_namespaces`]. The lock is

@@ -29,6 +29,14 @@ async fn require_as_described<S: EngineUnderTest>(subject: &S, port: &PodPort) -
     require(difference.is_none(), || format!("port {}: {}", port.id, difference.unwrap_or_default()))
 }
 
+/// The port is refused because its subnet or host does not exist.
+async fn require_absent_parent<S: EngineUnderTest>(subject: &S, port: &PodPort) -> Verdict {
+    match subject.engine().ensure_port(port).await {
+        Ok(state) => require(false, || format!("the port was made: {state:?}")),
+        Err(error) => require_same(&error.failure, &EngineFailure::Absent, &format!("the failure of: {error}")),
+    }
+}
+
 pub(super) async fn a_port_is_as_it_was_described<S: EngineUnderTest>(subject: &S, families: Families) -> Verdict {
     let network = made(subject, families).await?;
     for (number, host) in (2..).zip(subject.hosts()) {
@@ -60,10 +68,7 @@ pub(super) async fn a_port_of_an_absent_network_is_refused<S: EngineUnderTest>(
 ) -> Verdict {
     let network = network(subject.provider(), 1, 1, families);
     let wanted = port(&network, 1, 2, 1, &subject.hosts()[0], families);
-    match subject.engine().ensure_port(&wanted).await {
-        Ok(state) => require(false, || format!("the port was made: {state:?}")),
-        Err(error) => require_same(&error.failure, &EngineFailure::Absent, &format!("the failure of: {error}")),
-    }
+    require_absent_parent(subject, &wanted).await
 }
 
 pub(super) async fn a_port_of_an_absent_host_is_refused<S: EngineUnderTest>(
@@ -73,10 +78,7 @@ pub(super) async fn a_port_of_an_absent_host_is_refused<S: EngineUnderTest>(
     let network = made(subject, families).await?;
     let unknown = uuid::Uuid::from_u128(0xdead).into();
     let wanted = port(&network, 1, 2, 1, &unknown, families);
-    match subject.engine().ensure_port(&wanted).await {
-        Ok(state) => require(false, || format!("the port was made: {state:?}")),
-        Err(error) => require_same(&error.failure, &EngineFailure::Absent, &format!("the failure of: {error}")),
-    }
+    require_absent_parent(subject, &wanted).await
 }
 
 pub(super) async fn a_subnet_lists_the_ports_of_its_pods_and_no_others<S: EngineUnderTest>(

@@ -31,7 +31,13 @@ struct Before<'a> {
     happens: RefCell<Option<LocalBoxFuture<'a, ()>>>,
 }
 
-impl Before<'_> {
+impl<'a> Before<'a> {
+    /// Right before the first object is created.
+    fn creation(fixture: &Fixture, happens: impl Future<Output = ()> + 'a) -> Self {
+        let happens = RefCell::new(Some(Box::pin(happens) as LocalBoxFuture<'a, ()>));
+        Self { inner: fixture.mock.clone(), meant: creates, after: false, happens }
+    }
+
     async fn happen(&self) {
         let happens = self.happens.borrow_mut().take();
         if let Some(happens) = happens {
@@ -90,12 +96,7 @@ async fn a_record_that_changes_while_its_tenant_is_built_is_kept_and_built_again
             )
             .await;
         };
-        let transport = Before {
-            inner: fixture.mock.clone(),
-            meant: creates,
-            after: false,
-            happens: RefCell::new(Some(Box::pin(change))),
-        };
+        let transport = Before::creation(&fixture, change);
         let engine = engine(transport);
         let admin = Admin { store: &fixture.store, engine: &engine, config: &fixture.config };
         admin::add_subnet(&admin, &red(), None, &[]).await.expect("added");
@@ -111,12 +112,7 @@ async fn a_record_that_changes_while_its_tenant_is_built_is_kept_and_built_again
 async fn a_holder_whose_build_lease_expired_acquires_it_again() {
     let fixture = Fixture::new(Dialect::V5);
     // The controller does not answer for a minute.
-    let transport = Before {
-        inner: fixture.mock.clone(),
-        meant: creates,
-        after: false,
-        happens: RefCell::new(Some(Box::pin(tokio::time::sleep(Duration::from_mins(1))))),
-    };
+    let transport = Before::creation(&fixture, tokio::time::sleep(Duration::from_mins(1)));
     let (engine, cache, who) = (engine(transport), Cache::none(), namespace("red"));
     let resolver = fixture.resolver(&engine, &cache);
     let watched = async {
@@ -166,12 +162,7 @@ async fn a_build_does_not_change_a_later_incarnation_of_its_tenant() {
         )
         .await;
     };
-    let transport = Before {
-        inner: fixture.mock.clone(),
-        meant: creates,
-        after: false,
-        happens: RefCell::new(Some(Box::pin(recreated))),
-    };
+    let transport = Before::creation(&fixture, recreated);
     let (engine, cache) = (engine(transport), Cache::none());
     let error = fixture.resolver(&engine, &cache).resolve(&namespace("red")).await.expect_err("another tenant by now");
     assert!(matches!(error, TenantError::Deleting { .. }), "{error}");

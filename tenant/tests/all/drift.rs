@@ -3,12 +3,12 @@
 
 use atoll_model::ids::TenantName;
 use atoll_sdn_client::Resource;
-use atoll_sdn_client::{Client, ClientSettings, api};
+use atoll_sdn_client::{Client, api};
 use atoll_tenant::admin::{self, Admin};
 use atoll_testkit::controller::InProcess;
 use uuid::Uuid;
 
-use crate::fixture::{DIALECTS, Fixture, namespace};
+use crate::fixture::{DIALECTS, Fixture, client, namespace};
 
 /// How an object is changed.
 struct Drift {
@@ -26,10 +26,6 @@ enum Edit {
     PortAnew(fn(&mut api::Port)),
     Rule(fn(&mut api::Rule)),
     Route(fn(&mut api::Route)),
-}
-
-fn client(fixture: &Fixture) -> Client<InProcess> {
-    Client::new(fixture.mock.clone(), ClientSettings::default())
 }
 
 /// Every change there is to one tenant. A chain filters nothing of ours but through its rules; its name is for people.

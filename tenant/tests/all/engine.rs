@@ -1,28 +1,14 @@
 //! The engine: creating, finding, repairing, removing; and which objects it must not change.
 
-use crate::fixture::{Graph, graph};
 use atoll_mock_controller::Dialect;
 use atoll_model::port_security::PortSecurity;
 use atoll_network::{DriftKind, Engine, EngineFailure, PortRemoval};
 use atoll_sdn_client::Resource;
+use atoll_sdn_client::api;
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
-use atoll_sdn_client::{Client, ClientSettings, api};
-use atoll_testkit::controller::InProcess;
 use uuid::Uuid;
 
-use crate::fixture::{DIALECTS, Fixture, Slow, engine, namespace, pod_port};
-
-/// A fixture with one tenant, and that tenant's graph.
-async fn built(dialect: Dialect) -> (Fixture, Graph) {
-    let fixture = Fixture::new(dialect);
-    fixture.resolve(&namespace("red")).await.expect("resolved");
-    let (cluster, tenant) = fixture.records("red");
-    (fixture, graph(&cluster, &tenant))
-}
-
-fn client(fixture: &Fixture) -> Client<InProcess> {
-    Client::new(fixture.mock.clone(), ClientSettings::default())
-}
+use crate::fixture::{DIALECTS, Fixture, Graph, Slow, built, client, engine, graph, namespace, pod_port};
 
 #[tokio::test]
 async fn applying_twice_is_applying_once() {

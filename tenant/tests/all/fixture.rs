@@ -347,3 +347,16 @@ pub(crate) fn pod_port(fixture: &Fixture, graph: &Graph, id: u128, interface: &s
         unique: false,
     }
 }
+
+/// A fixture in which tenant `red` is built, and that tenant's graph.
+pub(crate) async fn built(dialect: Dialect) -> (Fixture, Graph) {
+    let fixture = Fixture::new(dialect);
+    fixture.resolve(&namespace("red")).await.expect("resolved");
+    let (cluster, tenant) = fixture.records("red");
+    (fixture, graph(&cluster, &tenant))
+}
+
+/// A client of the fixture's controller.
+pub(crate) fn client(fixture: &Fixture) -> Client<InProcess> {
+    Client::new(fixture.mock.clone(), ClientSettings::default())
+}

@@ -1,16 +1,15 @@
 //! Objects with an id of Atoll's and another owner: plan, apply and remove report them and do not change them. In each
 //! case one ownership field alone differs.
 
-use crate::fixture::{Graph, graph};
 use atoll_mock_controller::Dialect;
 use atoll_model::topology::{Kind, Topology};
 use atoll_network::{DriftKind, Engine, EngineFailure, Network, NetworkNextHop, NetworkRoute, PortRemoval};
 use atoll_sdn_client::Resource;
-use atoll_sdn_client::{Client, ClientSettings, api};
+use atoll_sdn_client::{Client, api};
 use atoll_testkit::controller::InProcess;
 use uuid::Uuid;
 
-use crate::fixture::{DIALECTS, Fixture, namespace, pod_port};
+use crate::fixture::{DIALECTS, Fixture, Graph, built, client, pod_port};
 
 /// The objects of another owner, by ids of its own.
 struct Foreign {
@@ -19,17 +18,6 @@ struct Foreign {
     chain: Uuid,
     /// A port of the router.
     port: Uuid,
-}
-
-async fn built(dialect: Dialect) -> (Fixture, Graph) {
-    let fixture = Fixture::new(dialect);
-    fixture.resolve(&namespace("red")).await.expect("resolved");
-    let (cluster, tenant) = fixture.records("red");
-    (fixture, graph(&cluster, &tenant))
-}
-
-fn client(fixture: &Fixture) -> Client<InProcess> {
-    Client::new(fixture.mock.clone(), ClientSettings::default())
 }
 
 async fn create<O: api::ApiObject>(client: &Client<InProcess>, object: &O) {

@@ -12,14 +12,14 @@ use atoll_sdn_client::Resource;
 
 use atoll_midonet::provider_objects;
 use atoll_network::{Applied, Engine};
-use atoll_sdn_client::{Client, ClientSettings, api};
+use atoll_sdn_client::api;
 use atoll_store::Store;
 use atoll_tenant::TenantError;
 use atoll_tenant::admin::{self, InitRequest, Initialised, ProviderChoice};
 use atoll_tenant::network::provider as provider_network;
 use uuid::Uuid;
 
-use crate::fixture::{DIALECTS, Fixture, engine, namespace, provider};
+use crate::fixture::{DIALECTS, Fixture, client, engine, namespace, provider};
 
 type Outcome = Result<(Initialised, Option<Applied>), TenantError>;
 
@@ -35,10 +35,6 @@ async fn init_with(
     provider: ProviderChoice,
 ) -> Outcome {
     admin::init(store, controller, &fixture.config, &InitRequest { new_epoch: false, provider }).await
-}
-
-fn client(fixture: &Fixture) -> Client<InProcess> {
-    Client::new(fixture.mock.clone(), ClientSettings::default())
 }
 
 async fn router(fixture: &Fixture, id: u128, name: &str) -> Uuid {
