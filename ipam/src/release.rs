@@ -169,7 +169,7 @@ impl<'a> Plan<'a> {
         let mut then: Vec<_> = self.tombstone.map(|_| StoreChange::delete(tombstone)).into_iter().collect();
         if self.released {
             compare.push(Compare::absent(claim));
-            return Txn { compare, then, otherwise: self.queries() };
+            return Txn { compare, then, read: Vec::new(), otherwise: self.queries() };
         }
         // Not only as old: a claim that was written again has another port.
         compare.push(Compare::modified(&claim, self.claim.mod_revision));
@@ -198,7 +198,7 @@ impl<'a> Plan<'a> {
             compare.push(Compare::modified(&key, written));
             then.push(StoreChange::delete(key));
         }
-        Txn { compare, then, otherwise: self.queries() }
+        Txn { compare, then, read: Vec::new(), otherwise: self.queries() }
     }
 
     /// The outcome that the records show after an attempt that did not commit, or whose outcome is unknown.

@@ -38,13 +38,14 @@ pub async fn renew<S: Store>(
             Compare::absent(TombstoneRecord::at(attachment)),
         ],
         then: vec![StoreChange::put(&key, &record)],
+        read: Vec::new(),
         otherwise: Found::queries(attachment),
     };
     let is_ours = |there: &Versioned<ClaimRecord>| there.record == record && there.mod_revision > claim.mod_revision;
     let exhausted = IpamError::exhausted(attachment, "the records changed at each attempt");
     retry(ATTEMPTS, exhausted, async |attempt| {
         let found = match attempt.commit(store, txn().into()).await.map_err(failed())? {
-            Some(Chosen::Case(_, revision)) => return Ok(Some(Some(claim.updated(record.clone(), revision)))),
+            Some(Chosen::Case(_, done)) => return Ok(Some(Some(claim.updated(record.clone(), done.revision)))),
             // Another claim by now; or this one, by an attempt that was taken for lost.
             Some(Chosen::Lost(snapshot)) => {
                 let found = Found::read(&snapshot, attachment)?;

@@ -107,7 +107,7 @@ pub async fn reserve<S: Store>(store: &S, request: &ReserveRequest, dry_run: boo
         if dry_run {
             return Ok(Some(Reserved::New(record)));
         }
-        let txn = Txn { compare, then, otherwise: Vec::new() };
+        let txn = Txn { compare, then, read: Vec::new(), otherwise: Vec::new() };
         // Lost, or unknown: the next attempt reads what is there, and whether it is ours.
         let outcome = attempt.commit(store, txn.into()).await.map_err(failed())?;
         Ok(matches!(outcome, Some(Chosen::Case(..))).then_some(Reserved::New(record)))
@@ -146,7 +146,7 @@ pub async fn lift<S: Store>(store: &S, record: &ReservationRecord, dry_run: bool
         if dry_run {
             return Ok(Some(Lifted::Done));
         }
-        let txn = Txn { compare, then, otherwise: Vec::new() };
+        let txn = Txn { compare, then, read: Vec::new(), otherwise: Vec::new() };
         let outcome = attempt.commit(store, txn.into()).await.map_err(failed())?;
         Ok(matches!(outcome, Some(Chosen::Case(..))).then_some(Lifted::Done))
     })

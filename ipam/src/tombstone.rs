@@ -31,7 +31,7 @@ pub async fn put_tombstone<S: Store>(
     retry(ATTEMPTS, exhausted, async |attempt| {
         let compare = vec![Compare::unchanged(&key, seen)];
         let then = vec![StoreChange::put(&key, &record)];
-        let txn = Txn { compare, then, otherwise: Found::queries(attachment) };
+        let txn = Txn { compare, then, read: Vec::new(), otherwise: Found::queries(attachment) };
         let found = match attempt.commit_or_read(store, txn).await.map_err(failed())? {
             Committed::Yes(_) => return Ok(Some(())),
             Committed::Lost(snapshot) => Found::read(&snapshot, attachment)?,
@@ -70,6 +70,7 @@ pub async fn remove_tombstone<S: Store>(store: &S, attachment: &Attachment, seen
     let txn = Txn {
         compare: vec![Compare::modified(&tombstone, seen), Compare::absent(ClaimRecord::at(attachment))],
         then: vec![StoreChange::delete(tombstone)],
+        read: Vec::new(),
         otherwise: Found::queries(attachment),
     };
     let failed = || IpamError::store(format!("tombstone of {attachment}"));

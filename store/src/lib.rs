@@ -78,13 +78,16 @@ pub enum StoreChange {
     Delete(Key),
 }
 
-/// All conditions hold and all changes happen, or nothing happens and the answers to `otherwise` come back.
+/// All conditions hold, all changes happen and the answers to `read` come back; or nothing happens and the answers to
+/// `otherwise` come back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Txn {
     /// The conditions.
     pub compare: Vec<Compare>,
     /// The changes; each key at most once (etcd refuses otherwise).
     pub then: Vec<StoreChange>,
+    /// The records to read along, as they are after the changes.
+    pub read: Vec<Query>,
     /// The records that the next attempt needs if the conditions do not hold.
     pub otherwise: Vec<Query>,
 }
@@ -96,6 +99,8 @@ pub struct Case {
     pub compare: Vec<Compare>,
     /// Its changes; each key at most once (etcd refuses otherwise).
     pub then: Vec<StoreChange>,
+    /// The records to read along if this case happens, as they are after its changes.
+    pub read: Vec<Query>,
 }
 
 impl Case {
@@ -133,16 +138,16 @@ impl Choice {
 }
 
 impl From<Txn> for Choice {
-    fn from(Txn { compare, then, otherwise }: Txn) -> Self {
-        Self { cases: vec![Case { compare, then }], otherwise }
+    fn from(Txn { compare, then, read, otherwise }: Txn) -> Self {
+        Self { cases: vec![Case { compare, then, read }], otherwise }
     }
 }
 
 /// How a [`Choice`] ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Chosen {
-    /// This case happened, at this revision.
-    Case(usize, Revision),
+    /// This case happened, at the revision of the answers to its `read`.
+    Case(usize, Snapshot),
     /// No case held; nothing happened. The answers to `otherwise`.
     Lost(Snapshot),
 }
@@ -179,8 +184,8 @@ impl StoreChange {
 /// How a transaction ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Committed {
-    /// The changes happened, at this revision.
-    Yes(Revision),
+    /// The changes happened, at the revision of the answers to `read`.
+    Yes(Snapshot),
     /// A condition did not hold; nothing happened. The answers to `otherwise`.
     Lost(Snapshot),
 }
@@ -224,7 +229,7 @@ pub trait Store {
         let chosen = self.commit_first(txn.into());
         async {
             Ok(match chosen.await? {
-                Chosen::Case(_, revision) => Committed::Yes(revision),
+                Chosen::Case(_, snapshot) => Committed::Yes(snapshot),
                 Chosen::Lost(snapshot) => Committed::Lost(snapshot),
             })
         }

@@ -62,7 +62,7 @@ impl Attempt {
     pub async fn commit_or_read<S: Store>(&mut self, store: &S, txn: Txn) -> Result<Committed, StoreError> {
         let otherwise = txn.otherwise.clone();
         match self.commit(store, txn.into()).await? {
-            Some(Chosen::Case(_, revision)) => Ok(Committed::Yes(revision)),
+            Some(Chosen::Case(_, snapshot)) => Ok(Committed::Yes(snapshot)),
             Some(Chosen::Lost(snapshot)) => Ok(Committed::Lost(snapshot)),
             None => store.read(otherwise).await.map(Committed::Lost),
         }

@@ -68,7 +68,7 @@ pub fn put<T: serde::Serialize>(key: Key, record: &T) -> StoreChange {
 /// Commits changes; answers their revision.
 pub async fn write(store: &impl Store, then: Vec<StoreChange>) -> Revision {
     match store.commit(Txn { then, ..Txn::default() }).await {
-        Ok(Committed::Yes(revision)) => revision,
+        Ok(Committed::Yes(done)) => done.revision,
         other => panic!("{other:?}"),
     }
 }

@@ -79,5 +79,5 @@ fn transaction(fix: &Fix, lease: Option<Lease>) -> Txn {
             then.push(StoreChange::Delete(mark));
         }
     }
-    Txn { compare: fix.compare.clone(), then, otherwise: Vec::new() }
+    Txn { compare: fix.compare.clone(), then, read: Vec::new(), otherwise: Vec::new() }
 }

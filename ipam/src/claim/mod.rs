@@ -81,7 +81,7 @@ async fn attempt<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Clai
             store.read(queries).await.map_err(plan.failed())?
         } else {
             match attempt.commit(store, plan.choice(&step, queries.clone())).await.map_err(plan.failed())? {
-                Some(Chosen::Case(case, revision)) => return Ok(Some(plan.done(step, case, revision))),
+                Some(Chosen::Case(case, done)) => return Ok(Some(plan.done(step, case, done.revision))),
                 Some(Chosen::Lost(snapshot)) => snapshot,
                 // The transaction may have committed, or may still commit: read. The module's head explains why continuing
                 // is safe either way.

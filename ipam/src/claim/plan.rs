@@ -184,9 +184,10 @@ impl<'a> ClaimPlan<'a> {
                 Compare::created(ClaimRecord::at(attachment), claim.create_revision),
                 Compare::modified(TombstoneRecord::at(attachment), *tombstone),
             ];
-            vec![Case { compare, then: vec![StoreChange::delete(TombstoneRecord::at(attachment))] }]
+            vec![Case { compare, then: vec![StoreChange::delete(TombstoneRecord::at(attachment))], read: Vec::new() }]
         } else {
-            let case = |targets| Case { compare: self.conditions(targets), then: self.changes(targets) };
+            let case =
+                |targets| Case { compare: self.conditions(targets), then: self.changes(targets), read: Vec::new() };
             step.cases().into_iter().map(case).collect()
         };
         Choice { cases, otherwise }

@@ -54,7 +54,7 @@ impl Etcd {
     pub(super) async fn answer(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
         let operations: Vec<_> = queries.iter().map(|query| self.operation(query)).collect();
         let response = self.transact(wire::Txn::new().and_then(operations), Repeat::Always).await?;
-        self.snapshot(revision(response.header())?, queries, &response)
+        self.snapshot(revision(response.header())?, queries, &response, 0)
     }
 
     fn operation(&self, query: &Query) -> wire::TxnOp {
@@ -112,23 +112,26 @@ impl Etcd {
     pub(super) fn nested(&self, cases: Vec<Case>, otherwise: &[Query]) -> wire::Txn {
         let mut rest: Vec<_> = otherwise.iter().map(|query| self.operation(query)).collect();
         let mut txn = None;
-        for Case { compare, then } in cases.into_iter().rev() {
+        for Case { compare, then, read } in cases.into_iter().rev() {
             if let Some(inner) = txn.take() {
                 rest = vec![wire::TxnOp::txn(inner)];
             }
             let compare: Vec<_> = compare.iter().map(|condition| self.condition(condition)).collect();
-            let then: Vec<_> = then.into_iter().map(|change| self.change(change)).collect();
+            let changes = then.into_iter().map(|change| self.change(change));
+            // etcd carries the operations of a branch out in their order: what is read is as it is after the changes.
+            let then: Vec<_> = changes.chain(read.iter().map(|query| self.operation(query))).collect();
             txn = Some(wire::Txn::new().when(compare).and_then(then).or_else(std::mem::take(&mut rest)));
         }
         // Without a case there is nothing to commit, only to ask.
         txn.unwrap_or_else(|| wire::Txn::new().and_then(rest))
     }
 
-    /// The case of a nested transaction that happened, if any; and the answers if none did.
+    /// The case of a nested transaction that happened, if any, and the answers. `cases`: of each case the number of changes,
+    /// and the queries.
     pub(super) fn chosen(
         &self,
         response: &wire::TxnResponse,
-        cases: usize,
+        mut cases: Vec<(usize, Vec<Query>)>,
         otherwise: Vec<Query>,
     ) -> Result<Chosen, StoreError> {
         // The transaction may have committed: an answer that cannot be read is no better than no answer.
@@ -137,27 +140,35 @@ impl Etcd {
         let revision = revision(response.header()).map_err(|_| unclear("an answer without a header"))?;
         let odd = || unclear("a nested transaction was not answered as one");
         let mut response = response.clone();
-        for case in 0..cases {
+        for case in 0..cases.len() {
             if response.succeeded() {
-                return Ok(Chosen::Case(case, revision));
+                let (changes, read) = cases.swap_remove(case);
+                return match self.snapshot(revision, read, &response, changes) {
+                    Ok(snapshot) => Ok(Chosen::Case(case, snapshot)),
+                    // It has committed: what was read along cannot be had again, and nothing else may be concluded.
+                    Err(error) => Err(unclear(&error.to_string())),
+                };
             }
-            if case + 1 < cases {
+            if case + 1 < cases.len() {
                 let Some(wire::TxnOpResponse::Txn(inner)) = response.op_responses().pop() else { return Err(odd()) };
                 response = inner;
             }
         }
-        Ok(Chosen::Lost(self.snapshot(revision, otherwise, &response)?))
+        Ok(Chosen::Lost(self.snapshot(revision, otherwise, &response, 0)?))
     }
 
-    /// etcd answers queries in their order. From here on an answer is found by its query.
+    /// etcd answers operations in their order, of which the first `changes` are no queries. From here on an answer is found
+    /// by its query.
     fn snapshot(
         &self,
         revision: Revision,
         queries: Vec<Query>,
         response: &wire::TxnResponse,
+        changes: usize,
     ) -> Result<Snapshot, StoreError> {
         let odd = || StoreError::Refused("the answers do not fit the queries".to_owned());
-        let responses = response.op_responses();
+        let mut responses = response.op_responses();
+        let responses = responses.split_off(changes.min(responses.len()));
         if responses.len() != queries.len() {
             return Err(odd());
         }

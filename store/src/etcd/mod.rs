@@ -50,7 +50,7 @@ impl Store for Etcd {
             StoreChange::Put { lease, .. } => *lease,
             StoreChange::Delete(_) => None,
         });
-        let cases = choice.cases.len();
+        let cases = choice.cases.iter().map(|case| (case.then.len(), case.read.clone())).collect();
         let request = self.nested(choice.cases, &choice.otherwise);
         match (self.transact(request, Repeat::Unsent).await, lease) {
             (Err(Stopped::NoLease), Some(lease)) => Err(StoreError::LeaseGone(lease)),

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use atoll_records::{Key, Query};
+use atoll_records::{Key, Query, Snapshot};
 
 use atoll_store::{Committed, Compare, Etcd, Limits, Store, StoreChange, StoreError, Txn, Watch, WatchEvent};
 use atoll_testkit::etcd::{EtcdServer, config, free_ports};
@@ -24,7 +24,7 @@ fn store(urls: &[&str]) -> Etcd {
 fn put(n: u8) -> Txn {
     let key = Key::raw(format!("v2/t/{n}"));
     let then = vec![StoreChange::Put { key: key.clone(), value: vec![n], lease: None }];
-    Txn { compare: vec![Compare::Absent(key)], then, otherwise: vec![] }
+    Txn { compare: vec![Compare::Absent(key)], then, read: Vec::new(), otherwise: vec![] }
 }
 
 fn get(n: u8) -> Vec<Query> {
@@ -252,7 +252,9 @@ async fn a_member_without_a_leader_is_unavailable_and_commits_are_not_in_doubt()
 async fn a_watch_of_a_frozen_etcd_ends_by_itself() {
     let server = EtcdServer::start().await;
     let store = server.store();
-    let Ok(Committed::Yes(first)) = store.commit(put(1)).await else { panic!("the first commit") };
+    let Ok(Committed::Yes(Snapshot { revision: first, .. })) = store.commit(put(1)).await else {
+        panic!("the first commit")
+    };
     let mut watch = store.watch(Key::raw("v2/t/"), first).await.expect("a watch");
     server.signal("STOP");
     // The kernel of a frozen process keeps its connections: only a question that is not answered shows it.
@@ -271,7 +273,9 @@ async fn a_watch_that_broke_goes_on_elsewhere_for_a_while() {
         let (mut one, other) = (EtcdServer::start().await, EtcdServer::start().await);
         let urls = config(&[&one.url, &other.url]);
         let both = Etcd::with_limits(&urls, Limits { penalty, ..Limits::default() }).expect("the settings are right");
-        let Ok(Committed::Yes(first)) = both.commit(put(1)).await else { panic!("the first commit") };
+        let Ok(Committed::Yes(Snapshot { revision: first, .. })) = both.commit(put(1)).await else {
+            panic!("the first commit")
+        };
         let mut watch = both.watch(Key::raw("v2/t/"), first).await.expect("a watch");
         one.restart().await;
         for (server, n) in [(&one, 2), (&other, 3), (&other, 4)] {
@@ -320,7 +324,9 @@ async fn a_frozen_etcd_makes_commits_unknown_and_reads_unavailable() {
 async fn connections_and_watches_survive_a_restart() {
     let mut server = EtcdServer::start().await;
     let store = store(&[&dead(), &server.url]);
-    let Ok(Committed::Yes(first)) = store.commit(put(1)).await else { panic!("the first commit") };
+    let Ok(Committed::Yes(Snapshot { revision: first, .. })) = store.commit(put(1)).await else {
+        panic!("the first commit")
+    };
     let mut watch = store.watch(Key::raw("v2/t/"), first).await.expect("a watch");
     assert!(matches!(store.commit(put(3)).await, Ok(Committed::Yes(_))));
     let event = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.expect("in time");

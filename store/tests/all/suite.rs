@@ -101,7 +101,7 @@ fn all() -> Query {
 
 async fn commit(store: &impl Store, then: Vec<StoreChange>) -> Revision {
     match store.commit(Txn { then, ..Txn::default() }).await {
-        Ok(Committed::Yes(revision)) => revision,
+        Ok(Committed::Yes(done)) => done.revision,
         other => panic!("{other:?}"),
     }
 }
@@ -157,12 +157,14 @@ async fn conditions_hold_or_nothing_happens(backend: &impl Backend) {
             let txn = Txn {
                 compare: vec![one.clone(), other.clone()],
                 then: vec![put("witness", "1")],
+                read: Vec::new(),
                 otherwise: vec![Query::Key(key("b")), Query::Key(key("a")), all()],
             };
             let before = get(&store, "witness").await;
             let outcome = store.commit(txn).await.expect("an outcome");
             match outcome {
-                Committed::Yes(revision) => {
+                Committed::Yes(done) => {
+                    let revision = done.revision;
                     assert!(*one_holds && *other_holds, "{one:?} {other:?}");
                     assert_eq!(get(&store, "witness").await.map(|w| w.mod_revision), Some(revision));
                 }
@@ -189,13 +191,29 @@ async fn the_first_case_that_holds_happens(backend: &impl Backend) {
         let case = |case: u8| Case {
             compare: vec![if holds(case) { Compare::Created(key("a"), made) } else { Compare::Absent(key("a")) }],
             then: vec![put("which", &case.to_string()), put(&format!("own/{case}"), &pattern.to_string())],
+            // Each case reads something else along, and not the same number of answers.
+            read: [Query::Key(key(&format!("own/{case}"))), Query::Key(key("which")), Query::all(key("own/"))]
+                .into_iter()
+                .take(usize::from(case) + 1)
+                .collect(),
         };
         commit(&store, vec![delete("which"), delete("own/0"), delete("own/1"), delete("own/2")]).await;
         let otherwise = vec![Query::Key(key("a")), Query::all(key("own/"))];
         let outcome = store.commit_first(Choice { cases: (0..3).map(case).collect(), otherwise }).await;
         match ((0..3).find(|case| holds(*case)), outcome.expect("an outcome")) {
-            (Some(first), Chosen::Case(index, revision)) => {
+            (Some(first), Chosen::Case(index, done)) => {
+                let revision = done.revision;
                 assert_eq!(index, usize::from(first), "{pattern:03b}");
+                // What was read along is as it is after the changes.
+                let own = key(&format!("own/{first}"));
+                let along = done.entry(&own).expect("asked").expect("written");
+                assert_eq!((along.value.as_slice(), along.mod_revision), (pattern.to_string().as_bytes(), revision));
+                let which = done.entry(&key("which"));
+                assert_eq!(which.is_ok(), first >= 1, "{pattern:03b}: what was not asked is no answer");
+                if first == 2 {
+                    let answer = done.answer(&Query::all(key("own/"))).expect("asked");
+                    assert_eq!(answer.entries.iter().map(|entry| &entry.key).collect::<Vec<_>>(), [&own]);
+                }
                 let which = get(&store, "which").await.expect("written");
                 assert_eq!((which.value, which.mod_revision), (first.to_string().into_bytes(), revision));
                 assert_eq!(names(&store, Query::keys(key("own/"))).await.0, [format!("own/{first}")]);
@@ -213,18 +231,20 @@ async fn the_first_case_that_holds_happens(backend: &impl Backend) {
     // Only what happens asks for its lease; and no case at all is a question.
     let gone = Lease(77);
     let cases = vec![
-        Case { compare: vec![Compare::Absent(key("a"))], then: vec![leased("b", gone)] },
-        Case { compare: vec![], then: vec![put("b", "2")] },
+        Case { compare: vec![Compare::Absent(key("a"))], then: vec![leased("b", gone)], read: Vec::new() },
+        Case { compare: vec![], then: vec![put("b", "2")], read: Vec::new() },
     ];
     let outcome = store.commit_first(Choice { cases: cases.clone(), otherwise: vec![] }).await;
     assert!(matches!(outcome, Ok(Chosen::Case(1, _))), "{outcome:?}");
     let outcome = store.commit_first(Choice { cases: cases.into_iter().rev().collect(), otherwise: vec![] }).await;
     assert!(matches!(outcome, Ok(Chosen::Case(0, _))), "{outcome:?}");
-    let missing = Case { compare: vec![Compare::Created(key("a"), made)], then: vec![leased("b", gone)] };
-    let never = Case { compare: vec![Compare::Absent(key("a"))], then: vec![] };
+    let missing =
+        Case { compare: vec![Compare::Created(key("a"), made)], then: vec![leased("b", gone)], read: Vec::new() };
+    let never = Case { compare: vec![Compare::Absent(key("a"))], then: vec![], read: Vec::new() };
     let outcome = store.commit_first(Choice { cases: vec![never, missing], otherwise: vec![] }).await;
     assert_eq!(outcome, Err(StoreError::LeaseGone(gone)));
-    let twice = Case { compare: vec![Compare::Absent(key("a"))], then: vec![put("b", "3"), delete("b")] };
+    let twice =
+        Case { compare: vec![Compare::Absent(key("a"))], then: vec![put("b", "3"), delete("b")], read: Vec::new() };
     let outcome = store.commit_first(Choice { cases: vec![Case::default(), twice], otherwise: vec![] }).await;
     assert!(matches!(outcome, Err(StoreError::Refused(_))), "{outcome:?}");
     let outcome = store.commit_first(Choice { cases: vec![], otherwise: vec![Query::Key(key("a"))] }).await;
@@ -310,7 +330,12 @@ async fn one_of_many_succeeds(backend: &impl Backend) {
     let key = Key::from(AddressRecord::at(&tenant, 0, [10, 0, 0, 2].into()));
     let claim = |n: u8| {
         let then = vec![StoreChange::Put { key: key.clone(), value: vec![n], lease: None }];
-        store.commit(Txn { compare: vec![Compare::Absent(key.clone())], then, otherwise: vec![Query::key(&key)] })
+        store.commit(Txn {
+            compare: vec![Compare::Absent(key.clone())],
+            then,
+            read: Vec::new(),
+            otherwise: vec![Query::key(&key)],
+        })
     };
     let outcomes = futures_util::future::join_all((0..16).map(claim)).await;
     let mut winners = Vec::new();
@@ -369,7 +394,12 @@ async fn keys_go_with_their_lease(backend: &impl Backend) {
     assert_eq!(second, Err(StoreError::LeaseGone(two)));
     assert!(get(&store, "e").await.is_none());
     // A lost transaction never asks for its lease.
-    let lost = Txn { compare: vec![Compare::Absent(key("b"))], then: vec![leased("e", one)], otherwise: vec![] };
+    let lost = Txn {
+        compare: vec![Compare::Absent(key("b"))],
+        then: vec![leased("e", one)],
+        read: Vec::new(),
+        otherwise: vec![],
+    };
     assert!(matches!(store.commit(lost).await, Ok(Committed::Lost(_))));
 }
 

@@ -53,9 +53,9 @@ pub(super) async fn write<S: Store, E: Engine>(
     let mut then = vec![StoreChange::put(&key, &record)];
     then.extend(with);
     let compare = vec![Compare::modified(&key, tenant.mod_revision)];
-    let txn = Txn { compare, then, otherwise: vec![Query::key(&key)] };
+    let txn = Txn { compare, then, read: Vec::new(), otherwise: vec![Query::key(&key)] };
     match commit(admin.store, &changing(&record.name), attempt, txn).await? {
-        Committed::Yes(revision) => Ok(Some(tenant.updated(record, revision))),
+        Committed::Yes(done) => Ok(Some(tenant.updated(record, done.revision))),
         // The answer was lost, not the race.
         Committed::Lost(snapshot) => Ok(snapshot.get(&key)?.filter(|now| now.record == record)),
     }

@@ -115,7 +115,7 @@ async fn drop_guarded<S: Store, E: Engine>(
     let what = format!("delete {key}");
     retry(&what, async |attempt| {
         let otherwise = vec![Query::key(key)];
-        let txn = Txn { compare: vec![guard.clone()], then: then.clone(), otherwise };
+        let txn = Txn { compare: vec![guard.clone()], then: then.clone(), read: Vec::new(), otherwise };
         let Committed::Lost(snapshot) = commit(admin.store, &what, attempt, txn).await? else { return Ok(Some(())) };
         let same = snapshot.entry(key)?.is_some_and(|entry| match guard {
             Compare::Created(_, revision) => entry.create_revision == revision,
@@ -172,6 +172,7 @@ async fn free_batch<S: Store, E: Engine>(
         let txn = Txn {
             compare: vec![Compare::modified(&key, tenant.mod_revision)],
             then: batch.iter().map(StoreChange::delete).collect(),
+            read: Vec::new(),
             otherwise: vec![Query::key(&key)],
         };
         let Committed::Lost(snapshot) = commit(admin.store, &what, attempt, txn).await? else { return Ok(Some(())) };

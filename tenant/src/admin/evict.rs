@@ -176,7 +176,7 @@ async fn close<S: Store, E: Engine>(
     retry(&what, async |attempt| {
         let record = NodeRecord { epoch: seen.record.epoch + 1, evicting: Some(now()), ..seen.record.clone() };
         match write(admin, node, &seen, Some(&record), &what, attempt).await? {
-            Committed::Yes(revision) => Ok(Some(seen.updated(record, revision))),
+            Committed::Yes(done) => Ok(Some(seen.updated(record, done.revision))),
             Committed::Lost(snapshot) => {
                 let there = snapshot.get(&NodeRecord::at(node))?;
                 seen = there.ok_or_else(|| TenantError::NoNode { node: node.clone() })?;
@@ -237,6 +237,7 @@ async fn write<S: Store, E: Engine>(
     let txn = Txn {
         compare: vec![Compare::modified(&key, seen.mod_revision)],
         then: vec![record.map_or_else(|| StoreChange::delete(&key), |record| StoreChange::put(&key, record))],
+        read: Vec::new(),
         otherwise: vec![Query::key(&key)],
     };
     commit(admin.store, what, attempt, txn).await

@@ -164,6 +164,7 @@ async fn renew<S: Store, E: Engine>(
     let txn = Txn {
         compare: vec![Compare::modified(&key, cluster.mod_revision)],
         then: vec![StoreChange::put(&key, &record)],
+        read: Vec::new(),
         otherwise: vec![Query::key(&key)],
     };
     let what = "give the cluster a new epoch";

@@ -95,7 +95,7 @@ async fn write<S: Store, E: Engine>(
     let key = NamespaceRecord::at(namespace);
     compare.push(Compare::unchanged(&key, now.map(|now| now.mod_revision)));
     let change = wanted.as_ref().map_or_else(|| StoreChange::delete(&key), |record| StoreChange::put(&key, record));
-    let txn = Txn { compare, then: vec![change], otherwise: vec![Query::key(&key)] };
+    let txn = Txn { compare, then: vec![change], read: Vec::new(), otherwise: vec![Query::key(&key)] };
     let what = format!("move namespace {namespace}");
     let mut attempt = Attempt::default();
     if let Committed::Lost(snapshot) = commit(admin.store, &what, &mut attempt, txn).await?

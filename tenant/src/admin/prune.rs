@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use atoll_model::clock::now;
 use atoll_model::ids::TenantName;
-use atoll_records::{IdleRecord, Key, Origin, Query, ReservationRecord, SCHEMA, TenantRecord, Unknown, Versioned};
+use atoll_records::{
+    IdleRecord, Key, Origin, Query, ReservationRecord, SCHEMA, Snapshot, TenantRecord, Unknown, Versioned,
+};
 use atoll_store::{Committed, Compare, Store, StoreChange, Txn};
 use futures_util::{StreamExt as _, stream};
 
@@ -125,7 +127,9 @@ async fn mark<S: Store, E: Engine>(
     for tenant in tenants {
         let txn = Txn { then: vec![put(tenant, false)], ..Txn::default() };
         // Unconditional, so it never loses a race; an unknown outcome ends the pruning, and the mark ends with its lease.
-        if let Committed::Yes(revision) = admin.store.commit(txn).await.map_err(TenantError::store(what))? {
+        if let Committed::Yes(Snapshot { revision, .. }) =
+            admin.store.commit(txn).await.map_err(TenantError::store(what))?
+        {
             provisional.push((tenant, revision));
         }
     }
@@ -134,7 +138,8 @@ async fn mark<S: Store, E: Engine>(
         let key = IdleRecord::at(&tenant.name);
         retry(what, async |attempt| {
             let compare = vec![Compare::modified(&key, revision)];
-            let txn = Txn { compare, then: vec![put(tenant, true)], otherwise: vec![Query::key(&key)] };
+            let txn =
+                Txn { compare, then: vec![put(tenant, true)], read: Vec::new(), otherwise: vec![Query::key(&key)] };
             let Committed::Lost(snapshot) = commit(admin.store, what, attempt, txn).await? else {
                 return Ok(Some(()));
             };

@@ -111,11 +111,12 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
         let txn = Txn {
             compare: vec![Compare::modified(&key, tenant.mod_revision)],
             then: vec![StoreChange::put(&key, &record), StoreChange::delete(BuildLeaseRecord::at(&record.name))],
+            read: Vec::new(),
             otherwise: vec![Query::key(&key)],
         };
         let what = format!("build tenant {}", record.name);
         match commit(self.store, &what, attempt, txn).await? {
-            Committed::Yes(revision) => Ok(Built::Active(tenant.updated(record, revision))),
+            Committed::Yes(done) => Ok(Built::Active(tenant.updated(record, done.revision))),
             Committed::Lost(snapshot) => {
                 self.release(lease).await;
                 Ok(Built::Overtaken(snapshot.get(&key)?))

@@ -49,6 +49,7 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
         let txn = Txn {
             compare: vec![Compare::absent(&key), Compare::modified(&tenant_key, tenant.mod_revision)],
             then: vec![StoreChange::put_leased(&key, &record, lease)],
+            read: Vec::new(),
             otherwise: vec![Query::key(&tenant_key), Query::key(&key)],
         };
         let snapshot = match commit(self.store, &what, attempt, txn).await? {

@@ -62,10 +62,11 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
             let txn = Txn {
                 compare: vec![Compare::absent(key)],
                 then: vec![StoreChange::put(key, &record)],
+                read: Vec::new(),
                 otherwise: vec![Query::key(key)],
             };
             match commit(self.store, &what, attempt, txn).await? {
-                Committed::Yes(revision) => Ok(Some(Versioned::created(record.clone(), revision))),
+                Committed::Yes(done) => Ok(Some(Versioned::created(record.clone(), done.revision))),
                 Committed::Lost(snapshot) => Ok(snapshot.get(key)?),
             }
         })

@@ -62,9 +62,9 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
             let mut then = vec![StoreChange::put(&key, &next)];
             then.extend(keys.iter().map(|key| StoreChange::put(key, &owner)));
             let subnets = Query::keys(OwnerRecord::subnets());
-            let txn = Txn { compare, then, otherwise: vec![Query::key(&key), subnets.clone()] };
+            let txn = Txn { compare, then, read: Vec::new(), otherwise: vec![Query::key(&key), subnets.clone()] };
             match commit(self.store, &what, attempt, txn).await? {
-                Committed::Yes(revision) => Ok(Some(tenant.updated(next, revision))),
+                Committed::Yes(done) => Ok(Some(tenant.updated(next, done.revision))),
                 Committed::Lost(snapshot) => {
                     let now = snapshot.get(&key)?;
                     let now = now.ok_or_else(|| TenantError::Unknown { tenant: record.name.clone() })?;

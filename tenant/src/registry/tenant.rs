@@ -111,10 +111,12 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
         let txn = Txn {
             compare: vec![Compare::absent(&key), Compare::modified(TenantRecord::at(name), tenant.mod_revision)],
             then: vec![StoreChange::put(&key, &record)],
+            read: Vec::new(),
             otherwise: TenantAccess::queries(who, name),
         };
         match commit(self.store, what, attempt, txn).await? {
-            Committed::Yes(revision) => {
+            Committed::Yes(done) => {
+                let revision = done.revision;
                 Ok(TenantAccess { namespace: Some(Versioned::created(record, revision)), ..access.clone() })
             }
             Committed::Lost(snapshot) => Ok(TenantAccess::read(who, name.clone(), &snapshot)?),
@@ -154,8 +156,8 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
         let mut otherwise = vec![Query::key(ClusterRecord::at())];
         otherwise.extend(parts.windows());
         otherwise.extend(TenantAccess::queries(who, name));
-        match commit(self.store, what, attempt, Txn { compare, then, otherwise }).await? {
-            Committed::Yes(revision) => Ok(Created::Yes(Box::new(TenantAccess {
+        match commit(self.store, what, attempt, Txn { compare, then, read: Vec::new(), otherwise }).await? {
+            Committed::Yes(Snapshot { revision, .. }) => Ok(Created::Yes(Box::new(TenantAccess {
                 name: name.clone(),
                 namespace: namespace.map(|(_, record)| Versioned::created(record, revision)),
                 tenant: Some(Versioned::created(tenant, revision)),

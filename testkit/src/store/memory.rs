@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use atoll_records::{Answer, Entry, Key, Lease, Query, Revision, Snapshot};
 
-use atoll_store::{Choice, Chosen, Compare, Store, StoreChange, StoreError, Watch, WatchEvent};
+use atoll_store::{Case, Choice, Chosen, Compare, Store, StoreChange, StoreError, Watch, WatchEvent};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -193,13 +193,13 @@ impl State {
             StoreChange::Delete(_) => None,
         };
         let first = choice.changes().find_map(lease_of);
-        let then = choice.cases.swap_remove(index).then;
+        let Case { then, read, .. } = choice.cases.swap_remove(index);
         let is_gone = then.iter().filter_map(lease_of).any(|lease| !self.leases.contains_key(&lease.0));
         if let Some(first) = first.filter(|_| is_gone) {
             return Err(StoreError::LeaseGone(first));
         }
         self.write(then);
-        Ok(Chosen::Case(index, self.revision))
+        Ok(Chosen::Case(index, self.answer(&read)))
     }
 
     /// Applies all changes at one revision; deleting only absent keys makes no revision.

@@ -246,9 +246,10 @@ pub(crate) async fn operator(model: &Model, mut rng: Rng) {
         tenant.phase = Phase::Deleting;
         let write = async |tenant: &TenantRecord, seen| {
             let then = vec![StoreChange::Put { key: key.clone(), value: encode(tenant), lease: None }];
-            let txn = Txn { compare: vec![Compare::Modified(key.clone(), seen)], then, otherwise: vec![] };
+            let txn =
+                Txn { compare: vec![Compare::Modified(key.clone(), seen)], then, read: Vec::new(), otherwise: vec![] };
             match store.commit(txn).await.expect("memory") {
-                Committed::Yes(revision) => revision,
+                Committed::Yes(done) => done.revision,
                 // Only the defect that removes this comparison lets it through.
                 Committed::Lost(_) => panic!("only the operator writes the tenant"),
             }
