@@ -5,9 +5,9 @@
 //! lifetime. So both seams to the network are wrapped. A request counts from its start until a definite answer. A timeout is
 //! not an answer, and neither is that of a gateway; an error that the request could not be sent is one.
 
-use std::cell::Cell;
 use std::future::Future;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use atoll_records::{Key, Lease, Query, Revision, Snapshot};
@@ -17,13 +17,13 @@ use atoll_store::{Choice, Chosen, Store, StoreError};
 
 /// Counts what our requests may have done. Clones count together.
 #[derive(Clone, Debug, Default)]
-pub struct InFlightRequests(Rc<Counters>);
+pub struct InFlightRequests(Arc<Counters>);
 
 #[derive(Debug, Default)]
 struct Counters {
-    unanswered: Cell<u64>,
-    deletions: Cell<u64>,
-    changes: Cell<u64>,
+    unanswered: AtomicU64,
+    deletions: AtomicU64,
+    changes: AtomicU64,
 }
 
 /// The state of an [`InFlightRequests`] at some moment.
@@ -41,17 +41,20 @@ impl InFlightRequests {
 
     /// Now.
     pub fn checkpoint(&self) -> Checkpoint {
-        Checkpoint { unanswered: self.0.unanswered.get(), changes: self.0.changes.get() }
+        Checkpoint {
+            unanswered: self.0.unanswered.load(Ordering::Relaxed),
+            changes: self.0.changes.load(Ordering::Relaxed),
+        }
     }
 
     /// A deletion in the controller may be in flight.
     pub fn may_have_deletion(&self) -> bool {
-        self.0.deletions.get() > 0
+        self.0.deletions.load(Ordering::Relaxed) > 0
     }
 
     /// Every request since `mark` was answered.
     pub fn is_answered_since(&self, mark: Checkpoint) -> bool {
-        self.0.unanswered.get() == mark.unanswered
+        self.0.unanswered.load(Ordering::Relaxed) == mark.unanswered
     }
 
     /// Since `mark` no request has changed the controller, and none still can.
@@ -65,10 +68,10 @@ impl InFlightRequests {
         is_definite: impl FnOnce(&Result<T, E>) -> bool,
     ) -> Result<T, E> {
         let Counters { unanswered, .. } = &*self.0;
-        unanswered.set(unanswered.get() + 1);
+        unanswered.fetch_add(1, Ordering::Relaxed);
         let answer = request.await;
         if is_definite(&answer) {
-            unanswered.set(unanswered.get() - 1);
+            unanswered.fetch_sub(1, Ordering::Relaxed);
         }
         answer
     }
@@ -100,15 +103,15 @@ impl<T: Transport> Transport for Tracked<T> {
         };
         let Counters { deletions, .. } = &*self.in_flight.0;
         let is_deletion = u64::from(request.method.as_str() == "DELETE");
-        deletions.set(deletions.get() + is_deletion);
+        deletions.fetch_add(is_deletion, Ordering::Relaxed);
         let answer = self.in_flight.count(self.inner.send(request), is_definite).await;
         if is_definite(&answer) {
-            deletions.set(deletions.get() - is_deletion);
+            deletions.fetch_sub(is_deletion, Ordering::Relaxed);
         }
         // A server that failed may have come half way; one that refused has done nothing.
         if answer.as_ref().is_ok_and(|response| !(400..500).contains(&response.status)) {
             let Counters { changes, .. } = &*self.in_flight.0;
-            changes.set(changes.get() + 1);
+            changes.fetch_add(1, Ordering::Relaxed);
         }
         answer
     }

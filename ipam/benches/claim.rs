@@ -3,16 +3,16 @@
 //!
 //! `cargo bench -p atoll-ipam` runs it; it needs etcd and an idle machine.
 
-use std::cell::Cell;
+use atoll_testkit::cell::{SyncCell, SyncRefCell};
 use std::net::Ipv4Addr;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use atoll_ipam::{Claimed, IpamError, claim};
 use atoll_records::{AddressRecord, AddressState, ClaimRecord, Key, Phase, SCHEMA, Unknown, encode};
 use atoll_store::{Store, StoreChange, Txn};
 use atoll_testkit::fixture::{Fixture, attachment, subnet, tenant_name};
-use atoll_testkit::store::{InterceptedStore, Interception, MemoryStore, StoreCall};
+use atoll_testkit::store::{InterceptedStore, Interception, MemoryStore, StoreCall, at_once};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use tokio::runtime::{Builder, Runtime};
 
@@ -22,20 +22,21 @@ const BATCH: usize = 100;
 /// The calls of a store so far.
 #[derive(Default)]
 struct Counts {
-    transactions: Cell<u64>,
-    round_trips: Cell<u64>,
+    transactions: SyncCell<u64>,
+    round_trips: SyncCell<u64>,
 }
 
 /// A store whose reads and transactions are counted.
-fn counted<S: Store>(inner: S, counts: Rc<Counts>) -> impl Store {
-    InterceptedStore::new(inner, async move |call: StoreCall<'_>| {
+fn counted<S: Store>(inner: S, counts: Arc<Counts>) -> impl Store {
+    let count = at_once(move |call| {
         let is_transaction = matches!(call, StoreCall::Commit(_));
         if is_transaction || matches!(call, StoreCall::Read(_)) {
             counts.round_trips.set(counts.round_trips.get() + 1);
             counts.transactions.set(counts.transactions.get() + u64::from(is_transaction));
         }
         Interception::None
-    })
+    });
+    InterceptedStore::new(inner, count)
 }
 
 /// How many pods a subnet can hold.
@@ -68,7 +69,7 @@ async fn filled(store: &impl Store, cidr: &str, taken: usize) -> Fixture {
 }
 
 /// Measures claims; each is released again between the measurements.
-async fn claims(store: &impl Store, fixture: &Fixture, serial: &Cell<u64>, iterations: u64) -> Duration {
+async fn claims(store: &impl Store, fixture: &Fixture, serial: &SyncCell<u64>, iterations: u64) -> Duration {
     let mut taken = Duration::ZERO;
     for _ in 0..iterations {
         let at = attachment(&format!("c{}", serial.replace(serial.get() + 1)));
@@ -96,13 +97,13 @@ fn bench<S: Store>(criterion: &mut Criterion, runtime: &Runtime, name: &str, new
     for cidr in ["10.128.0.0/24", "10.128.0.0/16"] {
         for percent in [0, 50, 95, 100] {
             let (_, length) = cidr.split_once('/').expect("a network");
-            let serial = Cell::new(0);
+            let serial = SyncCell::new(0);
             // Made when it is needed: a filter on the command line may leave it out.
             let mut prepared = None;
             group.bench_function(BenchmarkId::new(format!("of a {length}"), format!("{percent} %")), |bencher| {
                 let (store, fixture, _) = prepared.get_or_insert_with(|| {
-                    let counts = Rc::new(Counts::default());
-                    let store = counted(new(), Rc::clone(&counts));
+                    let counts = Arc::new(Counts::default());
+                    let store = counted(new(), Arc::clone(&counts));
                     let fixture = runtime.block_on(filled(&store, cidr, pods(cidr) * percent / 100));
                     counts.transactions.set(0);
                     counts.round_trips.set(0);
@@ -113,7 +114,7 @@ fn bench<S: Store>(criterion: &mut Criterion, runtime: &Runtime, name: &str, new
             if let Some((.., counts)) = prepared {
                 // Each claim that was given was undone by one more transaction.
                 let undone = if percent == 100 { 0 } else { serial.get() };
-                let mean = |count: &Cell<u64>| shown((count.get() - undone) * 1000 / serial.get().max(1));
+                let mean = |count: &SyncCell<u64>| shown((count.get() - undone) * 1000 / serial.get().max(1));
                 let (transactions, round_trips) = (mean(&counts.transactions), mean(&counts.round_trips));
                 print(&format!("        per claim: {transactions} transactions, {round_trips} round trips"));
             }
@@ -132,7 +133,7 @@ fn in_turn(runtime: &Runtime) {
             let server = runtime.block_on(atoll_testkit::etcd::EtcdServer::start());
             let store = server.store();
             let fixture = runtime.block_on(filled(&store, CIDR, taken));
-            (server, store, fixture, taken, Cell::new(0), std::cell::RefCell::new(Vec::new()))
+            (server, store, fixture, taken, SyncCell::new(0), SyncRefCell::new(Vec::new()))
         })
         .collect();
     for _ in 0..ROUNDS {
@@ -140,7 +141,7 @@ fn in_turn(runtime: &Runtime) {
             times.borrow_mut().push(runtime.block_on(claims(store, fixture, serial, 1)));
         }
     }
-    let median = |times: &std::cell::RefCell<Vec<Duration>>| {
+    let median = |times: &SyncRefCell<Vec<Duration>>| {
         times.borrow_mut().sort_unstable();
         times.borrow()[times.borrow().len() / 2]
     };

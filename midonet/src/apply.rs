@@ -1,12 +1,13 @@
 //! Applies a graph, level by level, and removes it, by its parents.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 
+use atoll_model::sync::locked;
 use atoll_model::topology::{Route, RouteAction, Topology};
 use atoll_sdn_client::Resource;
 use atoll_sdn_client::transport::Transport;
-use atoll_sdn_client::{Client, api};
+use atoll_sdn_client::{Client, Dialect, api};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
@@ -20,13 +21,11 @@ use atoll_network::Applied;
 /// Makes everything of `objects` exist as described.
 pub(crate) async fn apply<T: Transport>(client: &Client<T>, objects: &Topology) -> Result<Applied, MidoNetError> {
     let dialect = client.dialect().await?;
-    let walk = Walk { client, objects, new: RefCell::default() };
+    let walk = Walk { client, objects, new: Mutex::default() };
     let mut applied = Applied::default();
     for level in dependency_levels(objects, dialect.binds_on_create()) {
-        let results: Vec<StepResult> = stream::iter(level.into_iter().map(|step| walk.step(step)))
-            .buffer_unordered(CONCURRENCY)
-            .try_collect()
-            .await?;
+        let steps: Vec<_> = level.into_iter().map(|step| walk.step(step)).collect();
+        let results: Vec<StepResult> = stream::iter(steps).buffer_unordered(CONCURRENCY).try_collect().await?;
         applied.created += results.iter().map(|result| result.created).sum::<usize>();
         applied.updated += results.iter().map(|result| result.updated).sum::<usize>();
         applied.kept += results.iter().map(|result| result.kept).sum::<usize>();
@@ -39,7 +38,7 @@ struct Walk<'a, T> {
     client: &'a Client<T>,
     objects: &'a Topology,
     /// Chains and ports that were created by this walk: nothing refers to them yet.
-    new: RefCell<BTreeSet<Uuid>>,
+    new: Mutex<BTreeSet<Uuid>>,
 }
 
 impl<T: Transport> Walk<'_, T> {
@@ -52,7 +51,7 @@ impl<T: Transport> Walk<'_, T> {
             }
             BuildStep::Rule(chain, place) => {
                 let rules = &objects.chains[&chain].rules;
-                if self.new.borrow().contains(&chain) {
+                if locked(&self.new).contains(&chain) {
                     return rules::create(client, chain, place, &rules[place]).await;
                 }
                 // The rules of an existing chain are compared together, because they have an order.
@@ -75,7 +74,7 @@ impl<T: Transport> Walk<'_, T> {
                     RouteAction::Forward { port, .. } | RouteAction::Local { port } => Some(port),
                     RouteAction::BlackHole | RouteAction::Reject => None,
                 };
-                let is_new_port = port.is_some_and(|port| self.new.borrow().contains(port));
+                let is_new_port = port.is_some_and(|port| locked(&self.new).contains(port));
                 repair::route(client, id, route, is_new_port).await
             }
         }
@@ -83,7 +82,7 @@ impl<T: Transport> Walk<'_, T> {
 
     fn note(&self, id: Uuid, result: StepResult) -> StepResult {
         if result.created > 0 {
-            self.new.borrow_mut().insert(id);
+            locked(&self.new).insert(id);
         }
         result
     }
@@ -95,42 +94,54 @@ impl<T: Transport> Walk<'_, T> {
 ///
 /// Every object that is deleted by its id is read first. When one of them is not ours, nothing is deleted.
 pub(crate) async fn remove<T: Transport>(client: &Client<T>, objects: &Topology) -> Result<Applied, MidoNetError> {
-    let dialect = client.dialect().await?;
-    let ours = |id: &Uuid| objects.routers.contains_key(id) || objects.bridges.contains_key(id);
-    let of_others = objects.ports.iter().filter(|(_, port)| !ours(&port.device.id())).map(|(id, _)| *id);
-    let levels: [Vec<ObjectRef>; 4] = [
-        objects.bridges.keys().copied().map(ObjectRef::Bridge).collect(),
-        objects.routers.keys().copied().map(ObjectRef::Router).collect(),
-        of_others.map(ObjectRef::Port).collect(),
-        objects.chains.keys().copied().map(ObjectRef::Chain).collect(),
-    ];
-    // Routes that are not deleted with a parent, because neither their router nor their port is deleted.
-    let has_no_parent = |route: &&Route| match &route.action {
-        RouteAction::Forward { port, .. } | RouteAction::Local { port } => !objects.ports.contains_key(port),
-        RouteAction::BlackHole | RouteAction::Reject => true,
-    };
-    let routes: Vec<_> =
-        objects.routes.iter().filter(|(_, route)| !ours(&route.router) && has_no_parent(route)).collect();
-    // If the controller chooses the ids of routes, their fields identify them, including the router.
-    let known_by_id = routes.iter().filter(|_| !Resource::Route.has_server_id(dialect));
-    let lone = known_by_id.map(|(id, _)| ObjectRef::Route(**id));
-    refuse_foreign(client, objects, levels.iter().flatten().copied().chain(lone)).await?;
-
+    let Removal { by_id, routes, levels } = Removal::of(objects, client.dialect().await?);
+    refuse_foreign(client, objects, by_id).await?;
     let mut applied = Applied::default();
-    let routes: Vec<_> = routes.into_iter().map(|(id, route)| api::Route::from_topology(*id, route, dialect)).collect();
     applied.rounds += usize::from(!routes.is_empty());
     applied.deleted += routes.len();
-    stream::iter(routes.iter().map(|route| client.delete_route(route)))
-        .buffer_unordered(CONCURRENCY)
-        .try_collect::<()>()
-        .await?;
+    let deletions: Vec<_> = routes.iter().map(|route| client.delete_route(route)).collect();
+    stream::iter(deletions).buffer_unordered(CONCURRENCY).try_collect::<()>().await?;
     for level in levels {
         applied.rounds += usize::from(!level.is_empty());
         applied.deleted += level.len();
-        stream::iter(level.into_iter().map(ObjectRef::object).map(|(resource, id)| client.delete(resource, id)))
-            .buffer_unordered(CONCURRENCY)
-            .try_collect::<()>()
-            .await?;
+        let objects = level.into_iter().map(ObjectRef::object);
+        let deletions: Vec<_> = objects.map(|(resource, id)| client.delete(resource, id)).collect();
+        stream::iter(deletions).buffer_unordered(CONCURRENCY).try_collect::<()>().await?;
     }
     Ok(applied)
+}
+
+/// What is deleted of a set of objects, and in which order. Pure.
+struct Removal {
+    /// Everything that is deleted by its id: it is read first.
+    by_id: Vec<ObjectRef>,
+    /// Routes that no parent takes along, because neither their router nor their port is deleted. They go first.
+    routes: Vec<api::Route>,
+    /// All else, one level after the other.
+    levels: [Vec<ObjectRef>; 4],
+}
+
+impl Removal {
+    fn of(objects: &Topology, dialect: Dialect) -> Self {
+        let ours = |id: &Uuid| objects.routers.contains_key(id) || objects.bridges.contains_key(id);
+        let of_others = objects.ports.iter().filter(|(_, port)| !ours(&port.device.id())).map(|(id, _)| *id);
+        let levels: [Vec<ObjectRef>; 4] = [
+            objects.bridges.keys().copied().map(ObjectRef::Bridge).collect(),
+            objects.routers.keys().copied().map(ObjectRef::Router).collect(),
+            of_others.map(ObjectRef::Port).collect(),
+            objects.chains.keys().copied().map(ObjectRef::Chain).collect(),
+        ];
+        let has_no_parent = |route: &Route| match &route.action {
+            RouteAction::Forward { port, .. } | RouteAction::Local { port } => !objects.ports.contains_key(port),
+            RouteAction::BlackHole | RouteAction::Reject => true,
+        };
+        let lone = || objects.routes.iter().filter(|(_, route)| !ours(&route.router) && has_no_parent(route));
+        let mut by_id: Vec<_> = levels.iter().flatten().copied().collect();
+        // Where the controller chooses the ids of routes, their fields identify them, of which the router is one.
+        if !Resource::Route.has_server_id(dialect) {
+            by_id.extend(lone().map(|(id, _)| ObjectRef::Route(*id)));
+        }
+        let routes = lone().map(|(id, route)| api::Route::from_topology(*id, route, dialect)).collect();
+        Self { by_id, routes, levels }
+    }
 }

@@ -64,10 +64,8 @@ pub(crate) async fn inspect<T: Transport>(
         .chain(objects.bridges.keys().copied().map(ObjectRef::Bridge))
         .chain(objects.ports.keys().copied().map(ObjectRef::Port))
         .chain(objects.routes.keys().copied().map(ObjectRef::Route));
-    let found: Vec<Vec<ObjectDrift>> = stream::iter(all.map(|object| one(client, objects, object)))
-        .buffer_unordered(CONCURRENCY)
-        .try_collect()
-        .await?;
+    let reads: Vec<_> = all.map(|object| one(client, objects, object)).collect();
+    let found: Vec<Vec<ObjectDrift>> = stream::iter(reads).buffer_unordered(CONCURRENCY).try_collect().await?;
     let mut findings: Vec<ObjectDrift> = found.into_iter().flatten().collect();
     findings.sort_by_key(|finding| (finding.kind, finding.id));
     Ok(findings)
@@ -78,12 +76,10 @@ pub(crate) async fn inspect<T: Transport>(
 pub(crate) async fn refuse_foreign<T: Transport>(
     client: &Client<T>,
     objects: &Topology,
-    to_delete: impl Iterator<Item = ObjectRef>,
+    to_delete: Vec<ObjectRef>,
 ) -> Result<(), MidoNetError> {
-    let found: Vec<Vec<ObjectDrift>> = stream::iter(to_delete.map(|object| ownership(client, objects, object)))
-        .buffer_unordered(CONCURRENCY)
-        .try_collect()
-        .await?;
+    let reads: Vec<_> = to_delete.into_iter().map(|object| ownership(client, objects, object)).collect();
+    let found: Vec<Vec<ObjectDrift>> = stream::iter(reads).buffer_unordered(CONCURRENCY).try_collect().await?;
     let mut foreign: Vec<String> = Vec::new();
     for ObjectDrift { id, kind, difference } in found.into_iter().flatten() {
         if let DriftKind::Foreign(differences) = difference {

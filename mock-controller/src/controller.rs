@@ -37,7 +37,7 @@ pub const BASE_PATH: &str = "/midonet-api";
 const TOKEN_MEDIA: &str = "application/vnd.org.midonet.Token-v1+json;charset=UTF-8";
 
 /// A store of changes that outlives the controller.
-pub trait Persistence: std::fmt::Debug {
+pub trait Persistence: std::fmt::Debug + Send {
     /// Persists a change; `tables` are the tables with it. After an error, which says what failed and what to do, nothing is
     /// persisted.
     fn persist(&mut self, change: &Patch, tables: &Tables) -> Result<(), Box<dyn std::error::Error>>;

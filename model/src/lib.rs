@@ -12,6 +12,7 @@
 //! | [`certificate`] | what a server has against a certificate of ours |
 //! | [`clock`] | the time that records and files are stamped with |
 //! | [`error`] | what kind of failure an error is |
+//! | [`sync`] | taking a lock |
 //!
 //! Pure: no I/O, no async runtime, no clock but [`clock`].
 
@@ -28,4 +29,5 @@ pub mod port_security;
 pub mod range;
 pub mod route;
 pub mod secret;
+pub mod sync;
 pub mod topology;

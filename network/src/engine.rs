@@ -48,30 +48,30 @@ pub struct HostState {
 ///   from a server at a wrong path, because an address is released on such an answer ([`EngineFailure::NotEngine`]).
 ///
 /// [`EngineFailure::NotEngine`]: crate::error::EngineFailure::NotEngine
-pub trait Engine {
+pub trait Engine: Send + Sync {
     /// The engine's name in the cluster's record and in the configuration.
     fn name(&self) -> &'static str;
 
     /// What the engine can do. Asked of the server where it depends on it.
-    fn capabilities(&self) -> impl Future<Output = Result<Capabilities, EngineError>>;
+    fn capabilities(&self) -> impl Future<Output = Result<Capabilities, EngineError>> + Send;
 
     /// Makes a provider router of the cluster's own, with its uplinks.
-    fn ensure_provider(&self, provider: &ProviderNetwork) -> impl Future<Output = Result<Applied, EngineError>>;
+    fn ensure_provider(&self, provider: &ProviderNetwork) -> impl Future<Output = Result<Applied, EngineError>> + Send;
 
     /// Every router of the engine, to find the one that the operator names.
-    fn routers(&self) -> impl Future<Output = Result<Vec<ProviderCandidate>, EngineError>>;
+    fn routers(&self) -> impl Future<Output = Result<Vec<ProviderCandidate>, EngineError>> + Send;
 
     /// The routers that could be the provider router when the operator names none.
-    fn provider_candidates(&self) -> impl Future<Output = Result<Vec<ProviderCandidate>, EngineError>>;
+    fn provider_candidates(&self) -> impl Future<Output = Result<Vec<ProviderCandidate>, EngineError>> + Send;
 
     /// Deletes the removed routes of `network`, then makes everything of it exist as described.
-    fn ensure_network(&self, network: &Network) -> impl Future<Output = Result<Applied, EngineError>>;
+    fn ensure_network(&self, network: &Network) -> impl Future<Output = Result<Applied, EngineError>> + Send;
 
     /// Compares every object of `network` and changes nothing: what [`Engine::ensure_network`] would change.
-    fn diff_network(&self, network: &Network) -> impl Future<Output = Result<Vec<Drift>, EngineError>>;
+    fn diff_network(&self, network: &Network) -> impl Future<Output = Result<Vec<Drift>, EngineError>> + Send;
 
     /// Deletes everything of `network`, so that no step leaves a reference to a deleted object.
-    fn delete_network(&self, network: &Network) -> impl Future<Output = Result<Applied, EngineError>>;
+    fn delete_network(&self, network: &Network) -> impl Future<Output = Result<Applied, EngineError>> + Send;
 
     /// Deletes what `stale` has and `current` has not: objects that a writer made from an older record. `None`: the network
     /// does not exist any more.
@@ -79,22 +79,26 @@ pub trait Engine {
         &self,
         stale: &Network,
         current: Option<&Network>,
-    ) -> impl Future<Output = Result<Applied, EngineError>>;
+    ) -> impl Future<Output = Result<Applied, EngineError>> + Send;
 
     /// Deletes what belongs to one subnet of `network`.
-    fn delete_subnet(&self, network: &Network, ordinal: u32) -> impl Future<Output = Result<Applied, EngineError>>;
+    fn delete_subnet(
+        &self,
+        network: &Network,
+        ordinal: u32,
+    ) -> impl Future<Output = Result<Applied, EngineError>> + Send;
 
     /// Deletes these routes of the network's router.
     fn delete_routes(
         &self,
         network: &Network,
         routes: &[NetworkRoute],
-    ) -> impl Future<Output = Result<Applied, EngineError>>;
+    ) -> impl Future<Output = Result<Applied, EngineError>> + Send;
 
     /// Makes a pod's port exist as described. [`EngineFailure::Absent`]: its subnet or host does not exist.
     ///
     /// [`EngineFailure::Absent`]: crate::error::EngineFailure::Absent
-    fn ensure_port(&self, port: &PodPort) -> impl Future<Output = Result<PortState, EngineError>>;
+    fn ensure_port(&self, port: &PodPort) -> impl Future<Output = Result<PortState, EngineError>> + Send;
 
     /// Waits until the packets of a port are forwarded, at most `within`. `seen`: what [`Engine::ensure_port`] returned.
     /// Returns the last state; none: the port was deleted meanwhile. It returns early when the port is not as described
@@ -104,19 +108,19 @@ pub trait Engine {
         port: &PodPort,
         seen: PortState,
         within: Duration,
-    ) -> impl Future<Output = Result<Option<PortState>, EngineError>>;
+    ) -> impl Future<Output = Result<Option<PortState>, EngineError>> + Send;
 
     /// Reads a port; none: it does not exist.
-    fn port(&self, id: Uuid) -> impl Future<Output = Result<Option<PortState>, EngineError>>;
+    fn port(&self, id: Uuid) -> impl Future<Output = Result<Option<PortState>, EngineError>> + Send;
 
     /// The ids of the pods' ports of a subnet. None when the subnet does not exist.
-    fn ports(&self, subnet: SubnetId) -> impl Future<Output = Result<Vec<Uuid>, EngineError>>;
+    fn ports(&self, subnet: SubnetId) -> impl Future<Output = Result<Vec<Uuid>, EngineError>> + Send;
 
     /// Deletes a pod's port. A port of this id that is not a pod's is logged and left alone.
-    fn delete_port(&self, port: &PortRemoval) -> impl Future<Output = Result<(), EngineError>>;
+    fn delete_port(&self, port: &PortRemoval) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Reads a host; none: the engine does not know it.
-    fn host(&self, id: &HostId) -> impl Future<Output = Result<Option<HostState>, EngineError>>;
+    fn host(&self, id: &HostId) -> impl Future<Output = Result<Option<HostState>, EngineError>> + Send;
 
     /// Where host ends of a network's pods belong on this machine. Pure.
     fn host_side(&self, network: NetworkId) -> HostSide;

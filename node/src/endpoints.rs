@@ -8,10 +8,12 @@
 //!   process.
 //! * An endpoint that was silent when its caller gave up counts as failed, also for the next process.
 
-use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use atoll_model::sync::locked;
 use tokio::time::Instant;
 
 use crate::files::{TEXT, atomic, read};
@@ -26,17 +28,23 @@ pub struct EndpointOrder {
     urls: Vec<String>,
     /// The endpoint that is tried first; the others follow in turn. It moves on when that one fails, so that the one that
     /// failed last is tried last, without a clock.
-    preferred: Cell<usize>,
+    preferred: AtomicUsize,
     /// The file with the URL of the endpoint that worked last. It may be lost or wrong, because it only changes the order.
-    memory: RefCell<Option<PathBuf>>,
+    memory: Mutex<EndpointFile>,
+}
+
+/// The file with the URL of the endpoint that worked last.
+#[derive(Debug, Default)]
+struct EndpointFile {
+    path: Option<PathBuf>,
     /// What the file contains.
-    remembered: RefCell<Option<String>>,
+    remembered: Option<String>,
 }
 
 impl EndpointOrder {
     /// The first one is preferred, and no file remembers another.
     pub fn new(urls: Vec<String>) -> Self {
-        Self { urls, preferred: Cell::new(0), memory: RefCell::default(), remembered: RefCell::default() }
+        Self { urls, preferred: AtomicUsize::new(0), memory: Mutex::default() }
     }
 
     /// Prefers the endpoint that the file names, and remembers there which one worked last.
@@ -46,10 +54,9 @@ impl EndpointOrder {
         }
         let remembered = read::own(&memory, TEXT).ok().and_then(|text| String::from_utf8(text).ok());
         if let Some(known) = remembered.as_ref().and_then(|url| self.urls.iter().position(|known| known == url)) {
-            self.preferred.set(known);
+            self.prefer(known);
         }
-        *self.memory.borrow_mut() = Some(memory);
-        *self.remembered.borrow_mut() = remembered;
+        *locked(&self.memory) = EndpointFile { path: Some(memory), remembered };
     }
 
     /// The URL of an endpoint.
@@ -64,20 +71,24 @@ impl EndpointOrder {
 
     /// The endpoint that is tried first.
     pub fn preferred(&self) -> usize {
-        self.preferred.get()
+        self.preferred.load(Ordering::Relaxed)
+    }
+
+    fn prefer(&self, endpoint: usize) {
+        self.preferred.store(endpoint, Ordering::Relaxed);
     }
 
     /// Every endpoint, in the order in which they are tried.
     pub fn order(&self) -> Vec<usize> {
-        let (count, preferred) = (self.urls.len(), self.preferred.get());
+        let (count, preferred) = (self.urls.len(), self.preferred());
         (0..count).map(|n| (preferred + n) % count).collect()
     }
 
     /// Notes that an endpoint failed.
     pub fn leave(&self, endpoint: usize) {
-        if self.preferred.get() == endpoint {
-            self.preferred.set((endpoint + 1) % self.urls.len());
-        }
+        // Of two callers that see the same failure, one moves on.
+        let next = (endpoint + 1) % self.urls.len();
+        let _ = self.preferred.compare_exchange(endpoint, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Notes that an endpoint failed and no other was tried: the next process, too, begins with another one.
@@ -88,22 +99,22 @@ impl EndpointOrder {
 
     /// Notes that an endpoint worked.
     pub fn keep(&self, endpoint: usize) {
-        self.preferred.set(endpoint);
+        self.prefer(endpoint);
         self.remember();
     }
 
     /// Notes that a caller waits for an endpoint. If the caller gives up and the endpoint was silent, `given_up` is called
     /// and the endpoint is abandoned.
-    pub fn wait_for<'a>(&'a self, endpoint: usize, given_up: &'a dyn Fn()) -> Waiting<'a> {
+    pub fn wait_for<'a>(&'a self, endpoint: usize, given_up: &'a (dyn Fn() + Sync)) -> Waiting<'a> {
         Waiting { order: self, endpoint, since: Instant::now(), given_up }
     }
 
     fn remember(&self) {
-        let memory = self.memory.borrow();
-        let Some(path) = memory.as_ref() else { return };
-        let url = self.url(self.preferred.get());
-        if self.remembered.borrow().as_deref() != Some(url) {
-            *self.remembered.borrow_mut() = Some(url.to_owned());
+        let mut memory = locked(&self.memory);
+        let EndpointFile { path: Some(path), remembered } = &mut *memory else { return };
+        let url = self.url(self.preferred());
+        if remembered.as_deref() != Some(url) {
+            *remembered = Some(url.to_owned());
             if let Err(error) = atomic::replace(path, url.as_bytes(), atomic::Durability::Lossy) {
                 tracing::debug!(path = %path.display(), %error, "the endpoint was not remembered");
             }
@@ -116,7 +127,7 @@ pub struct Waiting<'a> {
     order: &'a EndpointOrder,
     endpoint: usize,
     since: Instant,
-    given_up: &'a dyn Fn(),
+    given_up: &'a (dyn Fn() + Sync),
 }
 
 impl Waiting<'_> {
@@ -137,6 +148,7 @@ impl Drop for Waiting<'_> {
 
 #[cfg(test)]
 mod tests {
+
     use super::*;
 
     fn three() -> EndpointOrder {
@@ -179,16 +191,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_a_silent_endpoint_is_abandoned() {
         for (waited, expected) in [(SILENT / 2, 0), (SILENT, 1)] {
-            let (order, calls) = (three(), Cell::new(0));
-            let given_up = || calls.set(calls.get() + 1);
+            let (order, calls) = (three(), AtomicUsize::new(0));
+            let given_up = || drop(calls.fetch_add(1, Ordering::Relaxed));
             let waiting = order.wait_for(0, &given_up);
             tokio::time::advance(waited).await;
             drop(waiting);
-            assert_eq!((order.preferred(), calls.get()), (expected, expected));
+            assert_eq!((order.preferred(), calls.load(Ordering::Relaxed)), (expected, expected));
             let waiting = order.wait_for(expected, &given_up);
             tokio::time::advance(SILENT).await;
             waiting.over();
-            assert_eq!((order.preferred(), calls.get()), (expected, expected), "it answered");
+            assert_eq!((order.preferred(), calls.load(Ordering::Relaxed)), (expected, expected), "it answered");
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::transport::{ApiRequest, Transport};
 
 /// The second request: whether the object still exists. On the heap, because it is rare and would make every future that
 /// deletes larger.
-pub(crate) type Recheck<'a> = Pin<Box<dyn Future<Output = Result<bool, ClientError>> + 'a>>;
+pub(crate) type Recheck<'a> = Pin<Box<dyn Future<Output = Result<bool, ClientError>> + Send + 'a>>;
 
 /// The id of an object of any resource.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

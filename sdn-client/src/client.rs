@@ -7,9 +7,9 @@
 //! - A request is repeated only if it is idempotent ([`crate::retry`]), and never past the deadline.
 //! - No error holds a token or password, whatever the server echoes.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::Arc;
 
+use atoll_model::sync::locked;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -33,13 +33,13 @@ pub struct ClientSettings {
 
 /// A client. Clones share login and connections.
 pub struct Client<T> {
-    pub(crate) shared: Rc<Shared<T>>,
+    pub(crate) shared: Arc<Shared<T>>,
     pub(crate) deadline: Option<Instant>,
 }
 
 impl<T> Clone for Client<T> {
     fn clone(&self) -> Self {
-        Self { shared: Rc::clone(&self.shared), deadline: self.deadline }
+        Self { shared: Arc::clone(&self.shared), deadline: self.deadline }
     }
 }
 
@@ -47,7 +47,7 @@ impl<T> Clone for Client<T> {
 pub(crate) struct Shared<T> {
     pub(crate) transport: T,
     pub(crate) tokens: TokenSource<T>,
-    pub(crate) session: RefCell<Session>,
+    pub(crate) session: std::sync::Mutex<Session>,
     pub(crate) session_file: Option<SessionFile>,
     /// Held during a login; other tasks wait for its result.
     pub(crate) login_lock: Mutex<()>,
@@ -80,24 +80,24 @@ impl<T: Transport> Client<T> {
     ) -> Self {
         let mut session = session_file.as_ref().map(SessionFile::load).unwrap_or_default();
         session.dialect = dialect.or(session.dialect);
-        let session = RefCell::new(session);
+        let session = std::sync::Mutex::new(session);
         let shared = Shared { transport, tokens, session, session_file, login_lock: Mutex::new(()) };
-        Self { shared: Rc::new(shared), deadline: None }
+        Self { shared: Arc::new(shared), deadline: None }
     }
 
     /// The same client with a deadline: its operations end at `deadline` at the latest.
     pub fn until(&self, deadline: Instant) -> Self {
-        Self { shared: Rc::clone(&self.shared), deadline: Some(deadline) }
+        Self { shared: Arc::clone(&self.shared), deadline: Some(deadline) }
     }
 
     /// The session as it is known now.
     pub(crate) fn session(&self) -> Session {
-        self.shared.session.borrow().clone()
+        locked(&self.shared.session).clone()
     }
 
     /// Changes the session and stores it.
     pub(crate) fn change_session(&self, change: impl FnOnce(&mut Session)) {
-        let mut session = self.shared.session.borrow_mut();
+        let mut session = locked(&self.shared.session);
         change(&mut session);
         if let Some(file) = &self.shared.session_file {
             file.store(&session);

@@ -4,6 +4,7 @@ use tokio::sync::MutexGuard;
 use tokio::time::timeout_at;
 
 use atoll_model::secret::Secret;
+use atoll_model::sync::locked;
 
 use crate::client::Client;
 use crate::error::{AttemptedOperation, ClientError, ErrorClass};
@@ -37,7 +38,7 @@ impl<T: Transport> Client<T> {
             return Ok(Renewed::Found);
         }
         if let Some(token) = other(self.shared.session_file.as_ref().and_then(|file| file.load().token)) {
-            self.shared.session.borrow_mut().token = Some(token);
+            locked(&self.shared.session).token = Some(token);
             return Ok(Renewed::Found);
         }
         self.log_in().await.map(|_| Renewed::FromServer)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use atoll_model::error::{Class, Classify};
 use bytes::Bytes;
@@ -105,9 +105,9 @@ impl Classify for TransportError {
 }
 
 /// Sends one request and returns its answer. Retries and login are the client's.
-pub trait Transport {
+pub trait Transport: Send + Sync {
     /// Sends `request`.
-    fn send(&self, request: ApiRequest) -> impl Future<Output = Result<ApiResponse, TransportError>>;
+    fn send(&self, request: ApiRequest) -> impl Future<Output = Result<ApiResponse, TransportError>> + Send;
 
     /// The number of endpoints that it tries in turn.
     fn endpoints(&self) -> usize {
@@ -115,7 +115,7 @@ pub trait Transport {
     }
 }
 
-impl<T: Transport> Transport for Rc<T> {
+impl<T: Transport> Transport for Arc<T> {
     async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         (**self).send(request).await
     }

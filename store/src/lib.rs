@@ -208,24 +208,24 @@ pub fn whole_seconds(ttl: Duration) -> u64 {
 }
 
 /// Events of a prefix, in order.
-pub trait Watch {
+pub trait Watch: Send {
     /// The next event. It waits for ever if nothing happens: the caller has the deadline.
-    fn next(&mut self) -> impl Future<Output = Result<WatchEvent, StoreError>>;
+    fn next(&mut self) -> impl Future<Output = Result<WatchEvent, StoreError>> + Send;
 }
 
 /// A linearizable store with transactions. See the crate's guarantees.
-pub trait Store {
+pub trait Store: Send + Sync {
     /// The result of [`Store::watch`].
     type Watch: Watch;
 
     /// Answers all queries at one revision.
-    fn read(&self, queries: Vec<Query>) -> impl Future<Output = Result<Snapshot, StoreError>>;
+    fn read(&self, queries: Vec<Query>) -> impl Future<Output = Result<Snapshot, StoreError>> + Send;
 
     /// Commits the first of several transactions whose conditions hold.
-    fn commit_first(&self, choice: Choice) -> impl Future<Output = Result<Chosen, StoreError>>;
+    fn commit_first(&self, choice: Choice) -> impl Future<Output = Result<Chosen, StoreError>> + Send;
 
     /// Commits a transaction: a choice with one case.
-    fn commit(&self, txn: Txn) -> impl Future<Output = Result<Committed, StoreError>> {
+    fn commit(&self, txn: Txn) -> impl Future<Output = Result<Committed, StoreError>> + Send {
         let chosen = self.commit_first(txn.into());
         async {
             Ok(match chosen.await? {
@@ -236,20 +236,20 @@ pub trait Store {
     }
 
     /// Watches a prefix, from the revision after `after` on.
-    fn watch(&self, prefix: Key, after: Revision) -> impl Future<Output = Result<Self::Watch, StoreError>>;
+    fn watch(&self, prefix: Key, after: Revision) -> impl Future<Output = Result<Self::Watch, StoreError>> + Send;
 
     /// Makes a lease that lasts `ttl` (whole seconds, at least 1) beyond its last keep-alive.
-    fn lease(&self, ttl: Duration) -> impl Future<Output = Result<Lease, StoreError>>;
+    fn lease(&self, ttl: Duration) -> impl Future<Output = Result<Lease, StoreError>> + Send;
 
     /// Makes the lease of this id (positive, chosen by the caller), unless it is there already. For leases that several
     /// processes share without talking to each other.
-    fn lease_as(&self, lease: Lease, ttl: Duration) -> impl Future<Output = Result<(), StoreError>>;
+    fn lease_as(&self, lease: Lease, ttl: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Keeps a lease alive; false when it is gone.
-    fn keep_alive(&self, lease: Lease) -> impl Future<Output = Result<bool, StoreError>>;
+    fn keep_alive(&self, lease: Lease) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Ends a lease and deletes its keys; gone already is fine.
-    fn revoke(&self, lease: Lease) -> impl Future<Output = Result<(), StoreError>>;
+    fn revoke(&self, lease: Lease) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// Why the store did not do what it was asked.

@@ -28,44 +28,44 @@
 //! # }
 //! ```
 
-use std::cell::{Ref, RefCell, RefMut};
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use atoll_mock_controller::delivery::Delivery;
 use atoll_mock_controller::{MockController, MockSettings, Tables};
+use atoll_model::sync::locked;
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// A controller that several clients of one thread share. Clones are the same controller.
+/// A controller that several clients share. Clones are the same controller.
 #[derive(Clone, Debug)]
 pub struct InProcess {
-    controller: Rc<RefCell<MockController>>,
+    controller: Arc<Mutex<MockController>>,
     started: Instant,
     /// Requests in the order in which they arrived; none: they are not recorded.
-    recorded: Rc<RefCell<Option<Vec<ApiRequest>>>>,
+    recorded: Arc<Mutex<Option<Vec<ApiRequest>>>>,
 }
 
 impl InProcess {
     /// Starts a controller. Its time is tokio's, so that a paused clock works.
     pub fn new(settings: MockSettings) -> Self {
-        let controller = Rc::new(RefCell::new(MockController::new(settings)));
-        Self { controller, started: Instant::now(), recorded: Rc::default() }
+        let controller = Arc::new(Mutex::new(MockController::new(settings)));
+        Self { controller, started: Instant::now(), recorded: Arc::default() }
     }
 
     /// Records every request that arrives from now on.
     pub fn record(&self) {
-        self.recorded.borrow_mut().get_or_insert_default();
+        locked(&self.recorded).get_or_insert_default();
     }
 
     /// The requests that arrived since [`InProcess::record`] or since the last call of this function.
     pub fn take_recorded(&self) -> Vec<ApiRequest> {
-        self.recorded.borrow_mut().as_mut().map(std::mem::take).unwrap_or_default()
+        locked(&self.recorded).as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Answers one request immediately, without faults.
     pub fn call(&self, request: &ApiRequest) -> ApiResponse {
-        let mut controller = self.controller.borrow_mut();
+        let mut controller = locked(&self.controller);
         controller.advance(self.started.elapsed());
         controller.begin();
         controller.handle(request)
@@ -73,44 +73,44 @@ impl InProcess {
 
     /// Every object, to compare or to print.
     pub fn dump(&self) -> Tables {
-        self.controller.borrow().tables().clone()
+        locked(&self.controller).tables().clone()
     }
 
     /// Sets whether a port's packets flow.
     pub fn set_active(&self, port: Uuid, active: bool) {
-        self.controller.borrow_mut().set_active(port, active);
+        locked(&self.controller).set_active(port, active);
     }
 
     /// Sets whether a host's agent is alive.
     pub fn set_host_alive(&self, host: Uuid, alive: bool) {
-        self.controller.borrow_mut().set_host_alive(host, alive);
+        locked(&self.controller).set_host_alive(host, alive);
     }
 
     /// The controller, to read. Do not hold it across an await.
-    pub fn controller(&self) -> Ref<'_, MockController> {
-        self.controller.borrow()
+    pub fn controller(&self) -> MutexGuard<'_, MockController> {
+        locked(&self.controller)
     }
 
     /// The controller, to change. Do not hold it across an await.
-    pub fn controller_mut(&self) -> RefMut<'_, MockController> {
-        self.controller.borrow_mut()
+    pub fn controller_mut(&self) -> MutexGuard<'_, MockController> {
+        locked(&self.controller)
     }
 }
 
 impl Transport for InProcess {
     async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
-        if let Some(recorded) = self.recorded.borrow_mut().as_mut() {
+        if let Some(recorded) = locked(&self.recorded).as_mut() {
             recorded.push(request.clone());
         }
         let faults = {
-            let mut controller = self.controller.borrow_mut();
+            let mut controller = locked(&self.controller);
             controller.begin();
             controller.apply_faults(&request)
         };
         if !faults.delay().is_zero() {
             tokio::time::sleep(faults.delay()).await;
         }
-        let mut controller = self.controller.borrow_mut();
+        let mut controller = locked(&self.controller);
         controller.advance(self.started.elapsed());
         match controller.deliver(&request, &faults) {
             Delivery::Whole(answer) => Ok(answer.whole()),

@@ -3,11 +3,13 @@
 //! A crash is exact: the operation never returns, so the test drops the call at that point and no cleanup code runs, as
 //! if a runtime had killed the process.
 
-use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
+
+use atoll_model::sync::locked;
 
 /// A fault at an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,21 +35,21 @@ impl Fault {
         [Self::CrashBefore, Self::CrashAfter, Self::CrashLate, Self::LostReply, Self::LostRequest, Self::Refused];
 }
 
-type Late = Pin<Box<dyn Future<Output = ()>>>;
+type Late = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 #[derive(Default)]
 struct State {
     /// Effects passed so far, each as "seam: what".
-    passed: RefCell<Vec<String>>,
+    passed: Mutex<Vec<String>>,
     /// The index of the effect that fails (0 is the first), and its fault.
-    planned: Cell<Option<(usize, Fault)>>,
-    crashed: Cell<bool>,
-    late: RefCell<Vec<Late>>,
+    planned: Mutex<Option<(usize, Fault)>>,
+    crashed: AtomicBool,
+    late: Mutex<Vec<Late>>,
 }
 
 /// Counts effects and makes one of them fail. Clones share their state; without a plan it only counts.
 #[derive(Clone, Default)]
-pub struct FaultPlan(Rc<State>);
+pub struct FaultPlan(Arc<State>);
 
 impl FaultPlan {
     /// A plan without a fault: effects are only counted.
@@ -58,32 +60,36 @@ impl FaultPlan {
     /// Restarts the count at zero and injects `fault` at effect `at`.
     pub fn arm(&self, at: usize, fault: Fault) {
         self.reset();
-        self.0.planned.set(Some((at, fault)));
+        *locked(&self.0.planned) = Some((at, fault));
     }
 
     /// Disables faults and restarts the count. Late requests stay in flight.
     pub fn reset(&self) {
-        self.0.passed.borrow_mut().clear();
-        self.0.planned.set(None);
-        self.0.crashed.set(false);
+        locked(&self.0.passed).clear();
+        *locked(&self.0.planned) = None;
+        self.0.crashed.store(false, Ordering::Relaxed);
     }
 
     /// The effects since the last reset.
     pub fn passed(&self) -> Vec<String> {
-        self.0.passed.borrow().clone()
+        locked(&self.0.passed).clone()
     }
 
     /// One effect. `lost` makes the error for an answer that did not come, `refused` that for a clean refusal.
-    pub async fn effect<T: 'static, E: 'static>(
+    pub async fn effect<T: Send + 'static, E: Send + 'static>(
         &self,
-        what: impl FnOnce() -> String,
-        effect: impl Future<Output = Result<T, E>> + 'static,
-        lost: impl FnOnce() -> E,
-        refused: impl FnOnce() -> E,
+        what: impl FnOnce() -> String + Send,
+        effect: impl Future<Output = Result<T, E>> + Send + 'static,
+        lost: impl FnOnce() -> E + Send,
+        refused: impl FnOnce() -> E + Send,
     ) -> Result<T, E> {
-        let index = self.0.passed.borrow().len();
-        self.0.passed.borrow_mut().push(what());
-        match self.0.planned.get() {
+        let index = {
+            let mut passed = locked(&self.0.passed);
+            passed.push(what());
+            passed.len() - 1
+        };
+        let planned = *locked(&self.0.planned);
+        match planned {
             Some((at, fault)) if at == index => match fault {
                 Fault::CrashBefore => self.crash().await,
                 Fault::CrashAfter => {
@@ -91,7 +97,7 @@ impl FaultPlan {
                     self.crash().await
                 }
                 Fault::CrashLate => {
-                    self.0.late.borrow_mut().push(Box::pin(async move { drop(effect.await) }));
+                    locked(&self.0.late).push(Box::pin(async move { drop(effect.await) }));
                     self.crash().await
                 }
                 Fault::LostReply => {
@@ -106,7 +112,7 @@ impl FaultPlan {
     }
 
     async fn crash<T>(&self) -> T {
-        self.0.crashed.set(true);
+        self.0.crashed.store(true, Ordering::Relaxed);
         std::future::pending().await
     }
 
@@ -115,7 +121,7 @@ impl FaultPlan {
         let mut call = pin!(call);
         std::future::poll_fn(|cx| match call.as_mut().poll(cx) {
             Poll::Ready(value) => Poll::Ready(Some(value)),
-            Poll::Pending if self.0.crashed.get() => Poll::Ready(None),
+            Poll::Pending if self.0.crashed.load(Ordering::Relaxed) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         })
         .await
@@ -123,7 +129,7 @@ impl FaultPlan {
 
     /// Delivers the in-flight requests of dead processes.
     pub async fn deliver_late(&self) -> usize {
-        let late = std::mem::take(&mut *self.0.late.borrow_mut());
+        let late = std::mem::take(&mut *locked(&self.0.late));
         let count = late.len();
         for request in late {
             request.await;

@@ -6,6 +6,7 @@
 //! | [`kernel`] | a kernel in memory for the plugin; one with injected faults |
 //! | [`controller`], [`transport`] | the mock controller without a network; a transport with injected faults |
 //! | [`steps`] | counts, refuses or cuts off the changes that a data plane makes |
+//! | [`cell`] | cells that test doubles share between threads |
 //! | [`fault`] | the plan that makes these fail |
 //! | [`mutate`] | seeded mutations of a corpus |
 //! | [`plane`] | a data plane in a network namespace of the test: topologies, pods, frames |
@@ -14,6 +15,7 @@
 //! | [`lab`] | machines, servers and pods, as namespaces and processes |
 //! | [`program`] | programs of the machine that a test starts |
 
+pub mod cell;
 pub mod controller;
 pub mod etcd;
 pub mod fault;

@@ -1,6 +1,6 @@
 //! A transport to the controller that fails on demand: every request consults a fault plan first.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 
@@ -9,14 +9,14 @@ use crate::fault::FaultPlan;
 /// Wraps a transport.
 #[derive(Clone)]
 pub struct FaultyTransport<T> {
-    inner: Rc<T>,
+    inner: Arc<T>,
     plan: FaultPlan,
 }
 
 impl<T> FaultyTransport<T> {
     /// Wraps `inner`; `plan` decides what fails.
     pub fn new(inner: T, plan: FaultPlan) -> Self {
-        Self { inner: Rc::new(inner), plan }
+        Self { inner: Arc::new(inner), plan }
     }
 }
 
@@ -24,7 +24,7 @@ impl<T: Transport + 'static> Transport for FaultyTransport<T> {
     async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         let what = format!("controller: {} {}", request.method, request.path);
         let endpoint = "fault plan".to_owned();
-        let inner = Rc::clone(&self.inner);
+        let inner = Arc::clone(&self.inner);
         self.plan
             .effect(
                 || what,

@@ -5,14 +5,14 @@
 //! addresses. Deleting waits for an RCU grace period, 15 ms and more, so it happens on a thread of its own and network
 //! requests go on meanwhile.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 
 use atoll_model::ids::IfName;
+use atoll_model::sync::locked;
 use atoll_node::netlink::link::VethEnd;
 use atoll_node::netlink::route::{RoutePosition, RouteRequest};
 use atoll_node::netlink::{Refused, Socket, address, link, policy_rule, route};
@@ -33,8 +33,8 @@ const PRIORITY: u32 = 30_000;
 pub struct Linux {
     /// By device and inode of the namespace, so that another namespace at the same path is another one. An open socket
     /// keeps its namespace alive, so that the numbers cannot be given away meanwhile.
-    sockets: RefCell<BTreeMap<netns::Identity, Rc<Socket>>>,
-    own: RefCell<Option<Rc<Socket>>>,
+    sockets: Mutex<BTreeMap<netns::Identity, Arc<Socket>>>,
+    own: Mutex<Option<Arc<Socket>>>,
 }
 
 impl Linux {
@@ -44,14 +44,14 @@ impl Linux {
     }
 
     /// A socket in a namespace; none: it is not there.
-    fn socket(&self, netns: &Netns) -> io::Result<Option<Rc<Socket>>> {
+    fn socket(&self, netns: &Netns) -> io::Result<Option<Arc<Socket>>> {
         match netns {
             Netns::Own => {
-                if let Some(socket) = &*self.own.borrow() {
-                    return Ok(Some(Rc::clone(socket)));
+                if let Some(socket) = &*locked(&self.own) {
+                    return Ok(Some(Arc::clone(socket)));
                 }
-                let socket = Rc::new(Socket::here()?);
-                *self.own.borrow_mut() = Some(Rc::clone(&socket));
+                let socket = Arc::new(Socket::here()?);
+                *locked(&self.own) = Some(Arc::clone(&socket));
                 Ok(Some(socket))
             }
             Netns::At(path) => match netns::open(path)? {
@@ -64,13 +64,13 @@ impl Linux {
         }
     }
 
-    fn socket_in(&self, file: &File) -> io::Result<Rc<Socket>> {
+    fn socket_in(&self, file: &File) -> io::Result<Arc<Socket>> {
         let identity = netns::identity(file)?;
-        if let Some(socket) = self.sockets.borrow().get(&identity) {
-            return Ok(Rc::clone(socket));
+        if let Some(socket) = locked(&self.sockets).get(&identity) {
+            return Ok(Arc::clone(socket));
         }
-        let socket = Rc::new(Socket::inside(file)?);
-        self.sockets.borrow_mut().insert(identity, Rc::clone(&socket));
+        let socket = Arc::new(Socket::inside(file)?);
+        locked(&self.sockets).insert(identity, Arc::clone(&socket));
         Ok(socket)
     }
 

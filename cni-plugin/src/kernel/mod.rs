@@ -89,41 +89,49 @@ impl fmt::Display for PodChange {
 }
 
 /// The kernel seam.
-pub trait Kernel {
+pub trait Kernel: Send + Sync {
     /// What is at `path`.
-    fn kind(&self, path: &Path) -> impl Future<Output = Result<NetnsKind, KernelError>>;
+    fn kind(&self, path: &Path) -> impl Future<Output = Result<NetnsKind, KernelError>> + Send;
 
     /// Reads one link with its addresses; `None` if it, or its namespace, is not there.
-    fn inspect(&self, netns: &Netns, interface: &IfName) -> impl Future<Output = Result<Option<Link>, KernelError>>;
+    fn inspect(
+        &self,
+        netns: &Netns,
+        interface: &IfName,
+    ) -> impl Future<Output = Result<Option<Link>, KernelError>> + Send;
 
     /// The same by its index.
-    fn inspect_index(&self, netns: &Netns, index: u32) -> impl Future<Output = Result<Option<Link>, KernelError>>;
+    fn inspect_index(
+        &self,
+        netns: &Netns,
+        index: u32,
+    ) -> impl Future<Output = Result<Option<Link>, KernelError>> + Send;
 
     /// Creates a veth pair in place, host end up, pod's end down. A pair of ours that is there already is fine.
-    fn create(&self, veth: &Veth) -> impl Future<Output = Result<(), KernelError>>;
+    fn create(&self, veth: &Veth) -> impl Future<Output = Result<(), KernelError>> + Send;
 
     /// Changes something inside the pod's namespace.
-    fn configure(&self, pod_netns: &Path, change: &PodChange) -> impl Future<Output = Result<(), KernelError>>;
+    fn configure(&self, pod_netns: &Path, change: &PodChange) -> impl Future<Output = Result<(), KernelError>> + Send;
 
     /// Deletes a link of our group, and with it its other end; absent (or its namespace gone) is fine. A link that is
     /// not of our group is left alone, which is an error.
-    fn delete(&self, netns: &Netns, interface: &IfName) -> impl Future<Output = Result<(), KernelError>>;
+    fn delete(&self, netns: &Netns, interface: &IfName) -> impl Future<Output = Result<(), KernelError>> + Send;
 
     /// Deletes several links of our group, in one request to the kernel where that is possible: each by itself waits for
     /// the kernel's grace period. Absent ones are fine, and so are none; others of the namespace are left alone.
-    fn delete_all(&self, netns: &Netns, interfaces: &[IfName]) -> impl Future<Output = Result<(), KernelError>>;
+    fn delete_all(&self, netns: &Netns, interfaces: &[IfName]) -> impl Future<Output = Result<(), KernelError>> + Send;
 
     /// All IPv4 routes of a namespace but those to its own addresses; none if it is not there.
-    fn routes(&self, netns: &Netns) -> impl Future<Output = Result<Vec<FoundRoute>, KernelError>>;
+    fn routes(&self, netns: &Netns) -> impl Future<Output = Result<Vec<FoundRoute>, KernelError>> + Send;
 
     /// The rules of a namespace by which one address's packets have a table of their own; none if it is not there.
-    fn rules(&self, netns: &Netns) -> impl Future<Output = Result<Vec<PolicyRule>, KernelError>>;
+    fn rules(&self, netns: &Netns) -> impl Future<Output = Result<Vec<PolicyRule>, KernelError>> + Send;
 
     /// Both paths lead to one namespace.
-    fn is_same(&self, one: &Path, other: &Path) -> impl Future<Output = Result<bool, KernelError>>;
+    fn is_same(&self, one: &Path, other: &Path) -> impl Future<Output = Result<bool, KernelError>> + Send;
 
     /// All links of our group in a namespace.
-    fn list(&self, netns: &Netns) -> impl Future<Output = Result<Vec<Link>, KernelError>>;
+    fn list(&self, netns: &Netns) -> impl Future<Output = Result<Vec<Link>, KernelError>> + Send;
 }
 
 /// The kernel refused.

@@ -1,5 +1,6 @@
 //! One node with its surroundings, and checks that no objects of ours are left in them.
 
+use atoll_testkit::cell::{SyncCell, SyncRefCell};
 use atoll_testkit::controller::InProcess;
 use atoll_testkit::fault::FaultPlan;
 use atoll_testkit::kernel::{FakeKernel, FaultyKernel};
@@ -9,7 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_cni_plugin::add::AddCall;
@@ -67,7 +68,7 @@ pub(crate) enum ServerState {
 
 /// A server that may be disturbed for a whole call, or for several.
 #[derive(Clone)]
-pub(crate) struct Disturbed<X>(pub(crate) X, pub(crate) Rc<Cell<ServerState>>);
+pub(crate) struct Disturbed<X>(pub(crate) X, pub(crate) Arc<SyncCell<ServerState>>);
 
 impl<X> Disturbed<X> {
     async fn state<E>(&self, refused: impl FnOnce() -> E) -> Result<(), E> {
@@ -218,25 +219,25 @@ pub(crate) struct Lab {
     pub(crate) plan: FaultPlan,
     pub(crate) etcd: MemoryStore,
     pub(crate) controller: InProcess,
-    pub(crate) kernel: Rc<FakeKernel>,
-    pub(crate) etcd_state: Rc<Cell<ServerState>>,
-    pub(crate) controller_state: Rc<Cell<ServerState>>,
+    pub(crate) kernel: Arc<FakeKernel>,
+    pub(crate) etcd_state: Arc<SyncCell<ServerState>>,
+    pub(crate) controller_state: Arc<SyncCell<ServerState>>,
     /// The configuration has a route that the kernel refuses, after everything else is made.
-    pub(crate) bad_route: Cell<bool>,
+    pub(crate) bad_route: SyncCell<bool>,
     /// The interface of the pod that the tests are about.
-    pub(crate) interface: Cell<&'static str>,
+    pub(crate) interface: SyncCell<&'static str>,
     subnet_prefix: u8,
     /// Which API the controller has.
     dialect: Dialect,
     /// What the pod asks for.
-    pub(crate) requested: RefCell<AddressRequest>,
+    pub(crate) requested: SyncRefCell<AddressRequest>,
     directory: tempfile::TempDir,
     host: Uuid,
     /// What this machine is called.
-    pub(crate) node: RefCell<NodeName>,
+    pub(crate) node: SyncRefCell<NodeName>,
     /// `etcd.prefix` of its configuration, and what is below each that it ever had.
-    prefix: RefCell<String>,
-    etcds: Rc<RefCell<BTreeMap<String, MemoryStore>>>,
+    prefix: SyncRefCell<String>,
+    etcds: Arc<SyncRefCell<BTreeMap<String, MemoryStore>>>,
     /// Another `runDir` than one of the lab's own.
     run_dir: Option<PathBuf>,
 }
@@ -245,12 +246,12 @@ pub(crate) struct Lab {
 #[derive(Clone)]
 struct Parts {
     plan: FaultPlan,
-    etcds: Rc<RefCell<BTreeMap<String, MemoryStore>>>,
+    etcds: Arc<SyncRefCell<BTreeMap<String, MemoryStore>>>,
     controller: InProcess,
     dialect: Dialect,
-    kernel: Rc<FakeKernel>,
+    kernel: Arc<FakeKernel>,
     /// Of etcd and of the controller.
-    states: (Rc<Cell<ServerState>>, Rc<Cell<ServerState>>),
+    states: (Arc<SyncCell<ServerState>>, Arc<SyncCell<ServerState>>),
     node: NodeName,
     host: Uuid,
 }
@@ -274,7 +275,7 @@ impl Parts {
             store: Tracked::new(Disturbed(store, etcd_state), in_flight.clone()),
             engine: MidoNet::new(Client::new(transport, settings))
                 .with_router_namespaces(atoll_node::paths::router_namespaces(&config.run_dir)),
-            kernel: FaultyKernel::new(Rc::clone(&self.kernel), self.plan.clone()),
+            kernel: FaultyKernel::new(Arc::clone(&self.kernel), self.plan.clone()),
             in_flight,
             node: self.node.clone(),
             other_names: atoll_tenant::machine::other_names(&config, &self.node),
@@ -307,29 +308,29 @@ impl Lab {
         DENIED.take();
         let settings = MockSettings { dialect, ..MockSettings::default() };
         let host = settings.host;
-        let kernel = Rc::new(FakeKernel::new());
+        let kernel = Arc::new(FakeKernel::new());
         kernel.add_netns(NETNS);
         kernel.add_netns("/netns/other");
         let controller = InProcess::new(settings);
         let (prefix, etcd) = ("/atoll/default".to_owned(), MemoryStore::new());
-        let etcds = Rc::new(RefCell::new(BTreeMap::from([(prefix.clone(), etcd.clone())])));
+        let etcds = Arc::new(SyncRefCell::new(BTreeMap::from([(prefix.clone(), etcd.clone())])));
         Self {
             plan: FaultPlan::none(),
             etcd,
-            prefix: RefCell::new(prefix),
+            prefix: SyncRefCell::new(prefix),
             etcds,
             controller,
             kernel,
-            etcd_state: Rc::new(Cell::new(ServerState::Fine)),
-            controller_state: Rc::new(Cell::new(ServerState::Fine)),
-            bad_route: Cell::new(false),
-            interface: Cell::new("eth0"),
-            requested: RefCell::default(),
+            etcd_state: Arc::new(SyncCell::new(ServerState::Fine)),
+            controller_state: Arc::new(SyncCell::new(ServerState::Fine)),
+            bad_route: SyncCell::new(false),
+            interface: SyncCell::new("eth0"),
+            requested: SyncRefCell::default(),
             subnet_prefix: 24,
             dialect,
             directory: tempfile::tempdir().expect("a directory"),
             host,
-            node: RefCell::new(node_name()),
+            node: SyncRefCell::new(node_name()),
             run_dir: None,
         }
     }
@@ -399,11 +400,11 @@ impl Lab {
         self.kernel.refuse_routes(self.bad_route.get());
         let parts = Parts {
             plan: self.plan.clone(),
-            etcds: Rc::clone(&self.etcds),
+            etcds: Arc::clone(&self.etcds),
             controller: self.controller.clone(),
             dialect: self.dialect,
-            kernel: Rc::clone(&self.kernel),
-            states: (Rc::clone(&self.etcd_state), Rc::clone(&self.controller_state)),
+            kernel: Arc::clone(&self.kernel),
+            states: (Arc::clone(&self.etcd_state), Arc::clone(&self.controller_state)),
             node: self.node.borrow().clone(),
             host: self.host,
         };

@@ -1,7 +1,7 @@
 //! An unknown outcome is no lost race: the cause that etcd gives reaches the caller, and ends the attempts where it would
 //! be given again. What did happen is found all the same.
 
-use std::cell::Cell;
+use atoll_testkit::cell::SyncCell;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ fn tombstone() -> TombstoneRecord {
 fn reports<T: std::fmt::Debug>(
     result: Result<T, IpamError>,
     cause: &str,
-    commits: &Cell<usize>,
+    commits: &SyncCell<usize>,
     expected: Option<usize>,
 ) {
     let error = result.expect_err("nothing can be written");

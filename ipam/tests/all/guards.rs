@@ -3,10 +3,10 @@
 
 mod renew;
 
-use atoll_testkit::store::{InterceptedStore, Interception, MemoryStore, StoreCall};
-use std::cell::{Cell, RefCell};
+use atoll_testkit::cell::{SyncCell, SyncRefCell};
+use atoll_testkit::store::{Deciding, InterceptedStore, Interception, MemoryStore, StoreCall};
 use std::net::Ipv4Addr;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_ipam::audit::{RepairOutcome, audit, observe, repair};
@@ -30,17 +30,18 @@ const MAC: Mac = Mac([0, 0x1c, 0x42, 0, 0, 1]);
 /// A store in which another client writes right before the first commit at or after call number `at` (0 is the first); and
 /// whether it came to that commit.
 fn meddling(store: &MemoryStore, at: usize, changes: Vec<StoreChange>) -> (impl Store, impl Fn() -> bool) {
-    let (calls, changes) = (Cell::new(0), Rc::new(RefCell::new(changes)));
-    let (left, store, inner) = (Rc::clone(&changes), store.clone(), store.clone());
-    let disturb = async move |call: StoreCall<'_>| {
+    let (calls, changes) = (SyncCell::new(0), Arc::new(SyncRefCell::new(changes)));
+    let (left, store, inner) = (Arc::clone(&changes), store.clone(), store.clone());
+    let disturb = move |call: StoreCall<'_>| -> Deciding {
         let number = calls.replace(calls.get() + 1);
-        if number >= at && matches!(call, StoreCall::Commit(_)) {
-            let changes = changes.take();
+        let meddles = number >= at && matches!(call, StoreCall::Commit(_));
+        let (changes, store) = (if meddles { changes.take() } else { Vec::new() }, store.clone());
+        Box::pin(async move {
             if !changes.is_empty() {
                 write(&store, changes).await;
             }
-        }
-        Interception::None
+            Interception::None
+        })
     };
     (InterceptedStore::new(inner, disturb), move || left.borrow().is_empty())
 }

@@ -1,10 +1,10 @@
 //! A request that was taken for lost arrives while a later call of the same attachment reads: before the later call refuses,
 //! it finds the attachment's own claim.
 
+use atoll_testkit::cell::SyncCell;
 use atoll_testkit::fault::{Fault, FaultPlan};
-use atoll_testkit::store::{FaultyStore, InterceptedStore, Interception, MemoryStore, StoreCall};
-use std::cell::Cell;
-use std::rc::Rc;
+use atoll_testkit::store::{Deciding, FaultyStore, InterceptedStore, Interception, MemoryStore, StoreCall};
+use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_records::{ClaimRecord, Phase, Versioned};
@@ -18,14 +18,17 @@ const COOL_DOWN: Duration = Duration::from_mins(1);
 
 /// A store that delivers the late requests of a plan right before its call number `at` (0 is the first), and how often it
 /// was called.
-fn delivering(store: &MemoryStore, plan: &FaultPlan, at: usize) -> (impl Store, Rc<Cell<usize>>) {
-    let calls = Rc::new(Cell::new(0));
-    let (counted, plan) = (Rc::clone(&calls), plan.clone());
-    let disturb = async move |_: StoreCall<'_>| {
-        if counted.replace(counted.get() + 1) == at {
-            assert_eq!(plan.deliver_late().await, 1, "one request was on its way");
-        }
-        Interception::None
+fn delivering(store: &MemoryStore, plan: &FaultPlan, at: usize) -> (impl Store, Arc<SyncCell<usize>>) {
+    let calls = Arc::new(SyncCell::new(0));
+    let (counted, plan) = (Arc::clone(&calls), plan.clone());
+    let disturb = move |_: StoreCall<'_>| -> Deciding {
+        let (delivers, plan) = (counted.replace(counted.get() + 1) == at, plan.clone());
+        Box::pin(async move {
+            if delivers {
+                assert_eq!(plan.deliver_late().await, 1, "one request was on its way");
+            }
+            Interception::None
+        })
     };
     (InterceptedStore::new(store.clone(), disturb), calls)
 }

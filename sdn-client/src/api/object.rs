@@ -23,7 +23,7 @@ pub struct Incomplete {
 pub type Extra = Map<String, Value>;
 
 /// An object of the API that can be written and read.
-pub trait ApiObject: Default + Serialize + DeserializeOwned {
+pub trait ApiObject: Default + Serialize + DeserializeOwned + Send + Sync {
     /// Which resource it is.
     const RESOURCE: Resource;
 

@@ -1,14 +1,13 @@
 //! An object is absent only if the API itself says so. A 404, an empty list or a success of another server is no
 //! answer: an address is released because its port is reported as deleted.
 
-use std::rc::Rc;
-
 use atoll_model::error::{Class, Classify};
 use atoll_sdn_client::api::{Ip4Mac, Port, Route, Router};
 use atoll_sdn_client::request::Scope;
 use atoll_sdn_client::transport::ApiRequest;
 use atoll_sdn_client::{Client, ClientError, ClientSettings, Ensured, ErrorClass};
 use atoll_sdn_client::{Dialect, Resource};
+use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::fake::{Fake, Outcome, absent, answer, foreign, line};
@@ -57,9 +56,12 @@ fn id() -> Uuid {
     Uuid::from_u128(1)
 }
 
-fn client(dialect: Dialect, serve: impl FnMut(&ApiRequest) -> Outcome + 'static) -> (Rc<Fake>, Client<Rc<Fake>>) {
+fn client(
+    dialect: Dialect,
+    serve: impl FnMut(&ApiRequest) -> Outcome + Send + 'static,
+) -> (Arc<Fake>, Client<Arc<Fake>>) {
     let fake = Fake::new(serve);
-    let client = Client::new(Rc::clone(&fake), ClientSettings { dialect: Some(dialect), ..ClientSettings::default() });
+    let client = Client::new(Arc::clone(&fake), ClientSettings { dialect: Some(dialect), ..ClientSettings::default() });
     (fake, client)
 }
 

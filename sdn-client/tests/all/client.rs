@@ -1,10 +1,10 @@
 //! Login, renewal, retries and deadlines, over a scripted transport.
 
-use std::cell::{Cell, RefCell};
+use atoll_testkit::cell::{SyncCell, SyncRefCell};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_model::error::{Class, Classify};
@@ -43,8 +43,8 @@ fn credentials(folder: &Path) -> Credentials {
 }
 
 /// A controller with a login that accepts only the newest token, which changes with every login.
-fn guarded(valid: Rc<RefCell<String>>) -> Rc<Fake> {
-    let logins = Cell::new(0);
+fn guarded(valid: Arc<SyncRefCell<String>>) -> Arc<Fake> {
+    let logins = SyncCell::new(0);
     Fake::new(move |request| match line(request).as_str() {
         "POST /login" => {
             logins.set(logins.get() + 1);
@@ -65,14 +65,14 @@ async fn a_first_process_logs_in_and_the_next_does_not() {
         credentials: Some(credentials(folder.path())),
         session_file: Some(SessionFile::new(folder.path().join("session"), &["c"])),
     };
-    let fake = guarded(Rc::default());
-    let first = Client::new(Rc::clone(&fake), settings.clone());
+    let fake = guarded(Arc::default());
+    let first = Client::new(Arc::clone(&fake), settings.clone());
     let router: Router = first.get(id(1)).await.expect("answer").expect("there");
     assert_eq!(router.name.as_deref(), Some("blue router"));
     first.get::<Router>(id(2)).await.expect("answer");
     let expected = ["POST /login", "GET /", &format!("GET /routers/{}", id(1)), &format!("GET /routers/{}", id(2))];
     assert_eq!(fake.lines(), expected);
-    let second = Client::new(Rc::clone(&fake), settings);
+    let second = Client::new(Arc::clone(&fake), settings);
     second.get::<Router>(id(3)).await.expect("answer");
     assert_eq!(fake.lines()[4..], [format!("GET /routers/{}", id(3))], "one request for the whole process");
 }
@@ -81,7 +81,7 @@ async fn a_first_process_logs_in_and_the_next_does_not() {
 async fn a_configured_dialect_and_no_user_need_no_other_request() {
     let fake = Fake::new(|request| with_requested_id(request, fixture("router.1.9.json")));
     let client =
-        Client::new(Rc::clone(&fake), ClientSettings { dialect: Some(Dialect::V1), ..ClientSettings::default() });
+        Client::new(Arc::clone(&fake), ClientSettings { dialect: Some(Dialect::V1), ..ClientSettings::default() });
     client.get::<Router>(id(1)).await.expect("answer");
     assert_eq!(fake.lines().len(), 1);
     assert_eq!(token_of(&fake.requests()[0]), None);
@@ -90,14 +90,14 @@ async fn a_configured_dialect_and_no_user_need_no_other_request() {
 #[tokio::test]
 async fn many_tasks_share_one_login_and_one_renewal() {
     let folder = tempfile::tempdir().expect("folder");
-    let valid: Rc<RefCell<String>> = Rc::default();
-    let fake = guarded(Rc::clone(&valid));
+    let valid: Arc<SyncRefCell<String>> = Arc::default();
+    let fake = guarded(Arc::clone(&valid));
     let settings = ClientSettings {
         dialect: Some(Dialect::V5),
         credentials: Some(credentials(folder.path())),
         session_file: None,
     };
-    let client = Client::new(Rc::clone(&fake), settings);
+    let client = Client::new(Arc::clone(&fake), settings);
     for round in 1..=3 {
         let calls = (0..16).map(|n| {
             let client = client.clone();
@@ -145,7 +145,7 @@ async fn a_token_that_is_always_refused_is_renewed_once() {
         credentials: Some(credentials(folder.path())),
         session_file: None,
     };
-    let client = Client::new(Rc::clone(&fake), settings);
+    let client = Client::new(Arc::clone(&fake), settings);
     let error = client.get::<Router>(id(1)).await.expect_err("denied");
     assert_eq!((error.class, Classify::class(&error)), (ErrorClass::Denied, Class::Denied));
     assert_eq!(fake.count("POST /login"), 2);
@@ -159,14 +159,14 @@ async fn a_token_that_another_process_renewed_is_taken_from_the_file() {
     let file = SessionFile::new(folder.path().join("session"), &["c"]);
     let session = |token: &str| Session { dialect: Some(Dialect::V5), token: Some(Secret::new(token)) };
     file.store(&session("old"));
-    let valid = Rc::new(RefCell::new("new".to_owned()));
-    let fake = guarded(Rc::clone(&valid));
+    let valid = Arc::new(SyncRefCell::new("new".to_owned()));
+    let fake = guarded(Arc::clone(&valid));
     let settings = ClientSettings {
         dialect: None,
         credentials: Some(credentials(folder.path())),
         session_file: Some(file.clone()),
     };
-    let client = Client::new(Rc::clone(&fake), settings);
+    let client = Client::new(Arc::clone(&fake), settings);
     file.store(&session("new"));
     client.get::<Router>(id(1)).await.expect("answer");
     assert_eq!(fake.count("POST /login"), 0);
@@ -187,7 +187,7 @@ async fn a_wrong_password_is_denied_and_not_shown() {
         credentials: Some(credentials(folder.path())),
         session_file: None,
     };
-    let error = Client::new(Rc::clone(&fake), settings).get::<Router>(id(1)).await.expect_err("denied");
+    let error = Client::new(Arc::clone(&fake), settings).get::<Router>(id(1)).await.expect_err("denied");
     assert_eq!(error.class, ErrorClass::Denied);
     assert_eq!(error.operation, "log in");
     assert_eq!(fake.lines(), ["POST /login"], "asked once");
@@ -249,16 +249,16 @@ async fn a_password_file_that_others_can_read_is_refused() {
 }
 
 /// A 5.x controller without login that gives these answers in turn.
-fn scripted(answers: Vec<Result<ApiResponse, TransportError>>) -> (Rc<Fake>, Client<Rc<Fake>>) {
+fn scripted(answers: Vec<Result<ApiResponse, TransportError>>) -> (Arc<Fake>, Client<Arc<Fake>>) {
     scripted_as(Dialect::V5, answers)
 }
 
-fn scripted_as(dialect: Dialect, answers: Vec<Result<ApiResponse, TransportError>>) -> (Rc<Fake>, Client<Rc<Fake>>) {
+fn scripted_as(dialect: Dialect, answers: Vec<Result<ApiResponse, TransportError>>) -> (Arc<Fake>, Client<Arc<Fake>>) {
     let mut answers = answers.into_iter();
     let fake = Fake::new(move |request| {
         with_requested_id(request, answers.next().unwrap_or_else(|| panic!("one too many: {}", line(request))))
     });
-    let client = Client::new(Rc::clone(&fake), ClientSettings { dialect: Some(dialect), ..ClientSettings::default() });
+    let client = Client::new(Arc::clone(&fake), ClientSettings { dialect: Some(dialect), ..ClientSettings::default() });
     (fake, client)
 }
 
@@ -390,7 +390,7 @@ async fn nothing_goes_past_the_deadline() {
     let start = Instant::now();
     let fake = Fake::new(|_| not_sent());
     let client =
-        Client::new(Rc::clone(&fake), ClientSettings { dialect: Some(Dialect::V5), ..ClientSettings::default() });
+        Client::new(Arc::clone(&fake), ClientSettings { dialect: Some(Dialect::V5), ..ClientSettings::default() });
     let client = client.until(start + Duration::from_millis(120));
     assert_eq!(client.get::<Router>(id(1)).await.expect_err("late").class, ErrorClass::Unreachable);
     assert!(start.elapsed() <= Duration::from_millis(120), "{:?}", start.elapsed());

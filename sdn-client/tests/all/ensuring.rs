@@ -1,8 +1,8 @@
 //! Ensuring objects that may exist already, with the answers of both dialects.
 
-use std::cell::RefCell;
+use atoll_testkit::cell::SyncRefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use atoll_sdn_client::api::{Port, Route, Router, Rule, TunnelZoneHost};
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, TransportError};
@@ -108,19 +108,19 @@ impl Server {
 
 struct Fixture {
     dialect: Dialect,
-    server: Rc<RefCell<Server>>,
-    fake: Rc<Fake>,
-    client: Client<Rc<Fake>>,
+    server: Arc<SyncRefCell<Server>>,
+    fake: Arc<Fake>,
+    client: Client<Arc<Fake>>,
 }
 
 impl Fixture {
     fn both() -> [Self; 2] {
         [Dialect::V1, Dialect::V5].map(|dialect| {
-            let server: Rc<RefCell<Server>> = Rc::default();
-            let state = Rc::clone(&server);
+            let server: Arc<SyncRefCell<Server>> = Arc::default();
+            let state = Arc::clone(&server);
             let fake = Fake::new(move |request| state.borrow_mut().serve(dialect, request));
             let client =
-                Client::new(Rc::clone(&fake), ClientSettings { dialect: Some(dialect), ..ClientSettings::default() });
+                Client::new(Arc::clone(&fake), ClientSettings { dialect: Some(dialect), ..ClientSettings::default() });
             Self { dialect, server, fake, client }
         })
     }
@@ -181,7 +181,7 @@ async fn a_refusal_that_is_about_something_else_is_reported() {
         _ => absent(&request.path),
     });
     let client =
-        Client::new(Rc::clone(&fake), ClientSettings { dialect: Some(Dialect::V1), ..ClientSettings::default() });
+        Client::new(Arc::clone(&fake), ClientSettings { dialect: Some(Dialect::V1), ..ClientSettings::default() });
     let error = client.ensure(&router()).await.expect_err("not there after all");
     assert_eq!((error.class, error.message.as_str()), (ErrorClass::Broken, "out of memory"));
     assert_eq!(fake.lines().len(), 2);
@@ -375,7 +375,7 @@ async fn a_member_that_is_there_already_is_kept() {
             _ => answer(200, &json!({ "tunnelZoneId": id(1), "hostId": id(2), "ipAddress": "10.0.0.1" }).to_string()),
         });
         let client =
-            Client::new(Rc::clone(&fake), ClientSettings { dialect: Some(dialect), ..ClientSettings::default() });
+            Client::new(Arc::clone(&fake), ClientSettings { dialect: Some(dialect), ..ClientSettings::default() });
         let member = TunnelZoneHost {
             tunnel_zone_id: Some(id(1)),
             host_id: Some(id(2)),

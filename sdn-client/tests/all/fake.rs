@@ -1,26 +1,25 @@
 //! A controller that answers from a closure and records its requests.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
+use atoll_testkit::cell::SyncRefCell;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
+use std::sync::{Arc, Mutex};
 
 /// The result of a transport.
 pub(crate) type Outcome = Result<ApiResponse, TransportError>;
 
-type Handler = dyn FnMut(&ApiRequest) -> Outcome;
+type Handler = dyn FnMut(&ApiRequest) -> Outcome + Send;
 
 pub(crate) struct Fake {
-    handler: RefCell<Box<Handler>>,
-    log: RefCell<Vec<ApiRequest>>,
+    handler: Mutex<Box<Handler>>,
+    log: SyncRefCell<Vec<ApiRequest>>,
 }
 
 impl Fake {
-    pub(crate) fn new(handler: impl FnMut(&ApiRequest) -> Outcome + 'static) -> Rc<Self> {
-        Rc::new(Self { handler: RefCell::new(Box::new(handler)), log: RefCell::default() })
+    pub(crate) fn new(handler: impl FnMut(&ApiRequest) -> Outcome + Send + 'static) -> Arc<Self> {
+        Arc::new(Self { handler: Mutex::new(Box::new(handler)), log: SyncRefCell::default() })
     }
 
     /// `METHOD path` of every request so far.
@@ -43,7 +42,7 @@ impl Transport for Fake {
         // Other tasks run between request and answer, as on a network.
         tokio::task::yield_now().await;
         self.log.borrow_mut().push(request.clone());
-        let answer = (self.handler.borrow_mut())(&request);
+        let answer = (self.handler.lock().expect("no panic while it is held"))(&request);
         tokio::task::yield_now().await;
         answer
     }

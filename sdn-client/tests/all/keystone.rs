@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use atoll_model::config::KeystoneDomain;
 use atoll_model::secret::Secret;
@@ -106,7 +106,7 @@ async fn a_token_from_keystone_is_used_and_renewed_there() {
     });
     let settings = ClientSettings { dialect: Some(Dialect::V5), ..ClientSettings::default() };
     let identity = password(folder.path(), "pw");
-    let client = Client::with_keystone(Rc::clone(&controller), settings, Rc::clone(&identity_service), identity);
+    let client = Client::with_keystone(Arc::clone(&controller), settings, Arc::clone(&identity_service), identity);
     for _ in 0..2 {
         client.get::<Router>(Uuid::nil()).await.expect("answer");
     }

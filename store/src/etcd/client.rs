@@ -1,7 +1,7 @@
 //! The client: keys with the prefix of the installation, and transactions in etcd's own types.
 
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_model::config::EtcdConfig;
@@ -16,7 +16,7 @@ use crate::{Case, Chosen, Compare, StoreChange, StoreError, whole_seconds};
 
 /// A store in etcd. Clones share their connections.
 #[derive(Clone)]
-pub struct Etcd(pub(super) Rc<SharedClient>);
+pub struct Etcd(pub(super) Arc<SharedClient>);
 
 pub(super) struct SharedClient {
     pub(super) endpoints: Endpoints,
@@ -32,7 +32,7 @@ impl Etcd {
     /// [`Etcd::connect`] with other limits.
     pub fn with_limits(config: &EtcdConfig, limits: Limits) -> Result<Self, StoreError> {
         let endpoints = Endpoints::new(settings::endpoints(config, &limits)?, limits, config.cert.clone());
-        Ok(Self(Rc::new(SharedClient { endpoints, prefix: config.prefix.clone() })))
+        Ok(Self(Arc::new(SharedClient { endpoints, prefix: config.prefix.clone() })))
     }
 
     /// The endpoint that is tried first: the one that answered last.

@@ -10,11 +10,12 @@
 //! The order and its file are `atoll_node::endpoints`, as with the controller. Here are the connections: an endpoint
 //! whose connection was dropped a short while ago is tried after the others, whatever the order.
 
-use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
+use atoll_model::sync::locked;
 use atoll_model::{certificate, clock};
 use atoll_node::endpoints::EndpointOrder;
 use atoll_node::files::{CERTIFICATES, read};
@@ -50,15 +51,15 @@ pub(super) struct Endpoints {
 
 struct Known {
     settings: Endpoint,
-    client: RefCell<Option<wire::Client>>,
-    failed: Cell<Option<Instant>>,
+    client: Mutex<Option<wire::Client>>,
+    failed: Mutex<Option<Instant>>,
 }
 
 impl Endpoints {
     /// `list` must not be empty; [`super::settings`] sees to it.
     pub(super) fn new(list: Vec<(String, Endpoint)>, limits: Limits, certificate: Option<PathBuf>) -> Self {
         let (urls, settings): (Vec<_>, Vec<_>) = list.into_iter().unzip();
-        let known = |settings| Known { settings, client: RefCell::default(), failed: Cell::default() };
+        let known = |settings| Known { settings, client: Mutex::default(), failed: Mutex::default() };
         let list = settings.into_iter().map(known).collect();
         Self { list, order: EndpointOrder::new(urls), limits, certificate }
     }
@@ -80,7 +81,7 @@ impl Endpoints {
     fn order(&self) -> Vec<usize> {
         let mut order = self.order.order();
         let lately = |index: &usize| {
-            let failed = self.list.get(*index).and_then(|known| known.failed.get());
+            let failed = self.list.get(*index).and_then(|known| *locked(&known.failed));
             failed.is_some_and(|failed| failed.elapsed() < self.limits.penalty)
         };
         order.sort_by_key(lately);
@@ -115,7 +116,7 @@ impl Endpoints {
                 Ok(client) => match timeout(self.limits.request, send(client)).await {
                     Ok(Ok(answer)) => {
                         waiting.over();
-                        known.failed.set(None);
+                        *locked(&known.failed) = None;
                         self.order.keep(index);
                         return Ok(answer);
                     }
@@ -202,7 +203,7 @@ enum NoConnection {
 
 impl Known {
     async fn client(&self, limit: Duration) -> Result<wire::Client, NoConnection> {
-        if let Some(client) = &*self.client.borrow() {
+        if let Some(client) = &*locked(&self.client) {
             return Ok(client.clone());
         }
         let channel = match timeout(limit, self.settings.connect()).await {
@@ -214,12 +215,12 @@ impl Known {
         let options = wire::ConnectOptions::new().with_require_leader(true);
         let client = wire::Client::from_channel(channel, Some(options)).await;
         let client = client.map_err(|error| NoConnection::Failed(chain(&error)))?;
-        *self.client.borrow_mut() = Some(client.clone());
+        *locked(&self.client) = Some(client.clone());
         Ok(client)
     }
 
     fn drop_connection(&self) {
-        self.failed.set(Some(Instant::now()));
-        self.client.borrow_mut().take();
+        *locked(&self.failed) = Some(Instant::now());
+        locked(&self.client).take();
     }
 }

@@ -3,7 +3,7 @@
 
 use atoll_testkit::controller::InProcess;
 use atoll_testkit::store::MemoryStore;
-use std::cell::RefCell;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::fixture::graph;
@@ -17,7 +17,7 @@ use atoll_sdn_client::{Client, ClientSettings, api};
 use atoll_store::{Store, StoreChange, Txn};
 use atoll_tenant::admin::{self, Admin};
 use atoll_tenant::{Cache, TenantError};
-use futures_util::future::{LocalBoxFuture, join};
+use futures_util::future::{BoxFuture, join};
 use uuid::Uuid;
 
 use crate::fixture::{DIALECTS, Fixture, engine, namespace, provider};
@@ -28,18 +28,18 @@ struct Before<'a> {
     meant: fn(&ApiRequest) -> bool,
     /// It happens when the request was carried out, else before it.
     after: bool,
-    happens: RefCell<Option<LocalBoxFuture<'a, ()>>>,
+    happens: Mutex<Option<BoxFuture<'a, ()>>>,
 }
 
 impl<'a> Before<'a> {
     /// Right before the first object is created.
-    fn creation(fixture: &Fixture, happens: impl Future<Output = ()> + 'a) -> Self {
-        let happens = RefCell::new(Some(Box::pin(happens) as LocalBoxFuture<'a, ()>));
+    fn creation(fixture: &Fixture, happens: impl Future<Output = ()> + Send + 'a) -> Self {
+        let happens = Mutex::new(Some(Box::pin(happens) as BoxFuture<'a, ()>));
         Self { inner: fixture.mock.clone(), meant: creates, after: false, happens }
     }
 
     async fn happen(&self) {
-        let happens = self.happens.borrow_mut().take();
+        let happens = self.happens.lock().expect("no panic while it is held").take();
         if let Some(happens) = happens {
             happens.await;
         }
@@ -200,7 +200,7 @@ async fn a_port_is_reported_if_a_foreign_one_is_created_before_it_is_created_aga
             inner: fixture.mock.clone(),
             meant: |request| request.method.as_str() == "DELETE",
             after: true,
-            happens: RefCell::new(Some(Box::pin(come))),
+            happens: Mutex::new(Some(Box::pin(come))),
         };
         let error = engine(transport).ensure_network(&graph.network).await.expect_err("not ours");
         assert_eq!(error.failure, EngineFailure::Conflict, "{dialect:?}: {error}");

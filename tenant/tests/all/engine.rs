@@ -6,6 +6,8 @@ use atoll_network::{DriftKind, Engine, EngineFailure, PortRemoval};
 use atoll_sdn_client::Resource;
 use atoll_sdn_client::api;
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
+use atoll_testkit::cell::SyncCell;
+use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::fixture::{DIALECTS, Fixture, Graph, Slow, built, client, engine, graph, namespace, pod_port};
@@ -340,8 +342,8 @@ async fn the_provider_router_is_known_by_its_name() {
 /// Counts how many requests are on their way at once.
 struct Counting<T> {
     inner: T,
-    now: std::cell::Cell<usize>,
-    most: std::rc::Rc<std::cell::Cell<usize>>,
+    now: SyncCell<usize>,
+    most: Arc<SyncCell<usize>>,
 }
 
 impl<T: Transport> Transport for Counting<T> {
@@ -367,8 +369,8 @@ async fn a_controller_never_gets_more_than_eight_requests_at_once() {
         subnet.gateway = [10, 200, n, 1].into();
         tenant.subnets.push(subnet);
     }
-    let most = std::rc::Rc::new(std::cell::Cell::new(0));
-    let counting = Counting { inner: fixture.mock.clone(), now: std::cell::Cell::new(0), most: most.clone() };
+    let most = Arc::new(SyncCell::new(0));
+    let counting = Counting { inner: fixture.mock.clone(), now: SyncCell::new(0), most: most.clone() };
     engine(counting).ensure_network(&graph(&cluster, &tenant).network).await.expect("applied");
     assert_eq!(most.get(), 8, "as many as allowed, and no more");
 }

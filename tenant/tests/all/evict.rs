@@ -1,10 +1,11 @@
 //! Evicting a node: what is taken away, when, from whom not, and what the node meets when it is not so dead.
 
+use atoll_testkit::cell::SyncCell;
 use atoll_testkit::controller::InProcess;
 use atoll_testkit::fault::{Fault, FaultPlan};
 use atoll_testkit::store::FaultyStore;
 use atoll_testkit::transport::FaultyTransport;
-use std::cell::{Cell, RefCell};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use atoll_ipam::{Claimed, Released, find, put_tombstone, release};
@@ -337,16 +338,19 @@ async fn an_eviction_that_is_behind_takes_nothing_from_a_node_that_is_back() {
 struct Interrupted<F> {
     inner: InProcess,
     /// So many pass before.
-    after: Cell<usize>,
-    then: RefCell<Option<F>>,
+    after: SyncCell<usize>,
+    then: Mutex<Option<F>>,
 }
 
-impl<F: FnOnce()> Transport for Interrupted<F> {
+impl<F: FnOnce() + Send> Transport for Interrupted<F> {
     async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         if request.method == http::Method::DELETE {
             match self.after.get().checked_sub(1) {
                 Some(after) => self.after.set(after),
-                None => self.then.take().into_iter().for_each(|then| then()),
+                None => {
+                    let then = self.then.lock().expect("no panic while it is held").take();
+                    then.into_iter().for_each(|then| then());
+                }
             }
         }
         self.inner.send(request).await
@@ -364,7 +368,7 @@ async fn a_deletion_on_its_way_does_not_hit_the_port_of_a_node_that_is_back() {
                 let (fixture, binding) = two_nodes(dialect).await;
                 let forced = Eviction { force: true, wait: Duration::from_secs(1), ..gently() };
                 let before = atoll_ipam::claims_of(&fixture.store, &fixture.node.name).await.expect("listed");
-                let is_back = Cell::new(false);
+                let is_back = SyncCell::new(false);
                 let then = || {
                     let other = Eviction { wait: Duration::ZERO, ..forced };
                     let meanwhile = async {
@@ -393,8 +397,8 @@ async fn a_deletion_on_its_way_does_not_hit_the_port_of_a_node_that_is_back() {
                     is_back.set(true);
                 };
                 let inner = fixture.mock.clone();
-                let then = RefCell::new(Some(then));
-                let engine = engine(Interrupted { inner, after: Cell::new(after), then });
+                let then = Mutex::new(Some(then));
+                let engine = engine(Interrupted { inner, after: SyncCell::new(after), then });
                 let admin = Admin { store: &fixture.store, engine: &engine, config: &fixture.config };
                 let behind = admin::evict(&admin, &fixture.node.name, forced, |step| {
                     // Calls that began before the eviction make their ports late: there is a port to delete again.

@@ -1,10 +1,10 @@
 //! A store, a controller, and views of them for tests.
 
+use atoll_testkit::cell::SyncCell;
 use atoll_testkit::controller::InProcess;
 use atoll_testkit::store::MemoryStore;
-use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use atoll_ipam::ClaimRequest;
 use atoll_midonet::MidoNet;
@@ -30,7 +30,7 @@ pub(crate) struct Fixture {
     pub(crate) store: MemoryStore,
     pub(crate) mock: InProcess,
     /// Requests of [`Fixture::engine`] so far.
-    pub(crate) requests: Rc<Cell<usize>>,
+    pub(crate) requests: Arc<SyncCell<usize>>,
     pub(crate) config: ClusterConfig,
     pub(crate) node: Node,
     /// The objects of the controller before the first request.
@@ -41,11 +41,11 @@ impl Fixture {
     pub(crate) fn new(dialect: Dialect) -> Self {
         let mock = InProcess::new(MockSettings { dialect, ..MockSettings::default() });
         let before = mock.controller_mut().follow();
-        Self { store: MemoryStore::new(), mock, requests: Rc::default(), config: config(), node: node("n1"), before }
+        Self { store: MemoryStore::new(), mock, requests: Arc::default(), config: config(), node: node("n1"), before }
     }
 
     pub(crate) fn engine(&self) -> MidoNet<Counted> {
-        engine(Counted { inner: self.mock.clone(), requests: Rc::clone(&self.requests) })
+        engine(Counted { inner: self.mock.clone(), requests: Arc::clone(&self.requests) })
     }
 
     /// One resolution through these seams, as a process without a cache does it.
@@ -218,7 +218,7 @@ pub(crate) fn provider() -> Uuid {
 /// The mock, with a counter before it.
 pub(crate) struct Counted {
     inner: InProcess,
-    requests: Rc<Cell<usize>>,
+    requests: Arc<SyncCell<usize>>,
 }
 
 impl Transport for Counted {
@@ -248,12 +248,12 @@ impl Transport for Gateway {
 #[derive(Clone)]
 pub(crate) struct Slow<T> {
     inner: T,
-    seed: Rc<Cell<u64>>,
+    seed: Arc<SyncCell<u64>>,
 }
 
 impl<T> Slow<T> {
     pub(crate) fn new(inner: T, seed: u64) -> Self {
-        Self { inner, seed: Rc::new(Cell::new(seed)) }
+        Self { inner, seed: Arc::new(SyncCell::new(seed)) }
     }
 
     /// Lets others go first, up to seven times (Knuth, MMIX's linear congruential generator).

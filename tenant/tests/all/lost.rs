@@ -4,9 +4,9 @@
 //! would be given again.
 
 use atoll_records::{StaticRoute, Via};
-use atoll_testkit::store::{InterceptedStore, Interception, MemoryStore, StoreCall, unknown_commits};
-use std::cell::Cell;
-use std::rc::Rc;
+use atoll_testkit::cell::SyncCell;
+use atoll_testkit::store::{InterceptedStore, Interception, MemoryStore, StoreCall, at_once, unknown_commits};
+use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_ipam::{ClaimRequest, Claimed, claim};
@@ -25,16 +25,16 @@ use crate::fixture::{Fixture, namespace, request};
 const REQUEST_LIFETIME: Duration = Duration::from_secs(45);
 
 /// A store whose commit number `at` (0 is the first) is lost on its way, and how many there were.
-fn lossy(inner: &MemoryStore, at: usize) -> (impl Store, Rc<Cell<usize>>) {
-    let commits = Rc::new(Cell::new(0));
-    let counted = Rc::clone(&commits);
-    let disturb = async move |call: StoreCall<'_>| match call {
+fn lossy(inner: &MemoryStore, at: usize) -> (impl Store, Arc<SyncCell<usize>>) {
+    let commits = Arc::new(SyncCell::new(0));
+    let counted = Arc::clone(&commits);
+    let disturb = at_once(move |call| match call {
         StoreCall::Commit(_) if counted.replace(counted.get() + 1) == at => {
             let (endpoint, reason) = ("test".to_owned(), "lost on its way".to_owned());
             Interception::Instead(StoreError::Unknown { endpoint, reason })
         }
         _ => Interception::None,
-    };
+    });
     (InterceptedStore::new(inner.clone(), disturb), commits)
 }
 

@@ -1,9 +1,9 @@
 //! A writer that is paused between reading a record and applying it, for longer than its build lease and the maximum request
 //! lifetime. It brings nothing back that was removed meanwhile.
 
-use std::cell::Cell;
+use atoll_testkit::cell::SyncCell;
 use std::pin::pin;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_mock_controller::Dialect;
@@ -16,7 +16,7 @@ use atoll_tenant::TenantError;
 use atoll_tenant::admin::{self, Admin, Deletion, Edit};
 use atoll_tenant::network::network_id;
 use atoll_testkit::controller::InProcess;
-use atoll_testkit::store::{InterceptedStore, Interception, StoreCall};
+use atoll_testkit::store::{Deciding, InterceptedStore, Interception, StoreCall};
 use futures_util::future::{Either, select};
 use tokio::sync::Notify;
 
@@ -111,9 +111,9 @@ async fn happen(fixture: &Fixture, event: Event) {
 /// The state of the writer's process.
 #[derive(Clone, Default)]
 struct Process {
-    is_paused: Rc<Cell<bool>>,
-    sent: Rc<Cell<usize>>,
-    pause: Rc<Notify>,
+    is_paused: Arc<SyncCell<bool>>,
+    sent: Arc<SyncCell<usize>>,
+    pause: Arc<Notify>,
 }
 
 impl Process {
@@ -149,9 +149,12 @@ async fn paused(fixture: &Fixture, writer: Writer, event: Event, at: usize) -> O
     let process = Process::default();
     let stopped = process.clone();
     // A process that does not run keeps no lease alive.
-    let intercept = async move |_: StoreCall<'_>| {
-        stopped.runs().await;
-        Interception::None
+    let intercept = move |_: StoreCall<'_>| -> Deciding {
+        let process = stopped.clone();
+        Box::pin(async move {
+            process.runs().await;
+            Interception::None
+        })
     };
     let store = InterceptedStore::new(fixture.store.clone(), intercept);
     let engine = engine(Pausing { inner: fixture.mock.clone(), process: process.clone(), at });

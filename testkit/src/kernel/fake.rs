@@ -1,10 +1,10 @@
 //! A kernel in memory: namespaces, veth pairs, addresses and routes, with the behaviour that the verbs rely on. It
 //! passes the same test suite as the real kernel, `cni-plugin/tests/kernel.rs`.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use atoll_cni_plugin::kernel::{
     FoundRoute, GROUP, Kernel, KernelError, Link, LinkKind, Netns, NetnsKind, PodChange, PolicyRule, Veth, host_index,
@@ -12,6 +12,7 @@ use atoll_cni_plugin::kernel::{
 use atoll_model::attachment::Mac;
 use atoll_model::ids::IfName;
 use atoll_model::route::PodRoute;
+use atoll_model::sync::locked;
 
 /// One interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ enum PathKind {
 }
 
 /// A kernel in memory.
-pub struct FakeKernel(RefCell<FakeState>);
+pub struct FakeKernel(Mutex<FakeState>);
 
 struct FakeState {
     own: Links,
@@ -50,7 +51,7 @@ struct FakeState {
 
 impl Default for FakeKernel {
     fn default() -> Self {
-        Self(RefCell::new(FakeState {
+        Self(Mutex::new(FakeState {
             own: fresh(),
             places: BTreeMap::new(),
             stuck: BTreeSet::new(),
@@ -74,22 +75,22 @@ impl FakeKernel {
 
     /// A new namespace at `path`.
     pub fn add_netns(&self, path: impl Into<PathBuf>) {
-        self.0.borrow_mut().places.insert(path.into(), PathKind::Netns(fresh()));
+        locked(&self.0).places.insert(path.into(), PathKind::Netns(fresh()));
     }
 
     /// A file at `path` that is no namespace.
     pub fn add_file(&self, path: impl Into<PathBuf>) {
-        self.0.borrow_mut().places.insert(path.into(), PathKind::File);
+        locked(&self.0).places.insert(path.into(), PathKind::File);
     }
 
     /// Our own namespace, at `path`.
     pub fn add_own(&self, path: impl Into<PathBuf>) {
-        self.0.borrow_mut().places.insert(path.into(), PathKind::Own);
+        locked(&self.0).places.insert(path.into(), PathKind::Own);
     }
 
     /// Deletes the namespace at `path` with its interfaces and their peers.
     pub fn remove_netns(&self, path: &Path) {
-        let mut kernel = self.0.borrow_mut();
+        let mut kernel = locked(&self.0);
         kernel.rules.retain(|(netns, _)| netns != path);
         if let Some(PathKind::Netns(links)) = kernel.places.remove(path) {
             for (netns, name) in links.into_values().filter_map(|link| link.peer) {
@@ -111,29 +112,29 @@ impl FakeKernel {
             kind: if veth { LinkKind::Veth } else { LinkKind::Other },
             ..Link::default()
         };
-        let mut kernel = self.0.borrow_mut();
+        let mut kernel = locked(&self.0);
         let links = kernel.links(netns).expect("the namespace exists");
         links.insert(name.to_owned(), FakeLink { link, peer: None, routes: vec![], announced: 0 });
     }
 
     /// Makes the kernel refuse to delete this interface.
     pub fn refuse(&self, netns: &Netns, name: &str) {
-        self.0.borrow_mut().stuck.insert((netns.clone(), name.to_owned()));
+        locked(&self.0).stuck.insert((netns.clone(), name.to_owned()));
     }
 
     /// Makes the kernel accept everything again.
     pub fn allow_all(&self) {
-        self.0.borrow_mut().stuck.clear();
+        locked(&self.0).stuck.clear();
     }
 
     /// Makes the kernel refuse all routes but default routes, or accept all again.
     pub fn refuse_routes(&self, refuses: bool) {
-        self.0.borrow_mut().refuses_routes = refuses;
+        locked(&self.0).refuses_routes = refuses;
     }
 
     /// Changes an interface from outside the plugin; `None` deletes it with its peer.
     pub fn damage(&self, netns: &Netns, name: &str, change: impl FnOnce(FakeLink) -> Option<FakeLink>) {
-        let mut kernel = self.0.borrow_mut();
+        let mut kernel = locked(&self.0);
         let link = kernel.links(netns).and_then(|links| links.remove(name)).expect("the interface is there");
         let peer = link.peer.clone();
         match (change(link), peer) {
@@ -152,12 +153,12 @@ impl FakeKernel {
 
     /// Every rule by source, with its namespace.
     pub fn all_rules(&self) -> Vec<(PathBuf, PolicyRule)> {
-        self.0.borrow().rules.iter().cloned().collect()
+        locked(&self.0).rules.iter().cloned().collect()
     }
 
     /// Every interface but `lo`, with its namespace.
     pub fn everything(&self) -> Vec<(Netns, FakeLink)> {
-        let kernel = self.0.borrow();
+        let kernel = locked(&self.0);
         let pinned = kernel.places.iter().filter_map(|(path, place)| match place {
             PathKind::Netns(links) => Some((Netns::At(path.clone()), links)),
             _ => None,
@@ -279,7 +280,7 @@ impl FakeState {
 
 impl Kernel for FakeKernel {
     async fn kind(&self, path: &Path) -> Result<NetnsKind, KernelError> {
-        Ok(match self.0.borrow().places.get(path) {
+        Ok(match locked(&self.0).places.get(path) {
             None => NetnsKind::Gone,
             Some(PathKind::File) => NetnsKind::NotANetns,
             Some(PathKind::Own) => NetnsKind::OurOwn,
@@ -288,12 +289,12 @@ impl Kernel for FakeKernel {
     }
 
     async fn inspect(&self, netns: &Netns, interface: &IfName) -> Result<Option<Link>, KernelError> {
-        let mut kernel = self.0.borrow_mut();
+        let mut kernel = locked(&self.0);
         Ok(kernel.links(netns).and_then(|links| links.get(interface.as_str())).map(|link| link.link.clone()))
     }
 
     async fn inspect_index(&self, netns: &Netns, index: u32) -> Result<Option<Link>, KernelError> {
-        let mut kernel = self.0.borrow_mut();
+        let mut kernel = locked(&self.0);
         let found =
             |links: &mut Links| links.values().find(|link| link.link.index == index).map(|link| link.link.clone());
         Ok(kernel.links(netns).and_then(found))
@@ -301,18 +302,18 @@ impl Kernel for FakeKernel {
 
     async fn create(&self, veth: &Veth) -> Result<(), KernelError> {
         let what = || format!("create veth {} in {}", veth.host_interface, veth.host_netns);
-        self.0.borrow_mut().create(veth).map_err(|reason| KernelError { what: what(), reason: reason.to_owned() })
+        locked(&self.0).create(veth).map_err(|reason| KernelError { what: what(), reason: reason.to_owned() })
     }
 
     async fn configure(&self, pod_netns: &Path, change: &PodChange) -> Result<(), KernelError> {
         let what = || format!("{change} in network namespace {}", pod_netns.display());
-        let changed = self.0.borrow_mut().configure(pod_netns, change);
+        let changed = locked(&self.0).configure(pod_netns, change);
         changed.map_err(|reason| KernelError { what: what(), reason: reason.to_owned() })
     }
 
     async fn delete(&self, netns: &Netns, interface: &IfName) -> Result<(), KernelError> {
         let what = || format!("delete interface {interface} in {netns}");
-        let deleted = self.0.borrow_mut().delete(netns, interface);
+        let deleted = locked(&self.0).delete(netns, interface);
         deleted.map_err(|reason| KernelError { what: what(), reason: reason.to_owned() })
     }
 
@@ -324,7 +325,7 @@ impl Kernel for FakeKernel {
     }
 
     async fn routes(&self, netns: &Netns) -> Result<Vec<FoundRoute>, KernelError> {
-        let mut kernel = self.0.borrow_mut();
+        let mut kernel = locked(&self.0);
         let all = |links: &mut Links| {
             let of = |link: &FakeLink| {
                 let found = |route: &PodRoute| FoundRoute { route: route.clone(), interfaces: vec![link.link.index] };
@@ -336,7 +337,7 @@ impl Kernel for FakeKernel {
     }
 
     async fn rules(&self, netns: &Netns) -> Result<Vec<PolicyRule>, KernelError> {
-        let kernel = self.0.borrow();
+        let kernel = locked(&self.0);
         let here = kernel.rules.iter().filter(|(path, _)| Netns::At(path.clone()) == *netns);
         Ok(here.map(|(_, rule)| rule.clone()).collect())
     }
@@ -346,7 +347,7 @@ impl Kernel for FakeKernel {
     }
 
     async fn list(&self, netns: &Netns) -> Result<Vec<Link>, KernelError> {
-        let mut kernel = self.0.borrow_mut();
+        let mut kernel = locked(&self.0);
         let links = kernel.links(netns).map(|links| links.values().map(|link| link.link.clone()).collect::<Vec<_>>());
         Ok(links.unwrap_or_default().into_iter().filter(|link| link.group == GROUP).collect())
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::future::Future;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_records::{Key, Lease, Query, Revision, Snapshot};
@@ -13,30 +13,34 @@ use crate::fault::FaultPlan;
 
 /// Wraps a store. Clones share the store and the plan.
 pub struct FaultyStore<S> {
-    inner: Rc<S>,
+    inner: Arc<S>,
     plan: FaultPlan,
 }
 
 impl<S> FaultyStore<S> {
     /// Wraps `inner`; `plan` decides what fails.
     pub fn new(inner: S, plan: FaultPlan) -> Self {
-        Self { inner: Rc::new(inner), plan }
+        Self { inner: Arc::new(inner), plan }
     }
 
-    async fn effect<T: 'static, F>(&self, what: String, call: impl FnOnce(Rc<S>) -> F) -> Result<T, StoreError>
+    async fn effect<T: Send + 'static, F>(
+        &self,
+        what: String,
+        call: impl FnOnce(Arc<S>) -> F + Send,
+    ) -> Result<T, StoreError>
     where
-        F: Future<Output = Result<T, StoreError>> + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
         let endpoint = || "fault plan".to_owned();
         let lost = || StoreError::Unknown { endpoint: endpoint(), reason: "the reply was lost".to_owned() };
         let refused = || StoreError::Unavailable { endpoints: endpoint(), reason: "refused".to_owned() };
-        self.plan.effect(|| what, call(Rc::clone(&self.inner)), lost, refused).await
+        self.plan.effect(|| what, call(Arc::clone(&self.inner)), lost, refused).await
     }
 }
 
 impl<S> Clone for FaultyStore<S> {
     fn clone(&self) -> Self {
-        Self { inner: Rc::clone(&self.inner), plan: self.plan.clone() }
+        Self { inner: Arc::clone(&self.inner), plan: self.plan.clone() }
     }
 }
 

@@ -1,11 +1,12 @@
 //! A store that runs a closure before every call: the closure gets the call, may change the store, and decides whether
 //! the call continues.
 
-use std::cell::Cell;
 use std::future::Future;
-use std::rc::Rc;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cell::SyncCell;
 use atoll_records::{Key, Lease, Query, Revision, Snapshot};
 use atoll_store::{Choice, Chosen, Store, StoreError};
 
@@ -33,6 +34,19 @@ pub enum Interception {
     Behind(StoreError),
 }
 
+/// What a closure returns: its decision, later.
+pub type Deciding = Pin<Box<dyn Future<Output = Interception> + Send>>;
+
+/// A closure that decides without waiting.
+pub fn at_once(
+    decide: impl for<'a> Fn(StoreCall<'a>) -> Interception + Send + Sync,
+) -> impl for<'a> Fn(StoreCall<'a>) -> Deciding + Send + Sync {
+    move |call| {
+        let decision = decide(call);
+        Box::pin(async { decision })
+    }
+}
+
 /// A store with a closure before every call.
 #[derive(Clone, Debug)]
 pub struct InterceptedStore<S, F> {
@@ -40,16 +54,16 @@ pub struct InterceptedStore<S, F> {
     intercept: F,
 }
 
-impl<S: Store, F: AsyncFn(StoreCall<'_>) -> Interception> InterceptedStore<S, F> {
+impl<S: Store, F: for<'a> Fn(StoreCall<'a>) -> Deciding + Send + Sync> InterceptedStore<S, F> {
     /// Calls `intercept` before every call of `inner`.
     pub fn new(inner: S, intercept: F) -> Self {
         Self { inner, intercept }
     }
 
-    async fn around<T>(
+    async fn around<T: Send>(
         &self,
         call: StoreCall<'_>,
-        work: impl Future<Output = Result<T, StoreError>>,
+        work: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         match (self.intercept)(call).await {
             Interception::None => work.await,
@@ -59,7 +73,7 @@ impl<S: Store, F: AsyncFn(StoreCall<'_>) -> Interception> InterceptedStore<S, F>
     }
 }
 
-impl<S: Store, F: AsyncFn(StoreCall<'_>) -> Interception> Store for InterceptedStore<S, F> {
+impl<S: Store, F: for<'a> Fn(StoreCall<'a>) -> Deciding + Send + Sync> Store for InterceptedStore<S, F> {
     type Watch = S::Watch;
 
     async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
@@ -102,16 +116,16 @@ pub fn unknown_commits<S: Store + Clone>(
     inner: &S,
     cause: &'static str,
     happens: bool,
-) -> (impl Store + use<S>, Rc<Cell<usize>>) {
-    let commits = Rc::new(Cell::new(0));
-    let counted = Rc::clone(&commits);
-    let intercept = async move |call: StoreCall<'_>| {
+) -> (impl Store + use<S>, Arc<SyncCell<usize>>) {
+    let commits = Arc::new(SyncCell::new(0));
+    let counted = Arc::clone(&commits);
+    let intercept = at_once(move |call| {
         if !matches!(call, StoreCall::Commit(_)) {
             return Interception::None;
         }
         counted.set(counted.get() + 1);
         let unknown = StoreError::Unknown { endpoint: "test".to_owned(), reason: cause.to_owned() };
         if happens { Interception::Behind(unknown) } else { Interception::Instead(unknown) }
-    };
+    });
     (InterceptedStore::new(inner.clone(), intercept), commits)
 }

@@ -4,13 +4,13 @@
 //! The observable behaviour is that of etcd; one test suite runs against both. Clones share their state, so a test with
 //! two nodes gives each a clone. Leases use tokio's clock, so a test that pauses the clock controls their expiry.
 
-use std::cell::{Ref, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::{Future, ready};
 use std::ops::Bound;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use atoll_model::sync::locked;
 use atoll_records::{Answer, Entry, Key, Lease, Query, Revision, Snapshot};
 
 use atoll_store::{Case, Choice, Chosen, Compare, Store, StoreChange, StoreError, Watch, WatchEvent};
@@ -19,11 +19,11 @@ use tokio::time::{Instant, sleep_until};
 
 /// The store. A new one is empty and at revision 1, like etcd.
 #[derive(Clone, Debug, Default)]
-pub struct MemoryStore(Rc<Shared>);
+pub struct MemoryStore(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    state: RefCell<State>,
+    state: Mutex<State>,
     changed: Notify,
 }
 
@@ -79,8 +79,8 @@ impl MemoryStore {
     }
 
     /// The state, after the leases whose time is over have expired.
-    fn now(&self) -> RefMut<'_, State> {
-        let mut state = self.0.state.borrow_mut();
+    fn now(&self) -> MutexGuard<'_, State> {
+        let mut state = locked(&self.0.state);
         if state.expire(Instant::now()) {
             self.0.changed.notify_waiters();
         }
@@ -93,27 +93,27 @@ impl MemoryStore {
         result
     }
 
-    fn peek(&self) -> Ref<'_, State> {
-        self.0.state.borrow()
+    fn peek(&self) -> MutexGuard<'_, State> {
+        locked(&self.0.state)
     }
 }
 
 impl Store for MemoryStore {
     type Watch = MemoryWatch;
 
-    fn read(&self, queries: Vec<Query>) -> impl Future<Output = Result<Snapshot, StoreError>> {
+    fn read(&self, queries: Vec<Query>) -> impl Future<Output = Result<Snapshot, StoreError>> + Send {
         ready(Ok(self.now().answer(&queries)))
     }
 
-    fn commit_first(&self, choice: Choice) -> impl Future<Output = Result<Chosen, StoreError>> {
+    fn commit_first(&self, choice: Choice) -> impl Future<Output = Result<Chosen, StoreError>> + Send {
         ready(self.change(|state| state.commit_first(choice)))
     }
 
-    fn watch(&self, prefix: Key, after: Revision) -> impl Future<Output = Result<MemoryWatch, StoreError>> {
+    fn watch(&self, prefix: Key, after: Revision) -> impl Future<Output = Result<MemoryWatch, StoreError>> + Send {
         ready(Ok(MemoryWatch { store: self.clone(), prefix, after, ready: VecDeque::new() }))
     }
 
-    fn lease(&self, ttl: Duration) -> impl Future<Output = Result<Lease, StoreError>> {
+    fn lease(&self, ttl: Duration) -> impl Future<Output = Result<Lease, StoreError>> + Send {
         ready(Ok(self.change(|state| {
             let id = state.leases.last_key_value().map_or(1, |(id, _)| id + 1);
             state.grant(id, ttl);
@@ -121,7 +121,7 @@ impl Store for MemoryStore {
         })))
     }
 
-    fn lease_as(&self, lease: Lease, ttl: Duration) -> impl Future<Output = Result<(), StoreError>> {
+    fn lease_as(&self, lease: Lease, ttl: Duration) -> impl Future<Output = Result<(), StoreError>> + Send {
         ready(if lease.0 > 0 {
             self.change(|state| state.grant(lease.0, ttl));
             Ok(())
@@ -130,7 +130,7 @@ impl Store for MemoryStore {
         })
     }
 
-    fn keep_alive(&self, lease: Lease) -> impl Future<Output = Result<bool, StoreError>> {
+    fn keep_alive(&self, lease: Lease) -> impl Future<Output = Result<bool, StoreError>> + Send {
         ready(Ok(self.change(|state| match state.leases.get_mut(&lease.0) {
             Some(granted) => {
                 granted.expires = Instant::now() + granted.ttl;
@@ -140,7 +140,7 @@ impl Store for MemoryStore {
         })))
     }
 
-    fn revoke(&self, lease: Lease) -> impl Future<Output = Result<(), StoreError>> {
+    fn revoke(&self, lease: Lease) -> impl Future<Output = Result<(), StoreError>> + Send {
         self.change(|state| state.end(lease));
         ready(Ok(()))
     }
@@ -281,7 +281,7 @@ impl Watch for MemoryWatch {
     async fn next(&mut self) -> Result<WatchEvent, StoreError> {
         loop {
             // Subscribe before reading, so that no event is lost.
-            let shared = Rc::clone(&self.store.0);
+            let shared = Arc::clone(&self.store.0);
             let changed = shared.changed.notified();
             if self.ready.is_empty() {
                 self.collect();

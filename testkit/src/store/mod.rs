@@ -11,5 +11,5 @@ pub mod intercepted;
 pub mod memory;
 
 pub use faulty::FaultyStore;
-pub use intercepted::{InterceptedStore, Interception, StoreCall, unknown_commits};
+pub use intercepted::{Deciding, InterceptedStore, Interception, StoreCall, at_once, unknown_commits};
 pub use memory::{MemoryStore, MemoryWatch};

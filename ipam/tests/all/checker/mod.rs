@@ -18,11 +18,11 @@ pub(crate) mod invariants;
 pub(crate) mod kept;
 pub(crate) mod schedule;
 
+use atoll_testkit::cell::{SyncCell, SyncRefCell};
 use atoll_testkit::fault::{Fault, FaultPlan};
 use atoll_testkit::store::{FaultyStore, MemoryStore};
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_model::attachment::Attachment;
@@ -78,23 +78,23 @@ pub(crate) struct Model {
     pub(crate) exclude: Vec<AddressRange>,
     pub(crate) memory: MemoryStore,
     /// The cache of the node; processes bring it up to date when they find it stale.
-    pub(crate) cache: RefCell<Fixture>,
+    pub(crate) cache: SyncRefCell<Fixture>,
     /// The claims that pods are running on.
-    pub(crate) alive: RefCell<BTreeMap<Attachment, ClaimRecord>>,
+    pub(crate) alive: SyncRefCell<BTreeMap<Attachment, ClaimRecord>>,
     /// Claims that a DEL has read and may release at any later time.
-    pub(crate) ghosts: RefCell<Vec<(Versioned<ClaimRecord>, Option<Revision>)>>,
+    pub(crate) ghosts: SyncRefCell<Vec<(Versioned<ClaimRecord>, Option<Revision>)>>,
     /// Requests of dead processes that have not arrived.
-    pub(crate) late: RefCell<Vec<(Attachment, FaultPlan)>>,
+    pub(crate) late: SyncRefCell<Vec<(Attachment, FaultPlan)>>,
     /// Requests of living processes whose outcome was reported as unknown, and which have not arrived.
-    pub(crate) postponed: Rc<RefCell<Vec<Choice>>>,
+    pub(crate) postponed: Arc<SyncRefCell<Vec<Choice>>>,
     /// The tenant was found empty and is being deleted.
-    pub(crate) emptied: Cell<bool>,
+    pub(crate) emptied: SyncCell<bool>,
     /// Runtimes that are not done.
-    pub(crate) busy: Cell<usize>,
+    pub(crate) busy: SyncCell<usize>,
     /// The keeper is not done.
-    pub(crate) keeping: Cell<bool>,
+    pub(crate) keeping: SyncCell<bool>,
     /// What clients found wrong themselves.
-    pub(crate) complaints: RefCell<Vec<String>>,
+    pub(crate) complaints: SyncRefCell<Vec<String>>,
 }
 
 impl Model {
@@ -108,15 +108,15 @@ impl Model {
             setup,
             exclude,
             memory,
-            cache: RefCell::new(fixture),
-            alive: RefCell::default(),
-            ghosts: RefCell::default(),
-            late: RefCell::default(),
-            postponed: Rc::default(),
-            emptied: Cell::new(false),
-            busy: Cell::new(0),
-            keeping: Cell::new(setup.keeper),
-            complaints: RefCell::default(),
+            cache: SyncRefCell::new(fixture),
+            alive: SyncRefCell::default(),
+            ghosts: SyncRefCell::default(),
+            late: SyncRefCell::default(),
+            postponed: Arc::default(),
+            emptied: SyncCell::new(false),
+            busy: SyncCell::new(0),
+            keeping: SyncCell::new(setup.keeper),
+            complaints: SyncRefCell::default(),
         }
     }
 
@@ -153,8 +153,8 @@ impl Model {
         Broken {
             memory: self.memory.clone(),
             defect: self.setup.defect,
-            postpone: Rc::default(),
-            postponed: Rc::clone(&self.postponed),
+            postpone: Arc::default(),
+            postponed: Arc::clone(&self.postponed),
         }
     }
 }
@@ -165,8 +165,8 @@ pub(crate) struct Broken {
     memory: MemoryStore,
     defect: Defect,
     /// After so many claims and releases, one gets no answer and arrives later.
-    postpone: Rc<Cell<Option<u64>>>,
-    postponed: Rc<RefCell<Vec<Choice>>>,
+    postpone: Arc<SyncCell<Option<u64>>>,
+    postponed: Arc<SyncRefCell<Vec<Choice>>>,
 }
 
 impl Store for Broken {
