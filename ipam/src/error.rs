@@ -202,7 +202,7 @@ impl IpamError {
 
 impl IpamError {
     /// The attempts at a change are used up: the cause that the store gave last, or lost races.
-    pub(crate) fn exhausted(object: impl fmt::Display, races: &str) -> impl FnOnce(Option<StoreError>) -> Self {
+    pub(crate) fn exhausted(object: impl fmt::Display, races: &str) -> impl Fn(Option<StoreError>) -> Self {
         move |cause| {
             let races = || StoreError::Unknown { endpoint: "all".to_owned(), reason: races.to_owned() };
             Self::Store { object: object.to_string(), source: cause.unwrap_or_else(races) }

@@ -25,7 +25,7 @@ use atoll_records::{
 };
 
 use atoll_model::clock::now;
-use atoll_store::{Committed, Compare, Store, StoreChange, StoreError, Txn, retry};
+use atoll_store::{Attempts, Committed, Compare, Store, StoreChange, StoreError, Txn};
 use uuid::Uuid;
 
 use crate::error::IpamError;
@@ -88,26 +88,30 @@ pub async fn release_beside<S: Store>(
     let lasting = if cooldown.is_zero() { MARKED } else { cooldown };
     let marked = late.map_or(lasting, |late| lasting.max(late.within));
     let exhausted = IpamError::exhausted(&object, "the records changed at each attempt");
-    retry(ATTEMPTS, exhausted, async |attempt| {
+    let mut attempts = Attempts::at_most(ATTEMPTS);
+    loop {
+        attempts.begin().map_err(&exhausted)?;
         // Both of one half-minute.
         let second = now();
         let leases = [lasting, marked].map(|lasting| slot(&claim.record, lasting, second));
         let txn = plan.transaction(leases, !cooldown.is_zero());
-        match attempt.commit_or_read(store, txn).await {
-            Ok(Committed::Yes(_)) => Ok(Some(Released::Done)),
-            Ok(Committed::Lost(snapshot)) => plan.outcome(&snapshot),
+        match attempts.commit_or_read(store, txn).await {
+            Ok(Committed::Yes(_)) => return Ok(Released::Done),
+            Ok(Committed::Lost(snapshot)) => {
+                if let Some(outcome) = plan.outcome(&snapshot)? {
+                    return Ok(outcome);
+                }
+            }
             // It is unknown which of the two is gone. Usually they are the same.
             Err(StoreError::LeaseGone(_)) => {
                 store.lease_as(leases[0], lasting + SLOT).await.map_err(failed())?;
                 if leases[1] != leases[0] {
                     store.lease_as(leases[1], marked + SLOT).await.map_err(failed())?;
                 }
-                Ok(None)
             }
-            Err(error) => Err(failed()(error)),
+            Err(error) => return Err(failed()(error)),
         }
-    })
-    .await
+    }
 }
 
 /// The lease of this node's half-minute.

@@ -7,7 +7,7 @@
 //! attachment is there at any time, and it is the one that the claim names.
 
 use atoll_records::{ClaimRecord, NodeRecord, Revision, TombstoneRecord, Versioned};
-use atoll_store::{Chosen, Compare, Store, StoreChange, Txn, retry};
+use atoll_store::{Attempts, Chosen, Compare, Store, StoreChange, Txn};
 use uuid::Uuid;
 
 use crate::error::IpamError;
@@ -43,22 +43,23 @@ pub async fn renew<S: Store>(
     };
     let is_ours = |there: &Versioned<ClaimRecord>| there.record == record && there.mod_revision > claim.mod_revision;
     let exhausted = IpamError::exhausted(attachment, "the records changed at each attempt");
-    retry(ATTEMPTS, exhausted, async |attempt| {
-        let found = match attempt.commit(store, txn().into()).await.map_err(failed())? {
-            Some(Chosen::Case(_, done)) => return Ok(Some(Some(claim.updated(record.clone(), done.revision)))),
+    let mut attempts = Attempts::at_most(ATTEMPTS);
+    loop {
+        attempts.begin().map_err(&exhausted)?;
+        let found = match attempts.commit(store, txn().into()).await.map_err(failed())? {
+            Some(Chosen::Case(_, done)) => return Ok(Some(claim.updated(record, done.revision))),
             // Another claim by now; or this one, by an attempt that was taken for lost.
             Some(Chosen::Lost(snapshot)) => {
                 let found = Found::read(&snapshot, attachment)?;
-                return Ok(Some(found.claim.filter(is_ours)));
+                return Ok(found.claim.filter(is_ours));
             }
             None => find(store, attachment).await?,
         };
         match found.claim {
-            Some(there) if is_ours(&there) => Ok(Some(Some(there))),
+            Some(there) if is_ours(&there) => return Ok(Some(there)),
             // It did not happen. If it still does, the repetition loses and finds it.
-            Some(there) if there.mod_revision == claim.mod_revision => Ok(None),
-            _ => Ok(Some(None)),
+            Some(there) if there.mod_revision == claim.mod_revision => {}
+            _ => return Ok(None),
         }
-    })
-    .await
+    }
 }

@@ -17,7 +17,7 @@ use atoll_records::{
     AddressRecord, AddressState, ClaimRecord, ClusterRecord, MacOwner, MacRecord, Query, RecordKey, ReservationRecord,
     SCHEMA, TenantRecord, Unknown, Versioned,
 };
-use atoll_store::{Chosen, Compare, Store, StoreChange, Txn, retry};
+use atoll_store::{Attempts, Chosen, Compare, Store, StoreChange, Txn};
 use serde::de::DeserializeOwned;
 
 use crate::claim::mac::{is_local, of_no_router, refuse_derived, unicast};
@@ -71,7 +71,9 @@ pub async fn reserve<S: Store>(store: &S, request: &ReserveRequest, dry_run: boo
     let failed = || IpamError::store(&object);
     let since = now();
     let exhausted = IpamError::exhausted(&object, "what it rests on changed at each attempt");
-    retry(ATTEMPTS, exhausted, async |attempt| {
+    let mut attempts = Attempts::at_most(ATTEMPTS);
+    loop {
+        attempts.begin().map_err(&exhausted)?;
         let tenant = get(store, &TenantRecord::at(name)).await?;
         let tenant = tenant.ok_or_else(|| IpamError::NoTenant { tenant: name.clone() })?;
         let subnet = place(&tenant.record, &search::subnets(&tenant.record)?, *address)?.subnet;
@@ -89,7 +91,7 @@ pub async fn reserve<S: Store>(store: &S, request: &ReserveRequest, dry_run: boo
         };
         let seen = Seen::read(store, &record).await?;
         if let Some(there) = seen.refuse_other(&record)? {
-            return Ok(Some(Reserved::Already(there)));
+            return Ok(Reserved::Already(there));
         }
         let mut compare = vec![Compare::modified(TenantRecord::at(name), tenant.mod_revision)];
         compare.extend(record.keys().map(Compare::absent));
@@ -105,14 +107,14 @@ pub async fn reserve<S: Store>(store: &S, request: &ReserveRequest, dry_run: boo
             then.push(StoreChange::put(&key, &MacRecord { v: SCHEMA, owner, unknown: Unknown::new() }));
         }
         if dry_run {
-            return Ok(Some(Reserved::New(record)));
+            return Ok(Reserved::New(record));
         }
         let txn = Txn { compare, then, read: Vec::new(), otherwise: Vec::new() };
         // Lost, or unknown: the next attempt reads what is there, and whether it is ours.
-        let outcome = attempt.commit(store, txn.into()).await.map_err(failed())?;
-        Ok(matches!(outcome, Some(Chosen::Case(..))).then_some(Reserved::New(record)))
-    })
-    .await
+        if let Some(Chosen::Case(..)) = attempts.commit(store, txn.into()).await.map_err(failed())? {
+            return Ok(Reserved::New(record));
+        }
+    }
 }
 
 /// Deletes a reservation. With a MAC it remains while its pod runs with that MAC, whose record would be lost otherwise.
@@ -122,7 +124,9 @@ pub async fn lift<S: Store>(store: &S, record: &ReservationRecord, dry_run: bool
     let object = format!("reservation of {address} for pod {namespace}/{pod}");
     let failed = || IpamError::store(&object);
     let exhausted = IpamError::exhausted(&object, "what it rests on changed at each attempt");
-    retry(ATTEMPTS, exhausted, async |attempt| {
+    let mut attempts = Attempts::at_most(ATTEMPTS);
+    loop {
+        attempts.begin().map_err(&exhausted)?;
         let seen = Seen::read(store, record).await?;
         let (mut compare, mut then) = (Vec::new(), Vec::new());
         for (key, there) in record.keys().into_iter().zip([&seen.reservation, &seen.reserved_for]) {
@@ -141,16 +145,16 @@ pub async fn lift<S: Store>(store: &S, record: &ReservationRecord, dry_run: bool
             then.push(StoreChange::delete(key));
         }
         if then.is_empty() {
-            return Ok(Some(Lifted::Already));
+            return Ok(Lifted::Already);
         }
         if dry_run {
-            return Ok(Some(Lifted::Done));
+            return Ok(Lifted::Done);
         }
         let txn = Txn { compare, then, read: Vec::new(), otherwise: Vec::new() };
-        let outcome = attempt.commit(store, txn.into()).await.map_err(failed())?;
-        Ok(matches!(outcome, Some(Chosen::Case(..))).then_some(Lifted::Done))
-    })
-    .await
+        if let Some(Chosen::Case(..)) = attempts.commit(store, txn.into()).await.map_err(failed())? {
+            return Ok(Lifted::Done);
+        }
+    }
 }
 
 /// The reservation of a pod.

@@ -6,7 +6,7 @@
 
 use atoll_model::attachment::Attachment;
 use atoll_records::{ClaimRecord, Revision, TombstoneKind, TombstoneRecord};
-use atoll_store::{Attempt, Committed, Compare, Store, StoreChange, Txn, retry};
+use atoll_store::{Attempts, Committed, Compare, Store, StoreChange, Txn};
 
 use crate::error::IpamError;
 use crate::find::Found;
@@ -28,26 +28,26 @@ pub async fn put_tombstone<S: Store>(
     let mut record = tombstone.clone();
     let mut seen = seen;
     let exhausted = IpamError::exhausted(&object, "the tombstone changed at each attempt");
-    retry(ATTEMPTS, exhausted, async |attempt| {
+    let mut attempts = Attempts::at_most(ATTEMPTS);
+    loop {
+        attempts.begin().map_err(&exhausted)?;
         let compare = vec![Compare::unchanged(&key, seen)];
         let then = vec![StoreChange::put(&key, &record)];
         let txn = Txn { compare, then, read: Vec::new(), otherwise: Found::queries(attachment) };
-        let found = match attempt.commit_or_read(store, txn).await.map_err(failed())? {
-            Committed::Yes(_) => return Ok(Some(())),
+        let found = match attempts.commit_or_read(store, txn).await.map_err(failed())? {
+            Committed::Yes(_) => return Ok(()),
             Committed::Lost(snapshot) => Found::read(&snapshot, attachment)?,
         };
         let Some(there) = found.tombstone else {
             seen = None;
-            return Ok(None);
+            continue;
         };
         record = merge(&there.record, tombstone);
         if record == there.record {
-            return Ok(Some(()));
+            return Ok(());
         }
         seen = Some(there.mod_revision);
-        Ok(None)
-    })
-    .await
+    }
 }
 
 /// The cleanup that both stand for: a fence stays a fence, the later time counts, a known port stays known.
@@ -74,13 +74,13 @@ pub async fn remove_tombstone<S: Store>(store: &S, attachment: &Attachment, seen
         otherwise: Found::queries(attachment),
     };
     let failed = || IpamError::store(format!("tombstone of {attachment}"));
-    let mut attempt = Attempt::default();
-    let found = match attempt.commit_or_read(store, txn).await.map_err(failed())? {
+    let mut attempts = Attempts::once();
+    let found = match attempts.commit_or_read(store, txn).await.map_err(failed())? {
         Committed::Yes(_) => return Ok(true),
         Committed::Lost(snapshot) => Found::read(&snapshot, attachment)?,
     };
     if found.tombstone.is_some() {
-        attempt.may_repeat().map_err(failed())?;
+        attempts.may_repeat().map_err(failed())?;
     }
     Ok(found.tombstone.is_none())
 }

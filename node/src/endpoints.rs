@@ -192,7 +192,9 @@ mod tests {
     async fn only_a_silent_endpoint_is_abandoned() {
         for (waited, expected) in [(SILENT / 2, 0), (SILENT, 1)] {
             let (order, calls) = (three(), AtomicUsize::new(0));
-            let given_up = || drop(calls.fetch_add(1, Ordering::Relaxed));
+            let given_up = || {
+                calls.fetch_add(1, Ordering::Relaxed);
+            };
             let waiting = order.wait_for(0, &given_up);
             tokio::time::advance(waited).await;
             drop(waiting);

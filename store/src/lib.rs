@@ -3,7 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`etcd`] | the production implementation: endpoints, failover, deadlines, TLS |
-//! | [`retry`](retry()) | repeats a decision until its transaction takes effect |
+//! | [`Attempts`] | repeats a decision until its transaction takes effect |
 //!
 //! # Guarantees
 //! - A transaction takes effect once or not at all. If its answer was lost, the error is [`StoreError::Unknown`]; the
@@ -12,8 +12,8 @@
 //!
 //! This crate does not interpret the values.
 
+mod attempts;
 pub mod etcd;
-mod retry;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -23,8 +23,8 @@ use atoll_model::error::{Class, Classify};
 use atoll_records::{Entry, Key, Lease, Query, RecordKey, Revision, Snapshot, encode};
 use serde::Serialize;
 
+pub use attempts::Attempts;
 pub use etcd::{Etcd, Limits};
-pub use retry::{Attempt, retry};
 
 /// A condition of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -33,7 +33,7 @@ mod plan;
 mod request;
 pub(crate) mod want;
 
-use atoll_store::{Chosen, Store, StoreError, retry};
+use atoll_store::{Attempts, Chosen, Store};
 
 use self::plan::{AfterConflict, ClaimPlan, Next, NextStep};
 pub use self::request::{ClaimRequest, Claimed, Current, Guards};
@@ -60,12 +60,10 @@ async fn attempt<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Clai
     let mut next = Some(plan.begin());
     // The subnet in which the MAC was compared with the derived ones.
     let mut checked = None;
-    let failed = plan.failed();
-    let exhausted = |cause: Option<StoreError>| {
-        let contended = || IpamError::Contended { attachment: request.attachment.clone(), attempts: ATTEMPTS };
-        cause.map_or_else(contended, failed)
-    };
-    retry(ATTEMPTS, exhausted, async |attempt| {
+    let contended = || IpamError::Contended { attachment: request.attachment.clone(), attempts: ATTEMPTS };
+    let mut attempts = Attempts::at_most(ATTEMPTS);
+    loop {
+        attempts.begin().map_err(|cause| cause.map_or_else(contended, plan.failed()))?;
         let mut step = next.take().unwrap_or_else(|| plan.begin());
         if let Some((subnet, mac)) = step.subnet().zip(plan.suspect_mac()).filter(|(s, _)| checked != Some(s.ordinal)) {
             let ordinal = subnet.ordinal;
@@ -80,8 +78,8 @@ async fn attempt<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Clai
             // request of this very call arrived?
             store.read(queries).await.map_err(plan.failed())?
         } else {
-            match attempt.commit(store, plan.choice(&step, queries.clone())).await.map_err(plan.failed())? {
-                Some(Chosen::Case(case, done)) => return Ok(Some(plan.done(step, case, done.revision))),
+            match attempts.commit(store, plan.choice(&step, queries.clone())).await.map_err(plan.failed())? {
+                Some(Chosen::Case(case, done)) => return Ok(plan.done(step, case, done.revision)),
                 Some(Chosen::Lost(snapshot)) => snapshot,
                 // The transaction may have committed, or may still commit: read. The module's head explains why continuing
                 // is safe either way.
@@ -90,15 +88,15 @@ async fn attempt<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Clai
         };
         let verdict = plan.judge(&snapshot)?;
         if !matches!(verdict, AfterConflict::Answer(_)) {
-            attempt.may_repeat().map_err(plan.failed())?;
+            attempts.may_repeat().map_err(plan.failed())?;
         }
         next = Some(match (verdict, step) {
-            (AfterConflict::Answer(answer), _) => return Ok(Some(answer)),
+            (AfterConflict::Answer(answer), _) => return Ok(answer),
             (AfterConflict::TakeOver(claim, tombstone), _) => NextStep::TakeOver(claim, tombstone),
             (AfterConflict::Begin, _) | (AfterConflict::Again, NextStep::TakeOver(..)) => plan.begin(),
             (AfterConflict::Again, NextStep::Refuse(error)) => return Err(error),
             (AfterConflict::Again, NextStep::Any(targets, subnets)) => {
-                let number = attempt.number();
+                let number = attempts.number();
                 let shown = plan.any(&targets, &snapshot, number)?;
                 let found = if shown.is_empty() { plan.search(store, &subnets, number).await } else { Ok(shown) };
                 found.map_or_else(NextStep::Refuse, |targets| NextStep::Any(targets, subnets))
@@ -108,7 +106,5 @@ async fn attempt<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Clai
                 Next::Spare => plan.begin_spare(),
             },
         });
-        Ok(None)
-    })
-    .await
+    }
 }

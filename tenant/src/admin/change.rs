@@ -2,10 +2,10 @@
 
 use atoll_model::ids::TenantName;
 use atoll_records::{Query, TenantRecord, Versioned};
-use atoll_store::{Attempt, Committed, Compare, Store, StoreChange, Txn};
+use atoll_store::{Committed, Compare, Store, StoreChange, Txn};
 
 use super::Admin;
-use crate::attempts::{commit, failed};
+use crate::attempts::RecordChange;
 use crate::error::TenantError;
 use atoll_network::Engine;
 
@@ -25,10 +25,9 @@ pub(super) async fn change_with<S: Store, E: Engine>(
     edit: impl FnOnce(&mut TenantRecord),
     with: Vec<StoreChange>,
 ) -> Result<Versioned<TenantRecord>, TenantError> {
-    let what = changing(&tenant.record.name);
-    let mut attempt = Attempt::default();
-    let written = write(admin, tenant, edit, with, &mut attempt).await?;
-    written.ok_or_else(|| failed(&what, attempt))
+    let mut change = RecordChange::once(changing(&tenant.record.name));
+    let written = write(admin, tenant, edit, with, &mut change).await?;
+    written.ok_or_else(|| change.failed())
 }
 
 /// The description of such a change.
@@ -42,7 +41,7 @@ pub(super) async fn write<S: Store, E: Engine>(
     tenant: Versioned<TenantRecord>,
     edit: impl FnOnce(&mut TenantRecord),
     with: Vec<StoreChange>,
-    attempt: &mut Attempt,
+    change: &mut RecordChange,
 ) -> Result<Option<Versioned<TenantRecord>>, TenantError> {
     let mut record = tenant.record.clone();
     edit(&mut record);
@@ -54,7 +53,7 @@ pub(super) async fn write<S: Store, E: Engine>(
     then.extend(with);
     let compare = vec![Compare::modified(&key, tenant.mod_revision)];
     let txn = Txn { compare, then, read: Vec::new(), otherwise: vec![Query::key(&key)] };
-    match commit(admin.store, &changing(&record.name), attempt, txn).await? {
+    match change.commit(admin.store, txn).await? {
         Committed::Yes(done) => Ok(Some(tenant.updated(record, done.revision))),
         // The answer was lost, not the race.
         Committed::Lost(snapshot) => Ok(snapshot.get(&key)?.filter(|now| now.record == record)),

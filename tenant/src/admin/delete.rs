@@ -23,7 +23,7 @@ use super::Admin;
 use super::change::change;
 use super::held::{Orphan, held, list};
 use super::progress::{Deleted, wait_for_late_requests};
-use crate::attempts::{commit, failed, retry};
+use crate::attempts::RecordChange;
 use crate::error::TenantError;
 use crate::network::whole_network;
 use crate::registry::parts;
@@ -112,20 +112,22 @@ async fn drop_guarded<S: Store, E: Engine>(
     then: Vec<StoreChange>,
 ) -> Result<(), TenantError> {
     let (Compare::Created(key, _) | Compare::Modified(key, _) | Compare::Absent(key)) = &guard;
-    let what = format!("delete {key}");
-    retry(&what, async |attempt| {
+    let mut change = RecordChange::repeated(format!("delete {key}"));
+    loop {
+        change.begin()?;
         let otherwise = vec![Query::key(key)];
         let txn = Txn { compare: vec![guard.clone()], then: then.clone(), read: Vec::new(), otherwise };
-        let Committed::Lost(snapshot) = commit(admin.store, &what, attempt, txn).await? else { return Ok(Some(())) };
+        let Committed::Lost(snapshot) = change.commit(admin.store, txn).await? else { return Ok(()) };
         let same = snapshot.entry(key)?.is_some_and(|entry| match guard {
             Compare::Created(_, revision) => entry.create_revision == revision,
             Compare::Modified(_, revision) => entry.mod_revision == revision,
             Compare::Absent(_) => false,
         });
         // The answer was lost, and whether it happened is not to be seen: deleting is idempotent.
-        Ok((!same).then_some(()))
-    })
-    .await
+        if !same {
+            return Ok(());
+        }
+    }
 }
 
 /// The last transaction; others precede it until it is small enough. Each compares the tenant's record, so none changes
@@ -167,22 +169,22 @@ async fn free_batch<S: Store, E: Engine>(
     batch: &[Key],
 ) -> Result<(), TenantError> {
     let key = TenantRecord::at(&tenant.record.name);
-    let what = format!("free what tenant {} had", tenant.record.name);
-    retry(&what, async |attempt| {
+    let mut change = RecordChange::repeated(format!("free what tenant {} had", tenant.record.name));
+    loop {
+        change.begin()?;
         let txn = Txn {
             compare: vec![Compare::modified(&key, tenant.mod_revision)],
             then: batch.iter().map(StoreChange::delete).collect(),
             read: Vec::new(),
             otherwise: vec![Query::key(&key)],
         };
-        let Committed::Lost(snapshot) = commit(admin.store, &what, attempt, txn).await? else { return Ok(Some(())) };
+        let Committed::Lost(snapshot) = change.commit(admin.store, txn).await? else { return Ok(()) };
         match snapshot.get(&key)? {
             // The answer was lost, not the race: the record went with this batch.
-            None if batch.contains(&key) => Ok(Some(())),
+            None if batch.contains(&key) => return Ok(()),
             // The answer was lost, and whether it happened is not to be seen: deleting is idempotent.
-            Some(now) if now.mod_revision == tenant.mod_revision => Ok(None),
-            _ => Err(failed(&what, std::mem::take(attempt))),
+            Some(now) if now.mod_revision == tenant.mod_revision => {}
+            _ => return Err(change.failed()),
         }
-    })
-    .await
+    }
 }

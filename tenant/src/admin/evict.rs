@@ -30,13 +30,13 @@ use atoll_model::clock::now;
 use atoll_ipam::{LateDeletions, Released, find, records_of, release_beside, remove_tombstone};
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::NodeName;
-use atoll_store::{Attempt, Committed, Compare, Store, StoreChange, Txn};
+use atoll_store::{Committed, Compare, Store, StoreChange, Txn};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use uuid::Uuid;
 
 use super::Admin;
 use super::progress::{Deleted, wait_for_late_requests};
-use crate::attempts::{commit, retry};
+use crate::attempts::RecordChange;
 use crate::error::TenantError;
 use atoll_network::{Engine, PortRemoval};
 
@@ -118,7 +118,9 @@ pub async fn evict<S: Store, E: Engine>(
     wait_for_late_requests(how.wait, &mut progress).await;
 
     let mut released = Vec::new();
-    retry(&format!("evict node {node}"), async |_| {
+    let mut rounds = RecordChange::repeated(format!("evict node {node}"));
+    loop {
+        rounds.begin()?;
         close_ports(admin, node, &record, &pending).await?;
         for cleanup in pending.readable.values() {
             released.extend(finish(admin, cleanup, how).await?);
@@ -131,7 +133,7 @@ pub async fn evict<S: Store, E: Engine>(
             wait_for_late_requests(how.wait, &mut progress).await;
         }
         if !pending.readable.is_empty() {
-            return Ok(None);
+            continue;
         }
         if !pending.damaged.is_empty() {
             let keys = pending.damaged.iter().map(|(key, _)| key.to_string()).collect();
@@ -139,9 +141,8 @@ pub async fn evict<S: Store, E: Engine>(
         }
         open(admin, node, &record, how.forget).await?;
         progress(Deleted::All);
-        Ok(Some(std::mem::take(&mut released)))
-    })
-    .await
+        return Ok(released);
+    }
 }
 
 async fn known<S: Store, E: Engine>(
@@ -172,20 +173,22 @@ async fn close<S: Store, E: Engine>(
     seen: Versioned<NodeRecord>,
 ) -> Result<Versioned<NodeRecord>, TenantError> {
     let mut seen = seen;
-    let what = format!("close node {node}");
-    retry(&what, async |attempt| {
+    let mut change = RecordChange::repeated(format!("close node {node}"));
+    loop {
+        change.begin()?;
         let record = NodeRecord { epoch: seen.record.epoch + 1, evicting: Some(now()), ..seen.record.clone() };
-        match write(admin, node, &seen, Some(&record), &what, attempt).await? {
-            Committed::Yes(done) => Ok(Some(seen.updated(record, done.revision))),
+        match write(admin, node, &seen, Some(&record), &mut change).await? {
+            Committed::Yes(done) => return Ok(seen.updated(record, done.revision)),
             Committed::Lost(snapshot) => {
                 let there = snapshot.get(&NodeRecord::at(node))?;
                 seen = there.ok_or_else(|| TenantError::NoNode { node: node.clone() })?;
                 // Ours, and the answer was lost; or another eviction: then both do the same work.
-                Ok(seen.record.evicting.is_some().then(|| seen.clone()))
+                if seen.record.evicting.is_some() {
+                    return Ok(seen);
+                }
             }
         }
-    })
-    .await
+    }
 }
 
 /// No other call has finished this eviction: otherwise the node may have returned, with new claims and ports.
@@ -209,19 +212,19 @@ async fn open<S: Store, E: Engine>(
     forget: bool,
 ) -> Result<(), TenantError> {
     let record = NodeRecord { evicting: None, ..ours.record.clone() };
-    let what = format!("end the eviction of node {node}");
-    retry(&what, async |attempt| {
-        match write(admin, node, ours, (!forget).then_some(&record), &what, attempt).await? {
-            Committed::Yes(_) => Ok(Some(())),
+    let mut change = RecordChange::repeated(format!("end the eviction of node {node}"));
+    loop {
+        change.begin()?;
+        match write(admin, node, ours, (!forget).then_some(&record), &mut change).await? {
+            Committed::Yes(_) => return Ok(()),
             Committed::Lost(snapshot) => match snapshot.revision_of(&NodeRecord::at(node))? {
                 // The answer was lost, and nothing happened.
-                Some(revision) if revision == ours.mod_revision => Ok(None),
+                Some(revision) if revision == ours.mod_revision => {}
                 // It happened, or another eviction did it.
-                _ => Ok(Some(())),
+                _ => return Ok(()),
             },
         }
-    })
-    .await
+    }
 }
 
 /// Writes a node's record, or deletes it, if it is still as it was seen.
@@ -230,8 +233,7 @@ async fn write<S: Store, E: Engine>(
     node: &NodeName,
     seen: &Versioned<NodeRecord>,
     record: Option<&NodeRecord>,
-    what: &str,
-    attempt: &mut Attempt,
+    change: &mut RecordChange,
 ) -> Result<Committed, TenantError> {
     let key = NodeRecord::at(node);
     let txn = Txn {
@@ -240,7 +242,7 @@ async fn write<S: Store, E: Engine>(
         read: Vec::new(),
         otherwise: vec![Query::key(&key)],
     };
-    commit(admin.store, what, attempt, txn).await
+    change.commit(admin.store, txn).await
 }
 
 /// The cleanup of one attachment of the node.
@@ -324,23 +326,29 @@ async fn finish<S: Store, E: Engine>(
     // Another eviction may have sent deletions that it does not wait for.
     let within = how.wait.max(BESIDE);
     let late = Some(LateDeletions { until: now() + within.as_secs(), within });
-    retry(&format!("clean up {}", cleanup.attachment), async |_| {
+    let mut change = RecordChange::repeated(format!("clean up {}", cleanup.attachment));
+    loop {
+        change.begin()?;
         let found = find(admin.store, &cleanup.attachment).await?;
         let tombstone: Option<Revision> = found.tombstone.as_ref().map(|tombstone| tombstone.mod_revision);
         match (found.claim, tombstone) {
-            (None, None) => Ok(Some(None)),
+            (None, None) => return Ok(None),
             // A tombstone that was not listed may be of a node that is back: the next round lists it.
-            (None, seen) if seen != cleanup.tombstone => Ok(Some(None)),
-            (None, Some(seen)) => Ok(remove_tombstone(admin.store, &cleanup.attachment, seen).await?.then_some(None)),
+            (None, seen) if seen != cleanup.tombstone => return Ok(None),
+            (None, Some(seen)) => {
+                if remove_tombstone(admin.store, &cleanup.attachment, seen).await? {
+                    return Ok(None);
+                }
+            }
             (Some(claim), seen) => {
                 // A claim that was not listed has a port that was not deleted in time: the next round has both.
                 if listed.is_none_or(|listed| listed.create_revision != claim.create_revision) {
-                    return Ok(Some(None));
+                    return Ok(None);
                 }
-                let released = release_beside(admin.store, &claim, seen, how.cooldown, late).await?;
-                Ok(matches!(released, Released::Done).then_some(Some(claim.record)))
+                if let Released::Done = release_beside(admin.store, &claim, seen, how.cooldown, late).await? {
+                    return Ok(Some(claim.record));
+                }
             }
         }
-    })
-    .await
+    }
 }

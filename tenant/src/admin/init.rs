@@ -11,10 +11,10 @@ use atoll_model::config::ClusterConfig;
 use atoll_model::derive::Role;
 use atoll_model::ids::Epoch;
 use atoll_records::{ClusterRecord, ProviderRecord, Query, Versioned};
-use atoll_store::{Attempt, Committed, Compare, Store, StoreChange, Txn};
+use atoll_store::{Committed, Compare, Store, StoreChange, Txn};
 use uuid::Uuid;
 
-use crate::attempts::{commit, failed};
+use crate::attempts::RecordChange;
 use crate::error::TenantError;
 use crate::network::provider;
 use crate::registry::{Registry, agree, cluster_record, possible};
@@ -167,14 +167,13 @@ async fn renew<S: Store, E: Engine>(
         read: Vec::new(),
         otherwise: vec![Query::key(&key)],
     };
-    let what = "give the cluster a new epoch";
-    let mut attempt = Attempt::default();
-    match commit(registry.store, what, &mut attempt, txn).await? {
+    let mut change = RecordChange::once("give the cluster a new epoch");
+    match change.commit(registry.store, txn).await? {
         Committed::Yes(_) => Ok(Initialised::Renewed(record)),
         Committed::Lost(snapshot) => match snapshot.get(&key)? {
             // The answer was lost, not the race.
             Some(now) if now.record.epoch == record.epoch => Ok(Initialised::Renewed(record)),
-            _ => Err(failed(what, attempt)),
+            _ => Err(change.failed()),
         },
     }
 }

@@ -7,10 +7,10 @@
 
 use atoll_model::ids::{Namespace, TenantName};
 use atoll_records::{ClaimRecord, NamespaceRecord, Phase, Query, SCHEMA, TenantRecord, Unknown, Versioned};
-use atoll_store::{Attempt, Committed, Compare, Store, StoreChange, Txn};
+use atoll_store::{Committed, Compare, Store, StoreChange, Txn};
 
 use super::Admin;
-use crate::attempts::{commit, failed};
+use crate::attempts::RecordChange;
 use crate::error::TenantError;
 use atoll_network::Engine;
 
@@ -94,14 +94,13 @@ async fn write<S: Store, E: Engine>(
     }
     let key = NamespaceRecord::at(namespace);
     compare.push(Compare::unchanged(&key, now.map(|now| now.mod_revision)));
-    let change = wanted.as_ref().map_or_else(|| StoreChange::delete(&key), |record| StoreChange::put(&key, record));
-    let txn = Txn { compare, then: vec![change], read: Vec::new(), otherwise: vec![Query::key(&key)] };
-    let what = format!("move namespace {namespace}");
-    let mut attempt = Attempt::default();
-    if let Committed::Lost(snapshot) = commit(admin.store, &what, &mut attempt, txn).await?
+    let written = wanted.as_ref().map_or_else(|| StoreChange::delete(&key), |record| StoreChange::put(&key, record));
+    let txn = Txn { compare, then: vec![written], read: Vec::new(), otherwise: vec![Query::key(&key)] };
+    let mut change = RecordChange::once(format!("move namespace {namespace}"));
+    if let Committed::Lost(snapshot) = change.commit(admin.store, txn).await?
         && !same(&snapshot.get(&key)?)
     {
-        return Err(failed(&what, attempt));
+        return Err(change.failed());
     }
     // Pods that claimed between the first read and the change are among these.
     let left_behind = self::pods(admin, namespace).await?;

@@ -24,7 +24,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::Admin;
 use super::delete::{Deletion, delete};
-use crate::attempts::{commit, retry};
+use crate::attempts::RecordChange;
 use crate::error::TenantError;
 use atoll_network::Engine;
 
@@ -136,18 +136,19 @@ async fn mark<S: Store, E: Engine>(
     let used = used(admin).await?;
     for (tenant, revision) in provisional.into_iter().filter(|(tenant, _)| !used.contains(&tenant.name)) {
         let key = IdleRecord::at(&tenant.name);
-        retry(what, async |attempt| {
+        let mut change = RecordChange::repeated(what);
+        loop {
+            change.begin()?;
             let compare = vec![Compare::modified(&key, revision)];
             let txn =
                 Txn { compare, then: vec![put(tenant, true)], read: Vec::new(), otherwise: vec![Query::key(&key)] };
-            let Committed::Lost(snapshot) = commit(admin.store, what, attempt, txn).await? else {
-                return Ok(Some(()));
-            };
+            let Committed::Lost(snapshot) = change.commit(admin.store, txn).await? else { break };
             // The provisional mark is there: the request was lost. Otherwise a pod has claimed meanwhile, or only the
             // answer was lost.
-            Ok((snapshot.revision_of(&key)? != Some(revision)).then_some(()))
-        })
-        .await?;
+            if snapshot.revision_of(&key)? != Some(revision) {
+                break;
+            }
+        }
     }
     // Lasting marks are on no lease any more; what is left on it belongs to tenants in use.
     admin.store.revoke(lease).await.map_err(TenantError::store(what))?;

@@ -19,7 +19,7 @@ use ipnetwork::Ipv4Network;
 use super::change::{changing, write};
 use super::progress::{Deleted, wait_for_late_requests};
 use super::{Admin, OPERATOR};
-use crate::attempts::retry;
+use crate::attempts::RecordChange;
 use crate::error::TenantError;
 use crate::network::{network, route, routes};
 use atoll_network::Engine;
@@ -75,15 +75,17 @@ pub async fn set<S: Store, E: Engine>(
 ) -> Result<(TenantRecord, TenantRecord), TenantError> {
     let mut before = None;
     // The tenant may be changed at the same time: then what is to change is decided again.
-    let (cluster, written) = retry(&changing(name), async |attempt| {
+    let mut change = RecordChange::repeated(changing(name));
+    let (cluster, written) = loop {
+        change.begin()?;
         let (cluster, tenant) = admin.known(name).await?;
         before.get_or_insert_with(|| tenant.record.clone());
         refuse_shared(&cluster.record, &tenant.record, edit)?;
         let wanted = edited(&tenant.record, edit)?;
-        let written = write(admin, tenant, |record| *record = wanted, Vec::new(), attempt).await?;
-        Ok(written.map(|written| (cluster, written)))
-    })
-    .await?;
+        if let Some(written) = write(admin, tenant, |record| *record = wanted, Vec::new(), &mut change).await? {
+            break (cluster, written);
+        }
+    };
     let was = before.unwrap_or_else(|| written.record.clone());
     let finished = Box::pin(admin.registry().finish(OPERATOR, &cluster, written, false)).await?;
     if finished.record.retired.is_empty() {
@@ -103,7 +105,9 @@ async fn forget_retired<S: Store, E: Engine>(
     gone: &[StaticRoute],
 ) -> Result<TenantRecord, TenantError> {
     let mut removed = Vec::new();
-    retry(&changing(name), async |attempt| {
+    let mut change = RecordChange::repeated(changing(name));
+    loop {
+        change.begin()?;
         let (cluster, tenant) = admin.known(name).await?;
         // One of them may be wanted again, and may have been deleted just now.
         if removed.iter().any(|route| tenant.record.routes.contains(route)) {
@@ -117,10 +121,10 @@ async fn forget_retired<S: Store, E: Engine>(
         admin.engine.delete_routes(&network, &routes(&retired.retired)).await.map_err(TenantError::engine(what))?;
         removed.clone_from(&retired.retired);
         let remove_retired = |record: &mut TenantRecord| record.retired.retain(|route| !gone.contains(route));
-        let written = write(admin, tenant, remove_retired, Vec::new(), attempt).await?;
-        Ok(written.map(|written| written.record))
-    })
-    .await
+        if let Some(written) = write(admin, tenant, remove_retired, Vec::new(), &mut change).await? {
+            return Ok(written.record);
+        }
+    }
 }
 
 /// Refuses routes into what all tenants share: links of other tenants, addresses by which nodes reach their pods. Pure.

@@ -7,11 +7,11 @@
 //! - A partially created tenant of another call is completed.
 
 use atoll_records::{BuildLeaseRecord, ClusterRecord, Lease, Phase, Query, TenantRecord, Versioned};
-use atoll_store::{Attempt, Committed, Compare, Store, StoreChange, Txn};
+use atoll_store::{Committed, Compare, Store, StoreChange, Txn};
 
 use super::Registry;
 use super::build_lease::BuildLease;
-use crate::attempts::{commit, retry};
+use crate::attempts::RecordChange;
 use crate::error::TenantError;
 use crate::network::network;
 use atoll_network::{Applied, Engine, Network};
@@ -61,18 +61,18 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
     ) -> Result<Versioned<TenantRecord>, TenantError> {
         let name = tenant.record.name.clone();
         let incarnation = tenant.record.incarnation;
-        let what = format!("build tenant {name}");
-        retry(&what, async |attempt| {
-            let Some(record) = needs_building(&tenant.record)? else { return Ok(Some(tenant.clone())) };
-            let now = match self.acquire(by, &tenant, attempt).await? {
+        let mut change = RecordChange::repeated(format!("build tenant {name}"));
+        while let Some(record) = needs_building(&tenant.record)? {
+            change.begin()?;
+            let now = match self.acquire(by, &tenant, change.attempts()).await? {
                 BuildLease::Held(lease) => {
                     let wanted = network(&cluster.record, &tenant);
                     stale.push(wanted.clone());
-                    match self.build(lease, &wanted, &tenant, record, attempt).await? {
+                    match self.build(lease, &wanted, &tenant, record, &mut change).await? {
                         Built::Active(tenant) => {
                             // The transaction has verified that the record was the current one.
                             stale.pop();
-                            return Ok(Some(tenant));
+                            return Ok(tenant);
                         }
                         Built::Overtaken(now) => now,
                     }
@@ -82,11 +82,10 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
             // Another incarnation is another tenant: the caller has to check its access again.
             match now.filter(|now| now.record.incarnation == incarnation) {
                 Some(now) => tenant = now,
-                None => return Err(TenantError::Deleting { tenant: name.clone() }),
+                None => return Err(TenantError::Deleting { tenant: name }),
             }
-            Ok(needs_building(&tenant.record)?.is_none().then(|| tenant.clone()))
-        })
-        .await
+        }
+        Ok(tenant)
     }
 
     /// Builds while the build lease is held.
@@ -96,7 +95,7 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
         wanted: &Network,
         tenant: &Versioned<TenantRecord>,
         record: TenantRecord,
-        attempt: &mut Attempt,
+        change: &mut RecordChange,
     ) -> Result<Built, TenantError> {
         match self.while_held(lease, self.apply(wanted)).await {
             Some(Ok(_)) => {}
@@ -114,8 +113,7 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
             read: Vec::new(),
             otherwise: vec![Query::key(&key)],
         };
-        let what = format!("build tenant {}", record.name);
-        match commit(self.store, &what, attempt, txn).await? {
+        match change.commit(self.store, txn).await? {
             Committed::Yes(done) => Ok(Built::Active(tenant.updated(record, done.revision))),
             Committed::Lost(snapshot) => {
                 self.release(lease).await;

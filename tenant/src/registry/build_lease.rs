@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use atoll_model::ids::TenantName;
 use atoll_records::{BuildLeaseRecord, Key, Lease, Query, Revision, SCHEMA, TenantRecord, Unknown, Versioned};
-use atoll_store::{Attempt, Committed, Compare, Store, StoreChange, StoreError, Txn, Watch as _, WatchEvent};
+use atoll_store::{Attempts, Committed, Compare, Store, StoreChange, StoreError, Txn, Watch as _, WatchEvent};
 use futures_util::future::{Either, select};
 use uuid::Uuid;
 
 use super::Registry;
-use crate::attempts::commit;
 use crate::error::TenantError;
 use atoll_network::Engine;
 
@@ -39,7 +38,7 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
         &self,
         by: &str,
         tenant: &Versioned<TenantRecord>,
-        attempt: &mut Attempt,
+        attempts: &mut Attempts,
     ) -> Result<BuildLease, TenantError> {
         let name = &tenant.record.name;
         let what = format!("acquire the build lease of tenant {name}");
@@ -52,7 +51,7 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
             read: Vec::new(),
             otherwise: vec![Query::key(&tenant_key), Query::key(&key)],
         };
-        let snapshot = match commit(self.store, &what, attempt, txn).await? {
+        let snapshot = match attempts.commit_or_read(self.store, txn).await.map_err(TenantError::store(&what))? {
             Committed::Yes(_) => return Ok(BuildLease::Held(lease)),
             Committed::Lost(snapshot) => snapshot,
         };

@@ -34,7 +34,7 @@ use atoll_store::{Committed, Compare, Store, StoreChange, Txn};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::attempts::{commit, retry};
+use crate::attempts::RecordChange;
 use crate::error::TenantError;
 use atoll_network::Engine;
 pub(crate) use cluster::record as cluster_record;
@@ -57,19 +57,23 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
         key: &RecordKey<R>,
         record: R,
     ) -> Result<Versioned<R>, TenantError> {
-        let what = format!("write {key}");
-        retry(&what, async |attempt| {
+        let mut change = RecordChange::repeated(format!("write {key}"));
+        loop {
+            change.begin()?;
             let txn = Txn {
                 compare: vec![Compare::absent(key)],
                 then: vec![StoreChange::put(key, &record)],
                 read: Vec::new(),
                 otherwise: vec![Query::key(key)],
             };
-            match commit(self.store, &what, attempt, txn).await? {
-                Committed::Yes(done) => Ok(Some(Versioned::created(record.clone(), done.revision))),
-                Committed::Lost(snapshot) => Ok(snapshot.get(key)?),
+            match change.commit(self.store, txn).await? {
+                Committed::Yes(done) => return Ok(Versioned::created(record, done.revision)),
+                Committed::Lost(snapshot) => {
+                    if let Some(there) = snapshot.get(key)? {
+                        return Ok(there);
+                    }
+                }
             }
-        })
-        .await
+        }
     }
 }

@@ -16,7 +16,7 @@ use atoll_records::{ClusterRecord, Phase, Query, TenantRecord, Versioned};
 use atoll_store::Store;
 
 use super::Registry;
-use crate::attempts::retry;
+use crate::attempts::RecordChange;
 use crate::error::TenantError;
 use crate::network::{network, whole_network};
 
@@ -29,39 +29,39 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
         cluster: &Versioned<ClusterRecord>,
         mut applied: Vec<Network>,
     ) -> Result<Option<Versioned<TenantRecord>>, TenantError> {
-        let what = format!("withdraw what older records of tenant {name} had");
+        let mut change = RecordChange::repeated(format!("withdraw what older records of tenant {name} had"));
         let key = TenantRecord::at(name);
-        retry(&what, async |_| {
-            let read = self.store.read(vec![Query::key(&key)]).await.map_err(TenantError::store(&what))?;
+        loop {
+            change.begin()?;
+            let what = change.what();
+            let read = self.store.read(vec![Query::key(&key)]).await.map_err(TenantError::store(what))?;
             let now = read
                 .get(&key)?
                 .filter(|now| applied.iter().all(|applied| applied.id.incarnation == now.record.incarnation));
             let Some(now) = now else {
                 for stale in &applied {
-                    self.engine.withdraw_network(stale, None).await.map_err(TenantError::engine(&what))?;
+                    self.engine.withdraw_network(stale, None).await.map_err(TenantError::engine(what))?;
                 }
-                return Ok(Some(None));
+                return Ok(None);
             };
             if now.record.phase == Phase::Deleting {
-                return Ok(Some(Some(now)));
+                return Ok(Some(now));
             }
             // A subnet that is being deleted may have pods, and come back: the call that deletes it decides.
             let kept = whole_network(&cluster.record, &now);
             let mut withdrawn = 0;
             for stale in applied.iter().filter(|stale| stale.revision != kept.revision) {
                 let done = self.engine.withdraw_network(stale, Some(&kept)).await;
-                withdrawn += done.map_err(TenantError::engine(&what))?.deleted;
+                withdrawn += done.map_err(TenantError::engine(what))?.deleted;
             }
             if withdrawn == 0 {
-                return Ok(Some(Some(now)));
+                return Ok(Some(now));
             }
             tracing::warn!(tenant = %name, withdrawn, "objects of an older record were withdrawn");
             // A newer record may have wanted one of them again meanwhile.
             let current = network(&cluster.record, &now);
             self.apply(&current).await?;
             applied = vec![current];
-            Ok(None)
-        })
-        .await
+        }
     }
 }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::Registry;
 use super::tenant::{FIRST_SUBNET, networks};
-use crate::attempts::{commit, retry};
+use crate::attempts::RecordChange;
 use crate::error::TenantError;
 use atoll_network::Engine;
 
@@ -42,9 +42,10 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
         if let Some(most) = record.quota.subnets.filter(|most| room(record) >= *most) {
             return Err(TenantError::Quota { tenant: record.name.clone(), what: "subnets", most });
         }
-        let what = format!("add a subnet to tenant {}", record.name);
+        let mut change = RecordChange::repeated(format!("add a subnet to tenant {}", record.name));
         let mut taken: Vec<Ipv4Network> = Vec::new();
-        retry(&what, async |attempt| {
+        loop {
+            change.begin()?;
             let cidr = choose(cluster, record, wanted, &taken)?;
             let next = with_subnet(cluster, record, cidr, exclude)?;
             let ordinal = next.subnets.last().map_or(FIRST_SUBNET, |subnet| subnet.ordinal);
@@ -63,20 +64,18 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
             then.extend(keys.iter().map(|key| StoreChange::put(key, &owner)));
             let subnets = Query::keys(OwnerRecord::subnets());
             let txn = Txn { compare, then, read: Vec::new(), otherwise: vec![Query::key(&key), subnets.clone()] };
-            match commit(self.store, &what, attempt, txn).await? {
-                Committed::Yes(done) => Ok(Some(tenant.updated(next, done.revision))),
+            match change.commit(self.store, txn).await? {
+                Committed::Yes(done) => return Ok(tenant.updated(next, done.revision)),
                 Committed::Lost(snapshot) => {
                     let now = snapshot.get(&key)?;
                     let now = now.ok_or_else(|| TenantError::Unknown { tenant: record.name.clone() })?;
                     if now.mod_revision != tenant.mod_revision {
-                        return Ok(Some(now));
+                        return Ok(now);
                     }
                     taken = networks(snapshot.answer(&subnets)?);
-                    Ok(None)
                 }
             }
-        })
-        .await
+        }
     }
 }
 

@@ -11,13 +11,13 @@ use atoll_records::{
     Answer, ClusterRecord, Entry, NamespaceRecord, Origin, OwnerRecord, Phase, Prefix, Query, Quota, RecordKey,
     Revision, SCHEMA, Snapshot, SubnetEntry, TenantRecord, Unknown, Versioned,
 };
-use atoll_store::{Attempt, Committed, Compare, Store, StoreChange, Txn};
+use atoll_store::{Committed, Compare, Store, StoreChange, Txn};
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
 use super::Registry;
 use super::access::{Decision, TenantAccess};
-use crate::attempts::{commit, retry};
+use crate::attempts::RecordChange;
 use crate::binding::Who;
 use crate::error::TenantError;
 use atoll_network::Engine;
@@ -50,16 +50,18 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
         mut access: TenantAccess,
         origin: Option<Origin>,
     ) -> Result<Entered, TenantError> {
-        if let Some(entered) = entered(who, &cluster, &access)? {
-            return Ok(entered);
-        }
         let mut parts = None;
-        let what = format!("enter tenant {}", access.name);
-        retry(&what, async |attempt| {
+        let mut change = RecordChange::repeated(format!("enter tenant {}", access.name));
+        loop {
+            if let Some(entered) = entered(who, &cluster, &access)? {
+                return Ok(entered);
+            }
+            change.begin()?;
             access = match access.decide(who)? {
-                Decision::Allowed => return entered(who, &cluster, &access),
+                // `entered` has returned.
+                Decision::Allowed => continue,
                 Decision::Redirect(name) => self.read_access(who, name).await?,
-                Decision::Register(namespace) => self.register(who, &namespace, &access, &what, attempt).await?,
+                Decision::Register(namespace) => self.register(who, &namespace, &access, &mut change).await?,
                 Decision::Create(usual) => {
                     let origin = origin.clone().unwrap_or(usual);
                     let parts = match &mut parts {
@@ -67,7 +69,7 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
                         none => none.insert(Parts::first(&cluster.record, &access.name)?),
                     };
                     let tenant = parts.tenant(&access.name, origin)?;
-                    match self.create(who, &cluster, tenant, parts, &what, attempt).await? {
+                    match self.create(who, &cluster, tenant, parts, &mut change).await? {
                         Created::Yes(access) => *access,
                         Created::Lost(snapshot) => {
                             cluster = self.ensure_cluster(snapshot.get(&ClusterRecord::at())?).await?;
@@ -78,9 +80,7 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
                     }
                 }
             };
-            entered(who, &cluster, &access)
-        })
-        .await
+        }
     }
 
     /// Reads a caller's access to a tenant.
@@ -96,8 +96,7 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
         who: &Who,
         namespace: &Namespace,
         access: &TenantAccess,
-        what: &str,
-        attempt: &mut Attempt,
+        change: &mut RecordChange,
     ) -> Result<TenantAccess, TenantError> {
         let TenantAccess { name, tenant, .. } = access;
         let tenant = tenant.as_ref().ok_or_else(|| TenantError::Unknown { tenant: name.clone() })?;
@@ -114,7 +113,7 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
             read: Vec::new(),
             otherwise: TenantAccess::queries(who, name),
         };
-        match commit(self.store, what, attempt, txn).await? {
+        match change.commit(self.store, txn).await? {
             Committed::Yes(done) => {
                 let revision = done.revision;
                 Ok(TenantAccess { namespace: Some(Versioned::created(record, revision)), ..access.clone() })
@@ -130,8 +129,7 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
         cluster: &Versioned<ClusterRecord>,
         tenant: TenantRecord,
         parts: &Parts,
-        what: &str,
-        attempt: &mut Attempt,
+        change: &mut RecordChange,
     ) -> Result<Created, TenantError> {
         let (name, incarnation) = (&tenant.name, tenant.incarnation);
         let owner =
@@ -156,7 +154,7 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
         let mut otherwise = vec![Query::key(ClusterRecord::at())];
         otherwise.extend(parts.windows());
         otherwise.extend(TenantAccess::queries(who, name));
-        match commit(self.store, what, attempt, Txn { compare, then, read: Vec::new(), otherwise }).await? {
+        match change.commit(self.store, Txn { compare, then, read: Vec::new(), otherwise }).await? {
             Committed::Yes(Snapshot { revision, .. }) => Ok(Created::Yes(Box::new(TenantAccess {
                 name: name.clone(),
                 namespace: namespace.map(|(_, record)| Versioned::created(record, revision)),

@@ -345,12 +345,10 @@ struct Interrupted<F> {
 impl<F: FnOnce() + Send> Transport for Interrupted<F> {
     async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         if request.method == http::Method::DELETE {
-            match self.after.get().checked_sub(1) {
-                Some(after) => self.after.set(after),
-                None => {
-                    let then = self.then.lock().expect("no panic while it is held").take();
-                    then.into_iter().for_each(|then| then());
-                }
+            if let Some(after) = self.after.get().checked_sub(1) {
+                self.after.set(after);
+            } else if let Some(then) = self.then.lock().expect("no panic while it is held").take() {
+                then();
             }
         }
         self.inner.send(request).await

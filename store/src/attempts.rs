@@ -1,41 +1,57 @@
-//! A change that is decided on again until it is made: the one retry loop for transactions.
+//! A change that is decided on again until it is made: the attempts at it.
 //!
 //! A lost race and an unknown outcome are different. After both, the records as they are now decide what comes next. After
 //! an unknown outcome the cause that etcd gave is kept. If etcd would give it again, for example because it is full, no
 //! further transaction is sent. When the attempts are used up, the cause is what the caller gets.
+//!
+//! The caller writes the loop, so that its future is `Send` when the store's futures are:
+//!
+//! ```text
+//! let mut attempts = Attempts::at_most(10);
+//! loop {
+//!     attempts.begin().map_err(exhausted)?;
+//!     match attempts.commit_or_read(store, txn).await? {
+//!         Committed::Yes(done) => return Ok(done),
+//!         Committed::Lost(snapshot) => ..., // decide again
+//!     }
+//! }
+//! ```
 
 use crate::{Choice, Chosen, Committed, Store, StoreError, Txn};
 
-/// Calls `decide` until it gives a result, at most `attempts` times.
-///
-/// # Errors
-/// Whatever `decide` fails with. When the attempts are used up, what `exhausted` makes of the cause of the last unknown
-/// outcome; without a cause each attempt lost a race.
-pub async fn retry<T, E>(
-    attempts: u32,
-    exhausted: impl FnOnce(Option<StoreError>) -> E,
-    mut decide: impl AsyncFnMut(&mut Attempt) -> Result<Option<T>, E>,
-) -> Result<T, E> {
-    let mut attempt = Attempt::default();
-    for number in 1..=attempts {
-        (attempt.number, attempt.is_repeated) = (number, number > 1);
-        if let Some(done) = decide(&mut attempt).await? {
-            return Ok(done);
-        }
-    }
-    Err(exhausted(attempt.cause()))
-}
-
-/// One attempt of [`retry`], and what the one before it left unknown.
-#[derive(Debug, Default)]
-pub struct Attempt {
+/// The attempts at one change, and what the last one left unknown.
+#[derive(Debug)]
+pub struct Attempts {
+    most: u32,
     number: u32,
     /// Nothing was sent in this attempt so far, and it repeats another.
     is_repeated: bool,
     unknown: Option<StoreError>,
 }
 
-impl Attempt {
+impl Attempts {
+    /// None was made so far.
+    pub fn at_most(most: u32) -> Self {
+        Self { most, number: 0, is_repeated: false, unknown: None }
+    }
+
+    /// The only attempt, which has begun.
+    pub fn once() -> Self {
+        Self { number: 1, ..Self::at_most(1) }
+    }
+
+    /// Begins the next attempt.
+    ///
+    /// # Errors
+    /// The attempts are used up: the cause, if the outcome of the last one is unknown; `None` if it lost a race.
+    pub fn begin(&mut self) -> Result<(), Option<StoreError>> {
+        if self.number >= self.most {
+            return Err(self.cause());
+        }
+        (self.number, self.is_repeated) = (self.number + 1, self.number > 0);
+        Ok(())
+    }
+
     /// The number of this attempt, from 1 on.
     pub fn number(&self) -> u32 {
         self.number
@@ -44,7 +60,7 @@ impl Attempt {
     /// Commits. None: whether it happened is unknown, and the caller has to read.
     ///
     /// # Errors
-    /// Every failure that is definite. In a repeated attempt also the cause of [`Attempt::may_repeat`]: then nothing was
+    /// Every failure that is definite. In a repeated attempt also the cause of [`Attempts::may_repeat`]: then nothing was
     /// sent.
     pub async fn commit<S: Store>(&mut self, store: &S, choice: Choice) -> Result<Option<Chosen>, StoreError> {
         // A request that was sent before in this attempt has taken effect.
@@ -58,7 +74,7 @@ impl Attempt {
     /// Commits a transaction. `Lost`, with the answers as they are now, also when the outcome is unknown.
     ///
     /// # Errors
-    /// As [`Attempt::commit`], and those of reading.
+    /// As [`Attempts::commit`], and those of reading.
     pub async fn commit_or_read<S: Store>(&mut self, store: &S, txn: Txn) -> Result<Committed, StoreError> {
         let otherwise = txn.otherwise.clone();
         match self.commit(store, txn.into()).await? {
@@ -104,43 +120,33 @@ mod tests {
 
     #[test]
     fn an_unknown_outcome_keeps_its_cause_and_a_lasting_one_ends_the_attempts() {
-        let mut attempt = Attempt::default();
-        assert_eq!(attempt.outcome::<u8>(Err(unknown("timed out"))), Ok(None));
-        assert_eq!(attempt.may_repeat(), Ok(()));
+        let mut attempts = Attempts::once();
+        assert_eq!(attempts.outcome::<u8>(Err(unknown("timed out"))), Ok(None));
+        assert_eq!(attempts.may_repeat(), Ok(()));
         for lasting in ["etcdserver: mvcc: database space exceeded", "etcdserver: corrupt cluster"] {
-            assert_eq!(attempt.outcome::<u8>(Err(unknown(lasting))), Ok(None));
-            assert_eq!(attempt.may_repeat(), Err(unknown(lasting)));
+            assert_eq!(attempts.outcome::<u8>(Err(unknown(lasting))), Ok(None));
+            assert_eq!(attempts.may_repeat(), Err(unknown(lasting)));
         }
-        assert_eq!(attempt.outcome::<u8>(Err(unknown("timed out"))), Ok(None));
+        assert_eq!(attempts.outcome::<u8>(Err(unknown("timed out"))), Ok(None));
         let denied = StoreError::Denied("no role".to_owned());
-        assert_eq!(attempt.outcome::<u8>(Err(denied.clone())), Err(denied));
-        assert_eq!(attempt.outcome::<u8>(Err(unknown("timed out"))), Ok(None));
-        assert_eq!(attempt.outcome(Ok(1)), Ok(Some(1)));
-        assert_eq!(attempt.cause(), None, "a definite answer clears the cause");
-        assert_eq!(attempt.outcome::<u8>(Err(unknown("timed out"))), Ok(None));
-        assert_eq!(attempt.cause(), Some(unknown("timed out")));
+        assert_eq!(attempts.outcome::<u8>(Err(denied.clone())), Err(denied));
+        assert_eq!(attempts.outcome::<u8>(Err(unknown("timed out"))), Ok(None));
+        assert_eq!(attempts.outcome(Ok(1)), Ok(Some(1)));
+        assert_eq!(attempts.cause(), None, "a definite answer clears the cause");
+        assert_eq!(attempts.outcome::<u8>(Err(unknown("timed out"))), Ok(None));
+        assert_eq!(attempts.cause(), Some(unknown("timed out")));
     }
 
-    #[tokio::test]
-    async fn the_attempts_are_counted_and_the_last_cause_is_given() {
-        let mut made = Vec::new();
-        let outcome = retry(
-            3,
-            |cause| cause,
-            async |attempt: &mut Attempt| {
-                made.push(attempt.number());
-                attempt.outcome::<u8>(Err(unknown("timed out"))).map_err(Some)
-            },
-        );
-        assert_eq!(outcome.await, Err(Some(unknown("timed out"))));
-        let lost = retry(2, |cause| cause, async |_: &mut Attempt| Ok(None::<u8>)).await;
-        assert_eq!(lost, Err(None));
-        let third = retry(
-            4,
-            |cause| cause,
-            async |attempt: &mut Attempt| Ok((attempt.number() == 3).then_some(attempt.number())),
-        );
-        assert_eq!(third.await, Ok(3));
-        assert_eq!(made, [1, 2, 3]);
+    #[test]
+    fn the_attempts_are_counted_and_the_last_cause_is_given() {
+        let mut attempts = Attempts::at_most(3);
+        for number in 1..=3 {
+            assert_eq!((attempts.begin(), attempts.number()), (Ok(()), number));
+            assert_eq!(attempts.outcome::<u8>(Err(unknown("timed out"))), Ok(None));
+        }
+        assert_eq!(attempts.begin(), Err(Some(unknown("timed out"))));
+        let mut lost = Attempts::at_most(2);
+        assert_eq!([lost.begin(), lost.begin(), lost.begin()], [Ok(()), Ok(()), Err(None)]);
+        assert_eq!((Attempts::once().number(), Attempts::once().begin()), (1, Err(None)));
     }
 }
