@@ -58,7 +58,7 @@ fn uplink(text: &str) -> Result<Uplink, String> {
     };
     let address: Ipv4Network = address.parse().map_err(|_| format!("{address:?} is no address with a length"))?;
     let gateway: Ipv4Addr = gateway.parse().map_err(|_| format!("{gateway:?} is no address"))?;
-    let host = host.parse().map_err(|_| format!("{host:?} is no UUID of a host"))?;
+    let host = host.parse().map_err(|_| format!("{host:?} is no id of a host"))?;
     let interface = interface.parse().map_err(|error| format!("{interface:?} is no interface: {error}"))?;
     if !address.contains(gateway) || address.ip() == gateway {
         return Err(format!("the gateway {gateway} must be another address of {address}"));

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use atoll_midonet::MidoNet;
-use atoll_model::config::{Config, EtcdConfig};
+use atoll_model::config::{Config, ControllerConfig, EtcdConfig};
+use atoll_model::ids::HostId;
 use atoll_node::files::{CONFIG, read};
 use atoll_sdn_client::{Http, configured};
 use atoll_store::Etcd;
-use atoll_tenant::{admin, machine};
+use atoll_tenant::{Node, admin, machine};
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -57,6 +58,22 @@ impl Settings {
     pub(crate) fn controller(&self) -> Result<MidoNet<Http>, Failure> {
         Ok(MidoNet::new(configured::client(&self.config.controller, None, |http| http)?))
     }
+}
+
+/// This machine, as the engine identifies it.
+pub(crate) fn identify(config: &Config) -> Result<Node, Failure> {
+    machine::identify(config, &local_engine(config)?).map_err(|error| Failure::classified(&error))
+}
+
+/// The id of this machine's host in the engine; none: it is not known, which `doctor` reports.
+pub(crate) fn host_id(config: &Config) -> Option<HostId> {
+    machine::host_id(config, &local_engine(config).ok()?).ok()
+}
+
+/// The engine for what it answers without its server: none of the files for a connection is needed.
+fn local_engine(config: &Config) -> Result<MidoNet<Http>, Failure> {
+    let nothing = ControllerConfig { ca: None, cert: None, key: None, keystone: None, ..config.controller.clone() };
+    Ok(MidoNet::new(configured::client(&nothing, None, |http| http)?))
 }
 
 /// Why a configuration can never work: no pod could be attached with it, or no cluster created.

@@ -167,17 +167,18 @@ fn add(request: &Request, config: Config, trace: CallTrace, runtime: &Runtime) -
     request.refuse_previous()?;
     request.refuse_unserved()?;
     let environment = &request.environment;
-    let node = machine::identify(&config)?;
+    let (pod, requested, dns) = (request.pod()?, request.address_request(&config)?, request.dns(&config.dns)?);
+    let plugin = plugin(config, trace, Servers::Needed)?;
+    let node = machine::identify(&plugin.config, &plugin.engine)?;
     let call = AddCall {
         attachment: attachment(request, node.name.clone())?,
-        pod: request.pod()?,
-        requested: request.address_request(&config)?,
+        pod,
+        requested,
         sandbox: environment.netns.clone().unwrap_or_default(),
-        dns: request.dns(&config.dns)?,
+        dns,
         own_netns: environment.netns_override,
         node,
     };
-    let plugin = plugin(config, trace, Servers::Needed)?;
     Ok(runtime.block_on(plugin.add(&call))?.to_json(request.version))
 }
 
@@ -194,16 +195,17 @@ fn del(request: &Request, config: Config, trace: CallTrace, runtime: &Runtime) -
 
 fn check(request: &Request, config: Config, trace: CallTrace, runtime: &Runtime) -> Result<(), CallError> {
     let environment = &request.environment;
-    let node = machine::identify(&config)?;
+    let (pod, previous) = (request.pod()?, request.previous()?.ok_or(RequestError::NoPrevious)?);
+    let plugin = plugin(config, trace, Servers::MayBeAway)?;
+    let node = machine::identify(&plugin.config, &plugin.engine)?;
     let call = CheckCall {
         attachment: attachment(request, node.name)?,
-        pod: request.pod()?,
+        pod,
         sandbox: environment.netns.clone().unwrap_or_default(),
-        previous: request.previous()?.ok_or(RequestError::NoPrevious)?,
+        previous,
         own_netns: environment.netns_override,
         host_id: node.host_id,
     };
-    let plugin = plugin(config, trace, Servers::MayBeAway)?;
     runtime.block_on(plugin.check(&call))
 }
 

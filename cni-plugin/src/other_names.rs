@@ -102,7 +102,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
             }
             Err(source) => return Err(IpamError::Store { object: format!("names of node {}", self.node), source }),
         };
-        Ok(identity::names(&nodes, &known, *host_id, machine_id))
+        Ok(identity::names(&nodes, &known, host_id.as_ref(), machine_id))
     }
 
     /// A node's record, if there is one, is that of another machine: what is written down under its name is not ours.
@@ -110,7 +110,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
         let Some(entry) = snapshot.entry(&NodeRecord::at(name))? else { return Ok(false) };
         let Ok(record) = Versioned::<NodeRecord>::read(entry) else { return Ok(false) };
         let MachineIds { host_id, machine_id } = &self.machine;
-        let is_another = identity::is_another_machine(&record.record, *host_id, machine_id);
+        let is_another = identity::is_another_machine(&record.record, host_id.as_ref(), machine_id);
         if is_another {
             tracing::warn!(node = %name, "it is another machine's name");
         }

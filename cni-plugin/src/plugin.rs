@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use atoll_model::attachment::Attachment;
 use atoll_model::config::Config;
-use atoll_model::ids::NodeName;
+use atoll_model::ids::{HostId, NodeName};
 use atoll_network::{Engine, HostSide, NetworkId};
 use atoll_node::attachments::{AttachmentLock, AttachmentState, AttachmentStates};
 use atoll_node::files::{make, read};
@@ -17,7 +17,6 @@ use atoll_node::tombstones::LocalTombstones;
 use atoll_records::TombstoneRecord;
 use atoll_tenant::{Cache, Node, identity};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use crate::call_trace::CallTrace;
 use crate::error::CallError;
@@ -28,8 +27,8 @@ use crate::tombstone_times;
 /// The ids of this machine, as far as they are known.
 #[derive(Clone, Debug, Default)]
 pub struct MachineIds {
-    /// The id of the controller's agent.
-    pub host_id: Option<Uuid>,
+    /// The id of its host in the engine.
+    pub host_id: Option<HostId>,
     /// `/etc/machine-id`; empty where there is none.
     pub machine_id: String,
 }
@@ -102,7 +101,7 @@ impl<S, E, K: Kernel> Plugin<S, E, K> {
     /// Records the name and the prefix under which this machine works, if they are new.
     pub(crate) fn remember_name(&self, node: &Node) {
         if let Err(error) =
-            identity::remember(&self.config.state_dir, &node.name, node.host_id, &self.config.etcd.prefix)
+            identity::remember(&self.config.state_dir, &node.name, &node.host_id, &self.config.etcd.prefix)
         {
             tracing::warn!(%error, "the node's name and `etcd.prefix` are not remembered: they must not change");
         }

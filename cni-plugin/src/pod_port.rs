@@ -15,7 +15,7 @@ pub(crate) fn claimed_port(network: NetworkId, claim: &ClaimRecord) -> PodPort {
     PodPort {
         id: claim.port,
         subnet: network.subnet(claim.addresses.first().map_or(0, |address| address.ordinal)),
-        location: PortLocation { host: claim.host_id.into(), interface: claim.host_interface.clone() },
+        location: PortLocation { host: claim.host_id.clone(), interface: claim.host_interface.clone() },
         mac: claim.mac,
         addresses: claim.addresses.iter().map(|address| address.address.ip().into()).collect(),
         unique: false,

@@ -78,15 +78,17 @@ pub fn plugin(config: Config, trace: CallTrace, servers: Servers) -> Result<Prod
                 .map(|plugin| Plugin { earlier_prefixes: Vec::new(), ..plugin })
         })
     };
+    let engine = MidoNet::new(client).with_router_namespaces(paths::router_namespaces(&config.run_dir));
+    let host_id = machine::host_id(&config, &engine).ok();
     Ok(Plugin {
         store: Tracked::new(etcd, in_flight.clone()),
-        engine: MidoNet::new(client).with_router_namespaces(paths::router_namespaces(&config.run_dir)),
+        engine,
         kernel: Linux::new(),
         in_flight,
         other_names: machine::other_names(&config, &node),
         earlier_prefixes: machine::earlier_prefixes(&config),
         with_prefix,
-        machine: MachineIds { host_id: machine::agent(&config).ok(), machine_id: machine::machine_id() },
+        machine: MachineIds { host_id, machine_id: machine::machine_id() },
         node,
         cache: Cache::new(&config.state_dir, &config.etcd.prefix),
         attachment_states: AttachmentStates::new(&config.run_dir),

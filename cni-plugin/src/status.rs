@@ -20,7 +20,6 @@ use atoll_store::Store;
 use atoll_tenant::machine;
 use futures_util::future::join;
 use tokio::time::timeout;
-use uuid::Uuid;
 
 use crate::error::CallError;
 use crate::kernel::{Kernel, Netns};
@@ -30,9 +29,8 @@ use crate::status_debounce::{Outage, StatusDebounce};
 /// A runtime asks every few seconds and waits for the answer.
 const PROBE: Duration = Duration::from_millis(900);
 
-/// Checks this node without a request to a server, and returns its host id.
-pub async fn local(config: &Config, kernel: &impl Kernel) -> Result<Uuid, CallError> {
-    let node = machine::identify(config).map_err(|error| not_ready(&error))?;
+/// Checks this node as far as that needs no client of a server.
+pub async fn local(config: &Config, kernel: &impl Kernel) -> Result<(), CallError> {
     if let Err(error) = configured::check_secret(&config.controller).map_err(CallError::Password) {
         return Err(not_ready(&error));
     }
@@ -42,7 +40,7 @@ pub async fn local(config: &Config, kernel: &impl Kernel) -> Result<Uuid, CallEr
     // Reading our own links needs netlink and the permission to use it.
     kernel.kind(Path::new("/proc/thread-self/ns/net")).await.map_err(|error| not_ready(&error))?;
     kernel.list(&Netns::Own).await.map_err(|error| not_ready(&error))?;
-    Ok(node.host_id)
+    Ok(())
 }
 
 /// A fault of this node, with STATUS's code for it.
@@ -54,7 +52,8 @@ pub fn not_ready(error: &impl Classify) -> CallError {
 impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
     /// Checks this node, and, if that is asked for, the servers it needs.
     pub async fn status(&self) -> Result<(), CallError> {
-        let host = local(&self.config, &self.kernel).await?;
+        let node = machine::identify(&self.config, &self.engine).map_err(|error| not_ready(&error))?;
+        local(&self.config, &self.kernel).await?;
         if self.config.status == StatusMode::Local {
             return Ok(());
         }
@@ -62,7 +61,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
         let now = (self.clock)();
         let mut health = StatusDebounce::load(&path);
         if health.is_due(now) {
-            let probe = self.trace.stage("probe", self.probe(host)).await;
+            let probe = self.trace.stage("probe", self.probe(&node.host_id)).await;
             if let Err(trouble) = &probe {
                 tracing::warn!(problem = trouble.problem, "etcd or the controller does not serve");
             }
@@ -85,10 +84,9 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
     }
 
     /// One read of etcd beside one of the controller.
-    async fn probe(&self, host: Uuid) -> Result<(), Outage> {
-        let host = HostId::from(host);
+    async fn probe(&self, host: &HostId) -> Result<(), Outage> {
         let etcd = timeout(PROBE, self.store.read(vec![Query::key(ClusterRecord::at())]));
-        let controller = timeout(PROBE, self.engine.host(&host));
+        let controller = timeout(PROBE, self.engine.host(host));
         let (etcd, controller) = join(etcd, controller).await;
         let outage = |problem: String| Err(Outage { problem, limited: false });
         match etcd {

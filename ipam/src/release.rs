@@ -253,3 +253,28 @@ impl<'a> Plan<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Written down once: releases of two versions on one node share the lease of a half-minute.
+    #[test]
+    fn the_lease_of_a_half_minute_never_changes_for_a_uuid_and_any_host_id_has_one() {
+        for (host, id) in [
+            ("3f5e1b9a-0c5b-4f1e-9d2a-6a1f5e0c7b11", 2_339_144_350_029_884_899),
+            ("node-1.example", 6_388_414_901_288_643_186),
+        ] {
+            let claim = json!({
+                "v": 1, "claim": Uuid::from_u128(1), "tenant": "red", "incarnation": Uuid::from_u128(2),
+                "attachment": { "node": "n1", "network": "atoll", "container": "c", "ifname": "eth0" },
+                "addresses": [], "port": Uuid::from_u128(3), "host_interface": "at0", "mac": "02:00:00:00:00:01",
+                "host_id": host, "since": 0,
+            });
+            let claim: ClaimRecord = serde_json::from_value(claim).expect("a claim");
+            assert_eq!(slot(&claim, Duration::from_secs(30), 1_700_000_010), Lease(id), "{host}");
+        }
+    }
+}

@@ -9,6 +9,7 @@
 //! | `repair` | one object: creates it, or reads it and updates what differs |
 //! | `rules` | the rules of a chain, which have an order |
 //! | `pod_port` | a pod's port |
+//! | `host_id` | ids of hosts, and the file in which the agent records its own |
 //! | `static_entries` | further addresses of a port, as entries of its bridge's tables |
 //! | `memory` | what the engine remembers with a tenant's record |
 //!
@@ -20,6 +21,7 @@
 
 mod apply;
 mod error;
+mod host_id;
 mod inspect;
 mod levels;
 mod lower;
@@ -31,7 +33,7 @@ mod rules;
 mod static_entries;
 mod step;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atoll_model::derive::{self, Role};
@@ -267,8 +269,16 @@ impl<T: Transport> Engine for MidoNet<T> {
         Ok(self.client.delete(Resource::Port, id).await.map_err(MidoNetError::from)?)
     }
 
+    fn host_id(&self, given: &HostId) -> Result<HostId, EngineError> {
+        host_id::given(given)
+    }
+
+    fn own_host_id(&self) -> Result<HostId, EngineError> {
+        host_id::recorded(Path::new(host_id::FILE))
+    }
+
     async fn host(&self, id: &HostId) -> Result<Option<HostState>, EngineError> {
-        let host = self.client.get::<api::Host>(lower::host(id)?).await.map_err(MidoNetError::from)?;
+        let host = self.client.get::<api::Host>(host_id::read(id)?).await.map_err(MidoNetError::from)?;
         Ok(host.map(|host| HostState { name: host.name.unwrap_or_default(), alive: host.alive }))
     }
 

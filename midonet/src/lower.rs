@@ -20,7 +20,6 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use atoll_model::derive::{self, Role};
-use atoll_model::ids::HostId;
 use atoll_model::topology::{
     Binding, Bridge, Chain, Condition, Device, FlowAction, Fragments, NatTarget, Port, Route, RouteAction, Router,
     Rule, RuleAction, Test, Topology,
@@ -32,6 +31,7 @@ use ipnetwork::{IpNetwork, Ipv4Network};
 use uuid::Uuid;
 
 use crate::error::MidoNetError;
+use crate::host_id;
 use crate::memory::Memory;
 
 /// First and last port that the tenant's transit address translates to; servers use those below.
@@ -126,7 +126,7 @@ pub(crate) fn provider(provider: &ProviderNetwork) -> Result<Lowered, MidoNetErr
     );
     for (place, uplink) in (1..).zip(&provider.uplinks) {
         let port = id(Role::ProviderUplink(place));
-        let binding = Binding { host: host(&uplink.host)?, interface: uplink.interface.to_string() };
+        let binding = Binding { host: host_id::read(&uplink.host)?, interface: uplink.interface.to_string() };
         let device = on_router(router, v4(uplink.address)?, port);
         let port_wanted = Port {
             device,
@@ -143,18 +143,6 @@ pub(crate) fn provider(provider: &ProviderNetwork) -> Result<Lowered, MidoNetErr
         objects.routes.insert(id(Role::ProviderDefaultRoute(place)), default);
     }
     Ok(Lowered { objects, roles })
-}
-
-/// The id of a host's agent.
-///
-/// # Errors
-/// The text is not a UUID, which every host id of MidoNet is.
-pub(crate) fn host(id: &HostId) -> Result<Uuid, MidoNetError> {
-    id.as_str().parse().map_err(|_| MidoNetError {
-        object: format!("host {id}"),
-        failure: EngineFailure::Settings,
-        message: "the id of a MidoNet host is a UUID".to_owned(),
-    })
 }
 
 pub(crate) fn v4(prefix: IpNetwork) -> Result<Ipv4Network, MidoNetError> {

@@ -6,7 +6,8 @@ use atoll_network::PodPort;
 use atoll_sdn_client::api;
 
 use crate::error::MidoNetError;
-use crate::lower::{host, v4_address};
+use crate::host_id;
+use crate::lower::v4_address;
 
 /// The port as the API has it. Its `vifId` is its port security: the MAC and the first address.
 pub(crate) fn wanted(port: &PodPort) -> Result<api::Port, MidoNetError> {
@@ -15,7 +16,7 @@ pub(crate) fn wanted(port: &PodPort) -> Result<api::Port, MidoNetError> {
         None => std::net::Ipv4Addr::UNSPECIFIED,
     };
     let security = PortSecurity { mac: port.mac, address, unique: port.unique };
-    let binding = Binding { host: host(&port.location.host)?, interface: port.location.interface.to_string() };
+    let binding = Binding { host: host_id::read(&port.location.host)?, interface: port.location.interface.to_string() };
     let wanted = Port {
         device: Device::Bridge { id: port.subnet.object(), vlan: None },
         up: true,

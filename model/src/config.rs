@@ -14,7 +14,7 @@ use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
 use crate::address_request::SubnetChoice;
-use crate::ids::{IfName, NodeName, TenantName};
+use crate::ids::{HostId, IfName, NodeName, TenantName};
 use crate::route::PodRoute;
 
 /// Everything that can be configured, with defaults filled in.
@@ -30,8 +30,8 @@ pub struct Config {
     pub tenant: TenantConfig,
     /// This machine's name; none means `uname -n`.
     pub node_name: Option<NodeName>,
-    /// The id of the controller's agent on this machine; none means `/etc/midonet_host_id.properties`.
-    pub host_id: Option<Uuid>,
+    /// The id of this machine's host in the engine; none means the one that the engine's agent has recorded here.
+    pub host_id: Option<HostId>,
     /// MTU of the pod's interface.
     pub mtu: Mtu,
     /// The subnet of the tenant that this network's pods are in; none means any.

@@ -109,7 +109,9 @@ name!(
 );
 
 name!(
-    /// A host as the engine identifies it: the id of its agent, opaque to everything but the engine.
+    /// A host as the engine identifies it: MidoNet's agent has a UUID, an OVN chassis a name or a system id. Opaque to
+    /// everything but the engine, which also decides which ids it can have. The limit is that of a host name
+    /// (RFC 1035, section 2.3.4), the longest id of a host that an engine uses.
     HostId, "host id", is_host_id, "it must hold 1 to 253 visible ASCII characters"
 );
 

@@ -119,6 +119,22 @@ pub trait Engine: Send + Sync {
     /// Deletes a pod's port. A port of this id that is not a pod's is logged and left alone.
     fn delete_port(&self, port: &PortRemoval) -> impl Future<Output = Result<(), EngineError>> + Send;
 
+    /// The id of a host as the engine writes it. Pure.
+    ///
+    /// # Errors
+    /// [`EngineFailure::Settings`]: no host of this engine can have such an id.
+    ///
+    /// [`EngineFailure::Settings`]: crate::error::EngineFailure::Settings
+    fn host_id(&self, given: &HostId) -> Result<HostId, EngineError>;
+
+    /// The id of this machine's host, as the engine's agent has recorded it here.
+    ///
+    /// # Errors
+    /// [`EngineFailure::Settings`]: there is no such record, or it cannot be read.
+    ///
+    /// [`EngineFailure::Settings`]: crate::error::EngineFailure::Settings
+    fn own_host_id(&self) -> Result<HostId, EngineError>;
+
     /// Reads a host; none: the engine does not know it.
     fn host(&self, id: &HostId) -> impl Future<Output = Result<Option<HostState>, EngineError>> + Send;
 

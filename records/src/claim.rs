@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::{Attachment, Mac};
-use atoll_model::ids::{ClaimId, IfName, Incarnation, Namespace, NodeName, TenantName};
+use atoll_model::ids::{ClaimId, HostId, IfName, Incarnation, Namespace, NodeName, TenantName};
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -41,8 +41,8 @@ pub struct ClaimRecord {
     pub host_interface: IfName,
     /// The MAC of the pod's end.
     pub mac: Mac,
-    /// The agent's id of the node.
-    pub host_id: Uuid,
+    /// The id of the node's host in the engine.
+    pub host_id: HostId,
     /// When it was claimed, seconds since 1970.
     pub since: u64,
     /// Until then, seconds since 1970, a deletion of an earlier port of this attachment may still arrive; 0: none can.

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use atoll_model::config::Addressing;
-use atoll_model::ids::{ClusterId, Epoch, IfName};
+use atoll_model::ids::{ClusterId, Epoch, HostId, IfName};
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -64,8 +64,8 @@ pub struct Uplink {
     pub address: Ipv4Network,
     /// The next hop of the default route.
     pub gateway: Ipv4Addr,
-    /// The id of the controller's agent on the machine.
-    pub host: Uuid,
+    /// The id of the machine's host in the engine.
+    pub host: HostId,
     /// The interface there.
     pub interface: IfName,
 }

@@ -1,8 +1,7 @@
 //! One machine of the cluster.
 
-use atoll_model::ids::NodeName;
+use atoll_model::ids::{HostId, NodeName};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::codec::Unknown;
 use crate::key::{Key, Prefix, RecordKey};
@@ -12,8 +11,8 @@ use crate::key::{Key, Prefix, RecordKey};
 pub struct NodeRecord {
     /// Schema.
     pub v: u32,
-    /// The id of the controller's agent on this machine.
-    pub host_id: Uuid,
+    /// The id of this machine's host in the engine.
+    pub host_id: HostId,
     /// `/etc/machine-id`: distinguishes two machines that were given one name; empty where there is none.
     pub machine_id: String,
     /// Raised by `evict-node`: a later write of an evicted node compares an old revision and loses.

@@ -1,11 +1,10 @@
 //! The tenant binding of a pod: its records, and the caller.
 
 use atoll_ipam::Guards;
-use atoll_model::ids::{Namespace, NodeName, TenantName};
+use atoll_model::ids::{HostId, Namespace, NodeName, TenantName};
 use atoll_network::NetworkId;
 use atoll_records::{ClusterRecord, NodeRecord, Revision, TenantRecord, Versioned};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::network::network_id;
 
@@ -49,8 +48,8 @@ impl TenantBinding {
 pub struct Node {
     /// Its name.
     pub name: NodeName,
-    /// The id of the controller's agent.
-    pub host_id: Uuid,
+    /// The id of its host in the engine.
+    pub host_id: HostId,
     /// `/etc/machine-id`; empty where there is none.
     pub machine_id: String,
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use atoll_ipam::{Fill, IpamError};
 use atoll_model::error::{Class, Classify};
-use atoll_model::ids::{Namespace, NodeName, TenantName};
+use atoll_model::ids::{HostId, Namespace, NodeName, TenantName};
 use atoll_records::{Quota, ReadError};
 use atoll_store::StoreError;
 use ipnetwork::Ipv4Network;
@@ -106,8 +106,8 @@ pub enum TenantError {
     /// This machine is registered under another name.
     #[error("this machine (host id {host}) is registered as node {registered}, and calls itself {ours} now")]
     SecondName {
-        /// The id of the controller's agent.
-        host: Uuid,
+        /// The id of its host in the engine.
+        host: HostId,
         /// The name that it has.
         registered: NodeName,
         /// The name that it would get.
@@ -131,7 +131,7 @@ pub enum TenantError {
         /// The node.
         node: NodeName,
         /// Its host.
-        host: Uuid,
+        host: HostId,
     },
     /// An address or a claim could not be dealt with.
     #[error(transparent)]

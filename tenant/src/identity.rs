@@ -8,7 +8,7 @@
 //!
 //! Guarantees: the file is whole or absent and survives a power failure; a damaged one counts as absent and is reported.
 
-use atoll_model::ids::NodeName;
+use atoll_model::ids::{HostId, NodeName};
 use atoll_node::files::atomic::{self, Durability};
 use atoll_node::files::{make, read};
 use atoll_node::paths;
@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
-use uuid::Uuid;
 
 /// The largest file that is read: room for some hundred earlier names, bytes.
 const LARGEST: u64 = 64 << 10;
@@ -28,8 +27,8 @@ const LARGEST: u64 = 64 << 10;
 pub struct NodeIdentity {
     /// The name under which this machine works.
     pub name: NodeName,
-    /// The id of the controller's agent when the name was written.
-    pub host_id: Uuid,
+    /// The id of its host in the engine when the name was written.
+    pub host_id: HostId,
     /// Names that it had before, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<NodeName>,
@@ -58,10 +57,10 @@ pub fn load(state_dir: &Path) -> Option<NodeIdentity> {
 ///
 /// # Errors
 /// The file cannot be written; what was there stays.
-pub fn remember(state_dir: &Path, name: &NodeName, host_id: Uuid, prefix: &str) -> io::Result<()> {
+pub fn remember(state_dir: &Path, name: &NodeName, host_id: &HostId, prefix: &str) -> io::Result<()> {
     let before = load(state_dir);
     let is_last = |before: &NodeIdentity| before.prefixes.last().is_some_and(|last| last == prefix);
-    if before.as_ref().is_some_and(|before| before.name == *name && before.host_id == host_id && is_last(before)) {
+    if before.as_ref().is_some_and(|before| before.name == *name && before.host_id == *host_id && is_last(before)) {
         return Ok(());
     }
     let mut prefixes = before.as_ref().map(|before| before.prefixes.clone()).unwrap_or_default();
@@ -71,24 +70,24 @@ pub fn remember(state_dir: &Path, name: &NodeName, host_id: Uuid, prefix: &str) 
     earlier.extend(before.map(|before| before.name));
     earlier.retain(|other| other != name);
     earlier.dedup();
-    let identity = NodeIdentity { name: name.clone(), host_id, earlier, prefixes };
+    let identity = NodeIdentity { name: name.clone(), host_id: host_id.clone(), earlier, prefixes };
     make::directory(state_dir, make::PRIVATE_DIRECTORY)?;
     let text = serde_json::to_vec(&identity).map_err(io::Error::other)?;
     atomic::replace(&paths::node_identity(state_dir), &text, Durability::Durable)
 }
 
 /// Whether a node's record is that of another machine. A machine is identified by its machine id, or if that is unknown, by
-/// the id of its agent.
-pub fn is_another_machine(record: &NodeRecord, host_id: Option<Uuid>, machine_id: &str) -> bool {
+/// the id of its host in the engine.
+pub fn is_another_machine(record: &NodeRecord, host_id: Option<&HostId>, machine_id: &str) -> bool {
     if !machine_id.is_empty() && !record.machine_id.is_empty() {
         return machine_id != record.machine_id;
     }
-    host_id.is_some_and(|host| host != record.host_id)
+    host_id.is_some_and(|host| *host != record.host_id)
 }
 
 /// Every name under which records can be this machine's: those that it knows (`known`), unless another machine has them now,
-/// and those under which the cluster has registered its agent. `nodes`: the records of all nodes.
-pub fn names(nodes: &[Entry], known: &[NodeName], host_id: Option<Uuid>, machine_id: &str) -> BTreeSet<NodeName> {
+/// and those under which the cluster has registered its host. `nodes`: the records of all nodes.
+pub fn names(nodes: &[Entry], known: &[NodeName], host_id: Option<&HostId>, machine_id: &str) -> BTreeSet<NodeName> {
     let mut names: BTreeSet<NodeName> = known.iter().cloned().collect();
     for entry in nodes {
         let name = NodeRecord::name_in(&entry.key);
@@ -96,7 +95,7 @@ pub fn names(nodes: &[Entry], known: &[NodeName], host_id: Option<Uuid>, machine
         let Some((name, record)) = name.zip(record.map(|record| record.record)) else { continue };
         if is_another_machine(&record, host_id, machine_id) {
             names.remove(&name);
-        } else if host_id == Some(record.host_id) {
+        } else if host_id == Some(&record.host_id) {
             names.insert(name);
         }
     }
@@ -108,6 +107,7 @@ mod tests {
 
     use atoll_records::{Key, NodeRecord, SCHEMA, Unknown, encode};
     use std::fs;
+    use uuid::Uuid;
 
     use super::*;
 
@@ -118,16 +118,16 @@ mod tests {
     #[test]
     fn a_name_is_remembered_with_those_before_it() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (state, host) = (directory.path().join("lib"), Uuid::from_u128(7));
+        let (state, host) = (directory.path().join("lib"), HostId::from(Uuid::from_u128(7)));
         assert_eq!(load(&state), None);
         for text in ["n1", "n1", "n2", "n3", "n1"] {
-            remember(&state, &name(text), host, "/atoll/a").expect("works");
+            remember(&state, &name(text), &host, "/atoll/a").expect("works");
         }
         let identity = load(&state).expect("there");
-        assert_eq!((identity.name, identity.host_id), (name("n1"), host));
+        assert_eq!((identity.name, identity.host_id), (name("n1"), host.clone()));
         assert_eq!(identity.earlier, [name("n2"), name("n3")]);
         for prefix in ["/atoll/b", "/atoll/c", "/atoll/a"] {
-            remember(&state, &name("n1"), host, prefix).expect("works");
+            remember(&state, &name("n1"), &host, prefix).expect("works");
         }
         assert_eq!(load(&state).expect("there").prefixes, ["/atoll/b", "/atoll/c", "/atoll/a"]);
         assert_eq!(fs::read_dir(&state).expect("there").count(), 1, "nothing is left aside");
@@ -139,7 +139,7 @@ mod tests {
             key: Key::from(NodeRecord::at(&self::name(name))),
             value: encode(&NodeRecord {
                 v: SCHEMA,
-                host_id: Uuid::from_u128(host),
+                host_id: Uuid::from_u128(host).into(),
                 machine_id: machine.to_owned(),
                 epoch: 0,
                 evicting: None,
@@ -160,8 +160,8 @@ mod tests {
         let nodes = entries;
         let known = ["now", "taken", "foreign", "agent-made-anew"].map(name);
         let expected = ["agent-made-anew", "now", "ours", "ours-without-id"].map(name);
-        let host = Some(Uuid::from_u128(7));
-        assert_eq!(names(&nodes, &known, host, "m").into_iter().collect::<Vec<_>>(), expected);
+        let host = HostId::from(Uuid::from_u128(7));
+        assert_eq!(names(&nodes, &known, Some(&host), "m").into_iter().collect::<Vec<_>>(), expected);
         // Without ids of its own a machine believes what it remembers.
         assert_eq!(names(&nodes, &known, None, "").into_iter().collect::<Vec<_>>().len(), known.len());
     }
@@ -177,7 +177,7 @@ mod tests {
         fs::remove_file(&path).expect("works");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("works");
         assert_eq!(load(state), None, "and it does not wait");
-        remember(state, &name("n1"), Uuid::nil(), "/atoll/a").expect("it is replaced");
+        remember(state, &name("n1"), &Uuid::nil().into(), "/atoll/a").expect("it is replaced");
         assert_eq!(load(state).map(|identity| identity.name), Some(name("n1")));
     }
 }

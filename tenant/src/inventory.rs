@@ -15,7 +15,7 @@ use atoll_records::{
 use atoll_model::config::Addressing;
 use atoll_model::config::DnsConfig;
 use atoll_model::derive::{self, Role};
-use atoll_model::ids::{ClaimId, ClusterId, Namespace, NodeName, TenantName};
+use atoll_model::ids::{ClaimId, ClusterId, HostId, Namespace, NodeName, TenantName};
 use atoll_model::range::AddressRange;
 use atoll_store::Store;
 use ipnetwork::Ipv4Network;
@@ -98,8 +98,8 @@ pub struct ListedUplink {
 pub struct ListedNode {
     /// Its name.
     pub name: NodeName,
-    /// The id of the controller's agent.
-    pub host_id: Uuid,
+    /// The id of its host in the engine.
+    pub host_id: HostId,
     /// How many pods it has.
     pub pods: usize,
 }
@@ -322,7 +322,7 @@ impl Inventory {
                 .filter_map(|(key, record)| {
                     let name = NodeName::new(last(key)).ok()?;
                     let pods = per_node.get(&name).copied().unwrap_or(0);
-                    Some(ListedNode { name, host_id: record.host_id, pods })
+                    Some(ListedNode { name, host_id: record.host_id.clone(), pods })
                 })
                 .collect(),
             tenants,

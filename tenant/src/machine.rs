@@ -1,20 +1,17 @@
-//! This machine: its name, the id of the controller's agent on it, its machine id. The plugin and `atollctl` must agree
-//! on them, so they ask here.
+//! This machine: its name, the id of its host in the engine, its machine id. The plugin and `atollctl` must agree on them,
+//! so they ask here.
 
 use std::io;
 use std::path::Path;
 
 use atoll_model::config::Config;
 use atoll_model::error::{Class, Classify};
-use atoll_model::ids::{InvalidName, NodeName};
+use atoll_model::ids::{HostId, InvalidName, NodeName};
+use atoll_network::{Engine, EngineError};
 use atoll_node::files::{TEXT, read};
-use uuid::Uuid;
 
 use crate::binding::Node;
 use crate::identity;
-
-/// The file in which MidoNet's agent writes its id.
-const HOST_ID: &str = "/etc/midonet_host_id.properties";
 
 /// This machine cannot be identified.
 #[derive(Debug, thiserror::Error)]
@@ -25,9 +22,9 @@ pub enum NodeError {
     /// The host name cannot be read.
     #[error("the host name cannot be read")]
     HostName(#[source] io::Error),
-    /// There is no host id.
-    #[error("the id of the controller's agent is not known: {HOST_ID}: {0}")]
-    HostId(String),
+    /// There is no host id, or the engine has no host of such an id.
+    #[error(transparent)]
+    HostId(#[from] EngineError),
 }
 
 impl Classify for NodeError {
@@ -36,8 +33,10 @@ impl Classify for NodeError {
     }
 
     fn hint(&self) -> Option<String> {
-        let key = if matches!(self, Self::HostId(_)) { "hostId" } else { "nodeName" };
-        Some(format!("set `{key}` in the configuration"))
+        match self {
+            Self::HostId(error) => error.hint(),
+            Self::Name(_) | Self::HostName(_) => Some("set `nodeName` in the configuration".to_owned()),
+        }
     }
 }
 
@@ -70,17 +69,17 @@ pub fn earlier_prefixes(config: &Config) -> Vec<String> {
     prefixes
 }
 
-/// The id of the controller's agent: configured, else what the agent wrote.
-pub fn agent(config: &Config) -> Result<Uuid, NodeError> {
-    match config.host_id {
-        Some(id) => Ok(id),
-        None => host_id(Path::new(HOST_ID)).map_err(NodeError::HostId),
-    }
+/// The id of this machine's host in the engine: configured, else what the engine's agent has recorded.
+///
+/// # Errors
+/// No host of the engine can have the configured id, or the agent has recorded none.
+pub fn host_id(config: &Config, engine: &impl Engine) -> Result<HostId, EngineError> {
+    config.host_id.as_ref().map_or_else(|| engine.own_host_id(), |id| engine.host_id(id))
 }
 
 /// Everything about this node.
-pub fn identify(config: &Config) -> Result<Node, NodeError> {
-    let host_id = agent(config)?;
+pub fn identify(config: &Config, engine: &impl Engine) -> Result<Node, NodeError> {
+    let host_id = host_id(config, engine)?;
     Ok(Node { name: name(config)?, host_id, machine_id: machine_id() })
 }
 
@@ -89,34 +88,9 @@ pub fn machine_id() -> String {
     read::text(Path::new("/etc/machine-id"), TEXT).unwrap_or_default().trim().to_owned()
 }
 
-/// Reads `host_uuid=…` from a file of Java properties.
-fn host_id(path: &Path) -> Result<Uuid, String> {
-    let text = read::text(path, TEXT).map_err(|error| error.to_string())?;
-    let pairs = text.lines().filter(|line| !line.trim_start().starts_with('#')).filter_map(|line| line.split_once('='));
-    let mut ids = pairs.filter(|(key, _)| key.trim() == "host_uuid").map(|(_, value)| value.trim());
-    let id = ids.next().ok_or("it has no line host_uuid=…")?;
-    id.parse().map_err(|_| format!("{id:?} is no UUID"))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
-
-    #[test]
-    fn the_host_id_is_read_from_the_agents_file() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("id");
-        let id = Uuid::from_u128(7);
-        fs::write(&path, format!("#Thu Jan 01\n#host_uuid=x\nhost_uuid = {id}\n")).expect("works");
-        assert_eq!(host_id(&path), Ok(id));
-        for bad in ["", "host_uuid=7\n", "uuid=x\n"] {
-            fs::write(&path, bad).expect("works");
-            assert!(host_id(&path).is_err(), "{bad:?}");
-        }
-        assert!(host_id(&directory.path().join("none")).is_err());
-    }
 
     /// The configuration comes first, then what is remembered, then the host name; every name that it had is still its own.
     #[test]
@@ -135,25 +109,31 @@ mod tests {
         };
         let named = |text: &str| NodeName::new(text).expect("valid");
         assert_eq!(name(&config(None)).expect("works"), host_name().expect("works"), "nothing is remembered");
+        // An id as OVN has them: opaque text.
+        let host = |text: &str| HostId::new(text).expect("valid");
         for remembered in ["first", "second"] {
-            identity::remember(directory.path(), &named(remembered), Uuid::nil(), "/atoll/a").expect("works");
+            identity::remember(directory.path(), &named(remembered), &host("node-1.example"), "/atoll/a")
+                .expect("works");
         }
         assert_eq!(name(&config(None)).expect("works"), named("second"));
         assert_eq!(name(&config(Some("third"))).expect("works"), named("third"));
         assert_eq!(other_names(&config(None), &named("second")), [named("first")]);
         assert_eq!(other_names(&config(None), &named("third")), [named("second"), named("first")]);
-        // Another agent under the same name is written down; the same one writes nothing.
-        let host = Uuid::from_u128(7);
+        // Another host id under the same name is written down; the same one writes nothing.
+        let host = host("node-2.example");
         let written = || {
             std::os::unix::fs::MetadataExt::ino(
                 &std::fs::metadata(atoll_node::paths::node_identity(directory.path())).expect("there"),
             )
         };
-        identity::remember(directory.path(), &named("second"), host, "/atoll/a").expect("works");
-        assert_eq!(identity::load(directory.path()).map(|is| (is.name, is.host_id)), Some((named("second"), host)));
+        identity::remember(directory.path(), &named("second"), &host, "/atoll/a").expect("works");
+        assert_eq!(
+            identity::load(directory.path()).map(|is| (is.name, is.host_id)),
+            Some((named("second"), host.clone()))
+        );
         let (before, kept) =
             (written(), std::fs::File::open(atoll_node::paths::node_identity(directory.path())).expect("there"));
-        identity::remember(directory.path(), &named("second"), host, "/atoll/a").expect("works");
+        identity::remember(directory.path(), &named("second"), &host, "/atoll/a").expect("works");
         assert_eq!(written(), before, "a file with the same content is not written again");
         drop(kept);
     }

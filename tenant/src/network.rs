@@ -93,7 +93,7 @@ pub fn provider(cluster: &ClusterRecord) -> Option<ProviderNetwork> {
     let uplinks = cluster.provider.as_ref()?.uplinks.iter().map(|uplink| ProviderUplink {
         address: uplink.address.into(),
         gateway: uplink.gateway.into(),
-        host: uplink.host.into(),
+        host: uplink.host.clone(),
         interface: uplink.interface.clone(),
     });
     Some(ProviderNetwork { cluster: cluster.id, uplinks: uplinks.collect() })

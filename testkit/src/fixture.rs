@@ -13,7 +13,7 @@ use atoll_ipam::{ClaimRequest, Claimed, Guards};
 use atoll_model::address_request;
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::{
-    ClusterId, ContainerId, Epoch, IfName, Incarnation, Namespace, NetworkName, NodeName, TenantName,
+    ClusterId, ContainerId, Epoch, HostId, IfName, Incarnation, Namespace, NetworkName, NodeName, TenantName,
 };
 use atoll_store::{Committed, Store, StoreChange, Txn};
 use uuid::Uuid;
@@ -97,7 +97,7 @@ impl Fixture {
             provider_router: Uuid::from_u128(2),
             unknown: Unknown::new(),
         };
-        let host_id = Uuid::from_u128(3);
+        let host_id = HostId::from(Uuid::from_u128(3));
         let node = NodeRecord {
             v: SCHEMA,
             host_id,
@@ -157,7 +157,7 @@ impl Fixture {
             namespace: Some(&self.namespace),
             pod: Some("pod"),
             pod_uid: None,
-            host_id: self.node.host_id,
+            host_id: &self.node.host_id,
             fence,
             deletions_until: 0,
             was_evicted: false,

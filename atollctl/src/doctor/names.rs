@@ -14,6 +14,8 @@ use atoll_tenant::identity::{self, NodeIdentity};
 use atoll_tenant::machine;
 use tokio::time::timeout;
 
+use crate::settings;
+
 /// The longest that etcd may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -47,9 +49,9 @@ pub(super) async fn probe(config: &Config) -> Option<Names> {
         let registered = timeout(LIMIT, Box::pin(registered(&there))).await.ok().flatten();
         earlier_prefixes.push((prefix, registered.map(|names| names.into_iter().map(|(_, claims)| claims).sum())));
     }
-    let registered = match machine::agent(config) {
-        Ok(_) => timeout(LIMIT, Box::pin(registered(config))).await.ok().flatten(),
-        Err(_) => None,
+    let registered = match settings::host_id(config) {
+        Some(_) => timeout(LIMIT, Box::pin(registered(config))).await.ok().flatten(),
+        None => None,
     };
     Some(Names {
         present,
@@ -67,9 +69,9 @@ async fn registered(config: &Config) -> Option<Vec<(NodeName, usize)>> {
     let store = Etcd::connect(&config.etcd).ok()?;
     let nodes = Query::all(NodeRecord::all());
     let snapshot = store.read(vec![nodes.clone()]).await.ok()?;
-    let host = machine::agent(config).ok();
+    let host = settings::host_id(config);
     let mut found = Vec::new();
-    for name in identity::names(&snapshot.answer(&nodes).ok()?.entries, &[], host, &machine::machine_id()) {
+    for name in identity::names(&snapshot.answer(&nodes).ok()?.entries, &[], host.as_ref(), &machine::machine_id()) {
         let records = records_of(&store, &name).await.ok()?;
         // An unreadable record counts as well.
         let is_claim = |key: &&Key| key.begins_with(&Key::from(ClaimRecord::of_node(&name)));

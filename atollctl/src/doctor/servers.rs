@@ -12,7 +12,7 @@ use atoll_sdn_client::request::{self, Scope};
 use atoll_sdn_client::transport::{ApiRequest, Transport as _};
 use atoll_sdn_client::{Client, Http, HttpSettings, api, configured};
 use atoll_store::{Etcd, Limits, Store as _};
-use atoll_tenant::{Node, admin, machine};
+use atoll_tenant::{Node, admin};
 use futures_util::future::{join, join_all};
 use http::header::{DATE, HeaderMap};
 use tokio::time::{Instant, timeout};
@@ -31,7 +31,8 @@ const ZONES: usize = 16;
 
 pub(super) async fn probe(settings: &Settings) -> Site {
     let config = &settings.config;
-    let machine = machine::identify(config).map_err(|error| Problem::of(&error));
+    let machine =
+        settings::identify(config).map_err(|failure| Problem { text: failure.message(), hint: failure.hint() });
     let etcd = join_all(config.etcd.endpoints.iter().map(|url| etcd_endpoint(&config.etcd, url)));
     let controllers = join_all(config.controller.endpoints.iter().map(|url| controller(&config.controller, url)));
     let records = in_time(records(config, machine.as_ref().ok()));
@@ -181,7 +182,8 @@ async fn login(config: &ControllerConfig) -> Probed<bool> {
 }
 
 async fn host(config: &ControllerConfig, machine: &Probed<Node>) -> Probed<HostRecords> {
-    let id = machine.as_ref().map_err(Clone::clone)?.host_id;
+    let id = &machine.as_ref().map_err(Clone::clone)?.host_id;
+    let id = id.as_str().parse().map_err(|_| Problem::new(format!("host id {id} is no UUID")))?;
     let client = client(config)?;
     let failed = |error| Problem::of(&error);
     let Some(host) = client.get::<api::Host>(id).await.map_err(failed)? else {

@@ -181,7 +181,7 @@ mod tests {
             port: Uuid::from_u128(3),
             host_interface: attachment.host_interface(),
             mac: attachment.mac(),
-            host_id: Uuid::from_u128(4),
+            host_id: Uuid::from_u128(4).into(),
             since,
             attachment,
             deletions_until: 0,

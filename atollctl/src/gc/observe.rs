@@ -15,6 +15,7 @@ use super::sandboxes::{Sandboxes, Source};
 use crate::failure::Failure;
 use crate::links::{self, HostEnd};
 use crate::nodefiles::{self, ObservedAttachment};
+use crate::settings;
 
 /// Every name under which records may belong to this machine: its host name may have changed.
 pub(crate) async fn names(store: &impl Store, config: &Config, node: &NodeName) -> Result<BTreeSet<NodeName>, Failure> {
@@ -26,7 +27,7 @@ pub(crate) async fn names(store: &impl Store, config: &Config, node: &NodeName) 
     };
     let mut known = machine::other_names(config, node);
     known.push(node.clone());
-    Ok(identity::names(&nodes, &known, machine::agent(config).ok(), &machine::machine_id()))
+    Ok(identity::names(&nodes, &known, settings::host_id(config).as_ref(), &machine::machine_id()))
 }
 
 /// Adds the claims and the tombstones of this node in one store.

@@ -3,8 +3,8 @@
 use atoll_model::attachment::Attachment;
 use atoll_model::cni::previous::Previous;
 use atoll_model::cni::request::Pod;
+use atoll_model::ids::HostId;
 use atoll_records::{AddressRecord, ClaimRecord, ClusterRecord, TenantRecord};
-use uuid::Uuid;
 
 use crate::kernel::{FoundRoute, Link, Netns, PolicyRule};
 
@@ -21,8 +21,8 @@ pub struct CheckCall {
     pub previous: Previous,
     /// The caller insists on its own namespace.
     pub own_netns: bool,
-    /// The agent's id of this node.
-    pub host_id: Uuid,
+    /// The id of this node's host in the engine.
+    pub host_id: HostId,
 }
 
 /// The records in etcd.

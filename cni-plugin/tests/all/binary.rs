@@ -160,6 +160,8 @@ fn a_fault_of_a_request_is_reported_once_and_leaves_nothing() {
         ("a wrong section", good(), ground.input("etcd", json!([])), 7),
         ("a foreign address manager", good(), ground.input("ipam", json!({ "type": "host-local" })), 7),
         ("a certificate that is not there", good(), certificate(&ground), 7),
+        ("a host id that can be none", good(), ground.input("hostId", json!("node 1")), 7),
+        ("a host id of another engine", good(), ground.input("hostId", json!("node-1.example")), 7),
         ("an address that is none", set("CNI_ARGS", "IP=10.0.0"), ground.plain(), 4),
         ("a MAC of a group", set("CNI_ARGS", "MAC=01:00:5e:00:00:01"), ground.plain(), 4),
         ("an address that is no text", good(), ground.input("runtimeConfig", json!({ "IPs": [7] })), 7),
@@ -184,6 +186,23 @@ fn annotation(ground: &Ground) -> Vec<u8> {
 /// A CA file that does not exist is a wrong setting, detected before a connection is made.
 fn certificate(ground: &Ground) -> Vec<u8> {
     ground.input("etcd", json!({ "endpoints": ["https://127.0.0.1:9"], "ca": ground.path("no-ca.pem") }))
+}
+
+/// The engine knows which ids its hosts can have. What needs no host id works without a right one.
+#[test]
+fn a_host_id_that_the_engine_cannot_have_is_refused_with_the_remedy() {
+    let ground = Ground::new();
+    let input = ground.input("hostId", json!("node-1.example"));
+    let expected = "controller: host node-1.example: the id of a MidoNet host is a UUID";
+    let remedy =
+        "set the host's id to the one that MidoNet's agent has written to /etc/midonet_host_id.properties on it";
+    for (command, code) in [("ADD", 7), ("STATUS", 50)] {
+        let error = refused(&run(&variables(command, "/proc/self/ns/net"), &input), code, command);
+        let whole = format!("{} {}", error["msg"], error["details"]);
+        assert!(whole.contains(expected) && whole.contains(remedy), "{command}: {whole}");
+    }
+    let output = run(&variables("DEL", ""), &input);
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]

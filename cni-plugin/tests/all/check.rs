@@ -220,7 +220,7 @@ async fn it_finds_what_is_wrong_with_the_claim() {
     let mut other = call(&lab, &attached, Version::V1_0_0);
     other.pod.namespace = Some(Namespace::new("blue").expect("valid"));
     refused(&lab, &other, "another pod", &["its claim is of namespace red, expected namespace blue"]).await;
-    let other = CheckCall { host_id: uuid::Uuid::nil(), ..call(&lab, &attached, Version::V1_0_0) };
+    let other = CheckCall { host_id: uuid::Uuid::nil().into(), ..call(&lab, &attached, Version::V1_0_0) };
     refused(&lab, &other, "another host", &["its claim is of host", "expected 00000000"]).await;
 }
 

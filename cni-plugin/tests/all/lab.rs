@@ -281,7 +281,7 @@ impl Parts {
             other_names: atoll_tenant::machine::other_names(&config, &self.node),
             earlier_prefixes: atoll_tenant::machine::earlier_prefixes(&config),
             with_prefix: Box::new(with_prefix),
-            machine: MachineIds { host_id: Some(self.host), machine_id: "m".to_owned() },
+            machine: MachineIds { host_id: Some(self.host.into()), machine_id: "m".to_owned() },
             cache: Cache::new(&config.state_dir, &config.etcd.prefix),
             attachment_states: AttachmentStates::new(&config.run_dir),
             local_tombstones: LocalTombstones::new(&config.state_dir, &config.etcd.prefix),
@@ -420,7 +420,7 @@ impl Lab {
             sandbox: NETNS.to_owned(),
             dns: DnsConfig::default(),
             own_netns: false,
-            node: Node { name: self.node.borrow().clone(), host_id: self.host, machine_id: "m".to_owned() },
+            node: Node { name: self.node.borrow().clone(), host_id: self.host.into(), machine_id: "m".to_owned() },
         }
     }
 

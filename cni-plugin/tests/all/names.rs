@@ -205,7 +205,7 @@ async fn another_machines_name_gives_no_right_to_what_it_made() {
         lose(&lab, true, false);
         let record = NodeRecord {
             v: SCHEMA,
-            host_id: Uuid::from_u128(9),
+            host_id: Uuid::from_u128(9).into(),
             machine_id: "another".to_owned(),
             epoch: 0,
             evicting: None,

@@ -2,7 +2,7 @@
 
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::clock::now;
-use atoll_model::ids::{ClaimId, Namespace, PodName};
+use atoll_model::ids::{ClaimId, HostId, Namespace, PodName};
 use atoll_records::{
     AddressRecord, AddressState, ClaimRecord, ClusterRecord, CoolDown, IdleRecord, MacOwner, MacRecord,
     NamespaceRecord, NodeRecord, Query, RecordKey, ReleasedRecord, ReservationRecord, Revision, SCHEMA, Snapshot,
@@ -263,7 +263,7 @@ impl<'a> ClaimPlan<'a> {
             port: self.port(),
             host_interface: attachment.host_interface(),
             mac: self.mac,
-            host_id: *host_id,
+            host_id: HostId::clone(host_id),
             since: self.since,
             deletions_until: self.deletions_until,
             unknown: Unknown::new(),

@@ -2,11 +2,10 @@
 
 use atoll_model::address_request::AddressRequest;
 use atoll_model::attachment::Attachment;
-use atoll_model::ids::Namespace;
+use atoll_model::ids::{HostId, Namespace};
 use atoll_records::{
     ClaimRecord, ClusterRecord, NamespaceRecord, NodeRecord, Revision, TenantRecord, TombstoneRecord, Versioned,
 };
-use uuid::Uuid;
 
 /// The revisions at which the caller read what it believes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +37,8 @@ pub struct ClaimRequest<'a> {
     pub pod: Option<&'a str>,
     /// The pod's uid, where the runtime named one.
     pub pod_uid: Option<&'a str>,
-    /// The id of the controller's agent on this node.
-    pub host_id: Uuid,
+    /// The id of this node's host in the engine.
+    pub host_id: &'a HostId,
     /// A tombstone of this attachment that the caller has seen and supersedes: it is compared at this revision and
     /// deleted in the same transaction. None: there must be no tombstone.
     pub fence: Option<Revision>,

@@ -19,7 +19,7 @@ use super::{
     Addressing, ApiVersion, ClusterConfig, Config, ConfigError, ControllerConfig, DnsConfig, EtcdConfig,
     KeystoneConfig, KeystoneDomain, LogConfig, Mtu, StatusMode, TenantConfig, Tunnel,
 };
-use crate::ids::{IfName, NodeName, TenantName};
+use crate::ids::{HostId, IfName, NodeName, TenantName};
 use crate::route::{PodRoute, SCOPE_LINK};
 
 impl Config {
@@ -36,7 +36,7 @@ impl Config {
             cluster: cluster(&top.section("cluster")?)?,
             tenant: tenant(&top.section("tenant")?)?,
             node_name: top.parsed::<NodeName>("nodeName", "a name of at most 253 letters, digits, '_', '.' and '-'")?,
-            host_id: top.parsed::<Uuid>("hostId", "a UUID")?,
+            host_id: top.parsed::<HostId>("hostId", "an id of 1 to 253 visible ASCII characters")?,
             mtu: mtu(&top)?,
             subnet: top.parsed("subnet", "a subnet: its number (\"2\") or its network (\"10.128.3.0/24\")")?,
             routes: routes(&top)?,

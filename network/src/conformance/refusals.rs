@@ -1,9 +1,8 @@
 //! What an engine lacks, and what it must not touch.
 
-use atoll_model::derive::{self, Role};
-
 use super::samples::{Families, network};
 use super::{EngineUnderTest, Verdict, require, require_same};
+use crate::drift::Drift;
 use crate::engine::Engine;
 use crate::error::EngineFailure;
 use crate::port::PortRemoval;
@@ -28,17 +27,17 @@ pub(super) async fn a_family_that_the_engine_lacks_is_refused<S: EngineUnderTest
     require(drift.iter().any(|drift| drift.id == router), || "the refused network has a router".to_owned())
 }
 
-/// A port with the id of a pod's port that belongs to a router stays.
+/// No object of a network is deleted as a pod's port, although one of them has the given id.
 pub(super) async fn a_port_that_is_no_pods_is_left_alone<S: EngineUnderTest>(
     subject: &S,
     families: Families,
 ) -> Verdict {
     let network = network(subject.provider(), 1, 1, families);
+    let missing = subject.engine().diff_network(&network).await?;
+    require(!missing.is_empty(), || "a network that does not exist lacks nothing".to_owned())?;
     subject.engine().ensure_network(&network).await?;
     let before = subject.engine().diff_network(&network).await?;
-    let (cluster, incarnation) = (network.id.cluster, network.id.incarnation);
-    for role in [Role::UplinkPort, Role::GatewayPort(1)] {
-        let id = derive::object(cluster, incarnation, role);
+    for Drift { id, .. } in missing {
         subject.engine().delete_port(&PortRemoval { id, port: None, verified: false }).await?;
     }
     require_same(&subject.engine().diff_network(&network).await?, &before, "drift")
@@ -46,6 +45,7 @@ pub(super) async fn a_port_that_is_no_pods_is_left_alone<S: EngineUnderTest>(
 
 pub(super) async fn hosts_are_known_by_their_ids<S: EngineUnderTest>(subject: &S, _: Families) -> Verdict {
     for id in subject.hosts() {
+        require_same(&subject.engine().host_id(&id)?, &id, "the id of a host as the engine writes it")?;
         let host = subject.engine().host(&id).await?;
         require(host.as_ref().is_some_and(|host| host.alive), || format!("host {id} is not alive: {host:?}"))?;
     }

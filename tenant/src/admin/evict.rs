@@ -107,7 +107,7 @@ pub async fn evict<S: Store, E: Engine>(
     let (cluster, record) = known(admin, node).await?;
     let begun = record.record.evicting.is_some();
     if !begun && !how.force && alive(admin, node, &record.record).await? == Some(true) {
-        return Err(TenantError::Alive { node: node.clone(), host: record.record.host_id });
+        return Err(TenantError::Alive { node: node.clone(), host: record.record.host_id.clone() });
     }
     let record = if begun { record } else { close(admin, node, record).await? };
     progress(Deleted::Closed);
@@ -163,7 +163,7 @@ async fn alive<S: Store, E: Engine>(
     record: &NodeRecord,
 ) -> Result<Option<bool>, TenantError> {
     let what = format!("ask whether the host of node {node} is alive");
-    Ok(admin.engine.host(&record.host_id.into()).await.map_err(TenantError::engine(what))?.map(|host| host.alive))
+    Ok(admin.engine.host(&record.host_id).await.map_err(TenantError::engine(what))?.map(|host| host.alive))
 }
 
 /// Raises the epoch and marks the node. From here on no claim of it commits, and none is found again by it.

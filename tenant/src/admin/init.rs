@@ -77,9 +77,10 @@ pub async fn init<S: Store, E: Engine>(
         (Some(cluster), _) => cluster,
         (None, ProviderChoice::Made(provider)) => {
             possible(config)?;
+            let provider = in_engines_words(engine, provider)?;
             let mut record = cluster_record(config, Uuid::nil());
             record.provider_router = provider_object(record.id, Role::ProviderRouter);
-            record.provider = Some(provider.clone());
+            record.provider = Some(provider);
             registry.create_once(&ClusterRecord::at(), record).await?
         }
         (None, _) => {
@@ -135,7 +136,8 @@ pub async fn choose<E: Engine>(
             });
         }
         (ProviderChoice::Made(provider), _) => {
-            return match there.filter(|record| record.provider.as_ref() != Some(provider)) {
+            let provider = in_engines_words(engine, provider)?;
+            return match there.filter(|record| record.provider.as_ref() != Some(&provider)) {
                 Some(record) => Err(other(record)),
                 None => Ok(None),
             };
@@ -153,6 +155,15 @@ pub async fn choose<E: Engine>(
         Some(record) => Err(other(record)),
         None => Ok(Some(router)),
     }
+}
+
+/// The same uplinks, with the ids of their hosts as the engine writes them.
+fn in_engines_words(engine: &impl Engine, provider: &ProviderRecord) -> Result<ProviderRecord, TenantError> {
+    let mut provider = provider.clone();
+    for uplink in &mut provider.uplinks {
+        uplink.host = engine.host_id(&uplink.host).map_err(TenantError::engine("read the host of an uplink"))?;
+    }
+    Ok(provider)
 }
 
 async fn renew<S: Store, E: Engine>(

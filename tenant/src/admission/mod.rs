@@ -143,7 +143,7 @@ impl<'a, S: Store, E: Engine> Admission<'a, S, E> {
             namespace: self.who.namespace.as_ref(),
             pod,
             pod_uid,
-            host_id: self.resolver.node.host_id,
+            host_id: &self.resolver.node.host_id,
             fence,
             deletions_until,
             was_evicted: self.binding.was_evicted(),

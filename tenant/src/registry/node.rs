@@ -40,11 +40,11 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
             Err(StoreError::Denied(_)) => return Ok(()),
             read => read.map_err(TenantError::store(what))?,
         };
-        let names = identity::names(&snapshot.answer(&nodes)?.entries, &[], Some(node.host_id), "");
+        let names = identity::names(&snapshot.answer(&nodes)?.entries, &[], Some(&node.host_id), "");
         match names.into_iter().find(|name| *name != node.name) {
             None => Ok(()),
             Some(registered) => {
-                Err(TenantError::SecondName { host: node.host_id, registered, ours: node.name.clone() })
+                Err(TenantError::SecondName { host: node.host_id.clone(), registered, ours: node.name.clone() })
             }
         }
     }
@@ -53,7 +53,7 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
 fn record(node: &Node) -> NodeRecord {
     NodeRecord {
         v: SCHEMA,
-        host_id: node.host_id,
+        host_id: node.host_id.clone(),
         machine_id: node.machine_id.clone(),
         epoch: 0,
         evicting: None,
@@ -74,7 +74,7 @@ pub fn same(node: &Node, registered: &NodeRecord) -> Result<(), TenantError> {
         return Err(taken("machine id", &registered.machine_id, &node.machine_id));
     }
     if registered.host_id != node.host_id {
-        return Err(taken("host id", &registered.host_id.to_string(), &node.host_id.to_string()));
+        return Err(taken("host id", registered.host_id.as_str(), node.host_id.as_str()));
     }
     Ok(())
 }
@@ -90,7 +90,7 @@ mod tests {
     fn another_machine_of_the_same_name_is_refused_and_both_are_named() {
         let node = |machine: &str, host: u128| Node {
             name: NodeName::new("n1").expect("valid"),
-            host_id: Uuid::from_u128(host),
+            host_id: Uuid::from_u128(host).into(),
             machine_id: machine.to_owned(),
         };
         let registered = record(&node("aaaa", 1));

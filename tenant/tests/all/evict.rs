@@ -34,13 +34,14 @@ fn gently() -> Eviction {
 }
 
 fn set_alive(fixture: &Fixture, alive: bool) {
-    fixture.mock.set_host_alive(fixture.node.host_id, alive);
+    let host = fixture.node.host_id.as_str().parse().expect("a host of MidoNet");
+    fixture.mock.set_host_alive(host, alive);
 }
 
 /// A fixture with two nodes on one host; node n1 has pods `a` and `b`, node n2 has `c`, all with their ports.
 async fn two_nodes(dialect: Dialect) -> (Fixture, TenantBinding) {
     let mut fixture = Fixture::new(dialect);
-    fixture.node.host_id = fixture.mock.controller().settings().host;
+    fixture.node.host_id = fixture.mock.controller().settings().host.into();
     let binding = fixture.resolve(&namespace("red")).await.expect("resolved");
     for name in ["a", "b"] {
         attach(&fixture, &binding, name).await;
@@ -56,14 +57,14 @@ async fn two_nodes(dialect: Dialect) -> (Fixture, TenantBinding) {
 }
 
 fn second(fixture: &Fixture) -> atoll_tenant::Node {
-    atoll_tenant::Node { host_id: fixture.node.host_id, ..node("n2") }
+    atoll_tenant::Node { host_id: fixture.node.host_id.clone(), ..node("n2") }
 }
 
 /// The record of a node as it registers.
 fn record(node: &atoll_tenant::Node) -> Vec<u8> {
     encode(&NodeRecord {
         v: SCHEMA,
-        host_id: node.host_id,
+        host_id: node.host_id.clone(),
         machine_id: node.machine_id.clone(),
         epoch: 0,
         evicting: None,
@@ -97,7 +98,7 @@ fn port(binding: &TenantBinding, claim: &ClaimRecord) -> PodPort {
     PodPort {
         id: claim.port,
         subnet: binding.network().subnet(claim.addresses[0].ordinal),
-        location: PortLocation { host: claim.host_id.into(), interface: claim.host_interface.clone() },
+        location: PortLocation { host: claim.host_id.clone(), interface: claim.host_interface.clone() },
         mac: claim.mac,
         addresses: vec![claim.addresses[0].address.ip().into()],
         unique: false,

@@ -170,7 +170,7 @@ pub(crate) fn request<'a>(
         namespace: binding.namespace.as_ref().map(|(namespace, _)| namespace),
         pod: None,
         pod_uid: None,
-        host_id: node.host_id,
+        host_id: &node.host_id,
         fence: None,
         deletions_until: 0,
         was_evicted: binding.was_evicted(),
@@ -198,7 +198,7 @@ pub(crate) fn config() -> ClusterConfig {
 pub(crate) fn node(name: &str) -> Node {
     Node {
         name: NodeName::new(name).expect("valid"),
-        host_id: Uuid::from_u128(7),
+        host_id: Uuid::from_u128(7).into(),
         machine_id: format!("machine-{name}"),
     }
 }

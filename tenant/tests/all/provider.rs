@@ -2,6 +2,7 @@
 
 use atoll_mock_controller::Dialect;
 use atoll_model::error::{Class, Classify};
+use atoll_model::ids::HostId;
 use atoll_testkit::controller::InProcess;
 use atoll_testkit::fault::{Fault, FaultPlan};
 use atoll_testkit::store::FaultyStore;
@@ -49,11 +50,11 @@ async fn router(fixture: &Fixture, id: u128, name: &str) -> Uuid {
 }
 
 fn uplinks(fixture: &Fixture, interfaces: &[&str]) -> ProviderChoice {
-    let host = fixture.mock.controller().settings().host;
+    let host = HostId::from(fixture.mock.controller().settings().host);
     let uplink = |(n, interface): (u8, &&str)| Uplink {
         address: format!("198.51.100.{n}/24").parse().expect("valid"),
         gateway: [198, 51, 100, 1].into(),
-        host,
+        host: host.clone(),
         interface: interface.parse().expect("valid"),
     };
     ProviderChoice::Made(ProviderRecord { uplinks: (2..).zip(interfaces).map(uplink).collect() })

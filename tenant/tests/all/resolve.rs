@@ -193,7 +193,7 @@ async fn a_node_that_disagrees_or_has_anothers_name_is_refused() {
     let error = fixture.resolve(&namespace("red")).await.expect_err("a second name");
     assert_eq!(error.class(), Class::Config);
     assert!(error.to_string().contains("node n1,") && error.to_string().contains("itself n2"), "{error}");
-    fixture.node.host_id = uuid::Uuid::from_u128(8);
+    fixture.node.host_id = uuid::Uuid::from_u128(8).into();
     fixture.resolve(&namespace("red")).await.expect("another machine with another name is fine");
 }
 

@@ -140,7 +140,7 @@ pub(super) fn clocks(site: &Site) -> Vec<DoctorFinding> {
 
 pub(super) fn host(site: &Site, seen: &DoctorEvidence) -> Vec<DoctorFinding> {
     let Ok(machine) = &site.machine else { return vec![HOST.skip("host id", "the host id is not known")] };
-    let id = machine.host_id;
+    let id = &machine.host_id;
     let host = match &site.host {
         Ok(host) => host,
         Err(problem) => return vec![HOST.skip(id, format!("the controller did not answer: {}", problem.text))],

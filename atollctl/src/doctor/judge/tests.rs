@@ -108,7 +108,7 @@ fn well() -> DoctorEvidence {
     let site = Site {
         machine: Ok(Node {
             name: NodeName::new("n1").expect("valid"),
-            host_id: Uuid::from_u128(7),
+            host_id: Uuid::from_u128(7).into(),
             machine_id: "m".to_owned(),
         }),
         network: NetworkName::new("atoll").ok(),
@@ -273,7 +273,7 @@ fn every_fault_is_reported_with_its_effect_and_its_remedy() {
         }),
         ("name", Level::Warn, |s| {
             let name = NodeName::new("old").expect("valid");
-            let identity = NodeIdentity { name, host_id: Uuid::from_u128(7), earlier: vec![], prefixes: vec![] };
+            let identity = NodeIdentity { name, host_id: Uuid::from_u128(7).into(), earlier: vec![], prefixes: vec![] };
             s.names.as_mut().expect("ok").remembered = Some(identity);
         }),
         ("kernel", Level::Fail, |s| s.kernel.netns = Err(Problem::new("EPERM"))),
@@ -401,7 +401,7 @@ fn claim(container: &str) -> Versioned<ClaimRecord> {
         port: Uuid::from_u128(3),
         host_interface: attachment.host_interface(),
         mac: attachment.mac(),
-        host_id: Uuid::from_u128(7),
+        host_id: Uuid::from_u128(7).into(),
         since: NOW - 3600,
         attachment,
         deletions_until: 0,

@@ -1,0 +1,3 @@
+//! Records as other versions of Atoll have written them.
+
+mod versions;

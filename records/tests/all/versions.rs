@@ -1,0 +1,59 @@
+//! A record that an earlier version wrote is read, and written again without a loss: with a UUID as the id of a host, which
+//! every host had before, and with an id of another form.
+
+use atoll_records::{ClaimRecord, ClusterRecord, NodeRecord, decode, encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// The ids of hosts that records have: MidoNet's, and those of an OVN chassis (its host name, a system id of a test bed).
+const HOST_IDS: [&str; 3] = ["3f5e1b9a-0c5b-4f1e-9d2a-6a1f5e0c7b11", "node-1.example", "chassis:7/{a}"];
+
+const ID: &str = "00000000-0000-0000-0000-000000000001";
+
+fn node(host: &str) -> Value {
+    json!({ "v": 1, "host_id": host, "machine_id": "m", "epoch": 3 })
+}
+
+fn claim(host: &str) -> Value {
+    json!({
+        "v": 1, "claim": ID, "tenant": "red", "incarnation": ID, "namespace": "red", "pod": "web-0",
+        "attachment": { "node": "n1", "network": "atoll", "container": "c", "ifname": "eth0" },
+        "addresses": [{ "ordinal": 1, "address": "10.128.0.5/24", "gateway": "10.128.0.1" }],
+        "port": ID, "host_interface": "at0123456789ab", "mac": "02:00:00:00:00:01", "host_id": host, "since": 7,
+    })
+}
+
+fn cluster(host: &str) -> Value {
+    json!({
+        "v": 1, "id": ID, "epoch": ID, "addressing": "unique", "pod_cidr": "10.128.0.0/9", "subnet_prefix": 24,
+        "transit_cidr": "100.64.0.0/16", "node_side_cidr": "169.254.128.0/17", "provider_router": ID,
+        "provider": { "uplinks": [
+            { "address": "203.0.113.2/24", "gateway": "203.0.113.1", "host": host, "interface": "eth1" },
+        ] },
+    })
+}
+
+/// The JSON of a record after it was read and written.
+fn again<R: DeserializeOwned + Serialize>(json: &Value) -> Value {
+    let record: R = decode(json.to_string().as_bytes()).unwrap_or_else(|error| panic!("{error}: {json}"));
+    serde_json::from_slice(&encode(&record)).expect("JSON")
+}
+
+#[test]
+fn a_host_id_of_any_form_is_read_and_written_as_it_is() {
+    for host in HOST_IDS {
+        assert_eq!(again::<NodeRecord>(&node(host)), node(host));
+        assert_eq!(again::<ClaimRecord>(&claim(host)), claim(host));
+        assert_eq!(again::<ClusterRecord>(&cluster(host)), cluster(host));
+    }
+}
+
+#[test]
+fn what_can_be_no_host_id_is_no_record() {
+    for host in ["", "node 1", "node\n1", "node\u{0}", "\u{e4}", &"n".repeat(254)] {
+        assert!(decode::<NodeRecord>(node(host).to_string().as_bytes()).is_err(), "{host:?}");
+        assert!(decode::<ClaimRecord>(claim(host).to_string().as_bytes()).is_err(), "{host:?}");
+    }
+    assert!(decode::<NodeRecord>(node(&"n".repeat(253)).to_string().as_bytes()).is_ok());
+}
