@@ -46,6 +46,7 @@ pub struct HostState {
 /// - An object with an id of ours that belongs to another owner is reported and never changed.
 /// - Absence ("none", an empty list, a successful deletion) is believed only from the engine itself, never from a gateway or
 ///   from a server at a wrong path, because an address is released on such an answer ([`EngineFailure::NotEngine`]).
+/// - Every future is `Send`: a controller that runs for long can use an engine from several threads.
 ///
 /// [`EngineFailure::NotEngine`]: crate::error::EngineFailure::NotEngine
 pub trait Engine: Send + Sync {

@@ -9,6 +9,7 @@
 //! - A transaction takes effect once or not at all. If its answer was lost, the error is [`StoreError::Unknown`]; the
 //!   caller must read to learn whether it took effect.
 //! - A transaction that compares what it changes can be repeated safely, and so can every other method.
+//! - Every future is `Send`.
 //!
 //! This crate does not interpret the values.
 

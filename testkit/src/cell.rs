@@ -1,7 +1,8 @@
 //! Cells that test doubles share between threads: the methods of `std::cell`, behind locks.
 //!
 //! The futures of the seams are `Send`, so a test double that counts or remembers needs a cell that is `Sync`. The tests
-//! themselves run on one thread.
+//! themselves run on one thread. By hand, because the standard library has only atomics, which are numbers, and locks, whose
+//! poisoning each use would have to handle.
 
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

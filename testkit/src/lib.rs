@@ -7,6 +7,7 @@
 //! | [`controller`], [`transport`] | the mock controller without a network; a transport with injected faults |
 //! | [`steps`] | counts, refuses or cuts off the changes that a data plane makes |
 //! | [`cell`] | cells that test doubles share between threads |
+//! | [`send`] | futures that move between threads |
 //! | [`fault`] | the plan that makes these fail |
 //! | [`mutate`] | seeded mutations of a corpus |
 //! | [`plane`] | a data plane in a network namespace of the test: topologies, pods, frames |
@@ -25,6 +26,7 @@ pub mod lab;
 pub mod mutate;
 pub mod plane;
 pub mod program;
+pub mod send;
 pub mod steps;
 pub mod store;
 pub mod transport;

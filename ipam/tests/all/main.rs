@@ -13,4 +13,5 @@ mod guards;
 mod interleave;
 mod late;
 mod reservations;
+mod send;
 mod verbs;

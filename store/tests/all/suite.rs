@@ -1,5 +1,6 @@
 //! One suite for every store: what holds of etcd holds of the memory store, or the tests above it prove nothing.
 
+use atoll_testkit::send::sent;
 use atoll_testkit::store::MemoryStore;
 use std::future::Future;
 use std::time::Duration;
@@ -77,6 +78,7 @@ suite![
     a_watch_misses_nothing,
     a_watch_sees_leases_expire,
     a_watch_survives_compaction,
+    the_futures_of_a_store_are_send,
 ];
 
 fn key(name: &str) -> Key {
@@ -491,4 +493,19 @@ async fn a_watch_survives_compaction(backend: &impl Backend) {
     backend.compact(later).await;
     let later = commit(&store, vec![delete("w/b")]).await;
     assert_eq!(next(&mut watch).await, WatchEvent::Delete(key("w/b"), later));
+}
+
+/// A runtime with several threads can move every call, of any store.
+async fn the_futures_of_a_store_are_send(backend: &impl Backend) {
+    let (store, ttl) = (backend.store(), Duration::from_mins(1));
+    let lease = sent(store.lease(ttl)).await.expect("granted");
+    sent(store.lease_as(lease, ttl)).await.expect("it is there");
+    assert_eq!(sent(store.keep_alive(lease)).await, Ok(true));
+    let before = sent(store.read(vec![all()])).await.expect("a read").revision;
+    let txn = Txn { then: vec![leased("a", lease)], ..Txn::default() };
+    sent(store.commit(txn.clone())).await.expect("committed");
+    sent(store.commit_first(txn.into())).await.expect("committed");
+    let mut watch = sent(store.watch(key(""), before)).await.expect("watched");
+    assert!(matches!(sent(watch.next()).await, Ok(WatchEvent::Put(_))));
+    sent(store.revoke(lease)).await.expect("revoked");
 }

@@ -88,13 +88,18 @@ pub async fn prune<S: Store, E: Engine>(
     tenants: &[TenantName],
     request_lifetime: Duration,
 ) -> Vec<(TenantName, Result<(), TenantError>)> {
-    stream::iter(tenants.iter().map(|name| async move {
-        let how = Deletion { request_lifetime, force: false };
-        (name.clone(), delete(admin, name, how, |_| {}).await)
-    }))
-    .buffered(AT_ONCE)
-    .collect()
-    .await
+    // In a list first: a closure that borrows inside a stream makes a future that is not `Send`.
+    let deletions: Vec<_> = tenants.iter().map(|name| prune_one(admin, name, request_lifetime)).collect();
+    stream::iter(deletions).buffered(AT_ONCE).collect().await
+}
+
+async fn prune_one<S: Store, E: Engine>(
+    admin: &Admin<'_, S, E>,
+    name: &TenantName,
+    request_lifetime: Duration,
+) -> (TenantName, Result<(), TenantError>) {
+    let how = Deletion { request_lifetime, force: false };
+    (name.clone(), delete(admin, name, how, |_| {}).await)
 }
 
 /// The tenants that have claims.

@@ -17,5 +17,6 @@ mod ports;
 mod provider;
 mod prune;
 mod resolve;
+mod send;
 mod set;
 mod sweep;
