@@ -6,7 +6,7 @@ use atoll_model::ids::{Namespace, NodeName, TenantName};
 use atoll_tenant::inventory::{Inventory, ListedPod};
 
 use crate::failure::Failure;
-use crate::inventory::{ask, state};
+use crate::inventory::{ask, engine_of, state};
 use crate::output::{self, OutputFormat, or_dash};
 use crate::settings::Settings;
 
@@ -47,7 +47,7 @@ pub(crate) async fn list(
     let inventory = Inventory::read(&settings.store()?).await?;
     let mut pods: Vec<ListedPod> = inventory.pods().filter(|pod| meant(pod, options)).cloned().collect();
     if !options.offline {
-        ask(&settings.controller()?, pods.iter_mut()).await;
+        ask(&engine_of(settings, &inventory)?, pods.iter_mut()).await;
     }
     Ok(match output {
         OutputFormat::Json => output::json(&pods),

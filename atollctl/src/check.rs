@@ -8,6 +8,7 @@ use atoll_ipam::{audit, observe, repair};
 use atoll_network::{Engine, NetworkId};
 use atoll_store::Store;
 use atoll_tenant::TenantError;
+use atoll_tenant::admin::same_engine;
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -70,6 +71,10 @@ fn code(agrees: bool) -> u8 {
 async fn findings(store: &impl Store, controller: Option<&impl Engine>) -> Result<Vec<AuditFinding>, Failure> {
     let mut seen = observe(store).await?;
     if let Some(controller) = controller {
+        if let Some(cluster) = &seen.cluster {
+            // Another engine would report every port as missing.
+            same_engine(controller.name(), &cluster.engine)?;
+        }
         seen.ports = ports(&seen, controller).await?;
     }
     Ok(audit(&seen))

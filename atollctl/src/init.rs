@@ -185,6 +185,7 @@ fn describe(cluster: &Cluster) -> String {
     let services = cluster.service_cidr.map(|cidr| ("services", cidr.to_string()));
     let lines = [
         ("cluster", cluster.id.to_string()),
+        ("engine", cluster.engine.clone()),
         ("provider router", cluster.provider_router.to_string()),
         ("addressing", addressing.to_owned()),
         ("pod subnets", format!("/{} of {}", cluster.subnet_prefix, cluster.pod_cidr)),

@@ -4,12 +4,14 @@ use atoll_model::ids::TenantName;
 use atoll_network::Engine;
 use atoll_records::Phase;
 use atoll_tenant::TenantError;
-use atoll_tenant::inventory::{ListedPod, PodState};
+use atoll_tenant::admin::same_engine;
+use atoll_tenant::inventory::{Inventory, ListedPod, PodState};
 use futures_util::{StreamExt as _, stream};
 use uuid::Uuid;
 
 use crate::failure::Failure;
 use crate::output::or_dash;
+use crate::settings::Settings;
 
 /// Concurrent requests.
 const AT_ONCE: usize = 8;
@@ -17,6 +19,15 @@ const AT_ONCE: usize = 8;
 /// The error for a tenant that does not exist.
 pub(crate) fn absent(name: &TenantName) -> Failure {
     TenantError::Unknown { tenant: name.clone() }.into()
+}
+
+/// The engine, if it is the one that made the cluster's networks: another one would report every port as missing.
+pub(crate) fn engine_of(settings: &Settings, inventory: &Inventory) -> Result<impl Engine + use<>, Failure> {
+    let engine = settings.controller()?;
+    if let Some(cluster) = &inventory.cluster {
+        same_engine(engine.name(), &cluster.engine)?;
+    }
+    Ok(engine)
 }
 
 /// Fills in the state of the pods' ports from the controller. A port whose state cannot be read is `unknown`.

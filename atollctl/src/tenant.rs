@@ -4,7 +4,7 @@ use atoll_model::ids::TenantName;
 use atoll_tenant::inventory::{Inventory, ListedTenant};
 
 use crate::failure::Failure;
-use crate::inventory::{absent, ask, phase};
+use crate::inventory::{absent, ask, engine_of, phase};
 use crate::output::{self, OutputFormat};
 use crate::settings::Settings;
 use crate::topology::tenant;
@@ -49,7 +49,7 @@ pub(crate) async fn show(settings: &Settings, output: OutputFormat, options: &Sh
     inventory.tenants.retain(|tenant| tenant.name == options.tenant);
     let Some(mut found) = inventory.tenants.pop() else { return Err(absent(&options.tenant)) };
     if !options.offline {
-        ask(&settings.controller()?, found.subnets.iter_mut().flat_map(|subnet| &mut subnet.pods)).await;
+        ask(&engine_of(settings, &inventory)?, found.subnets.iter_mut().flat_map(|subnet| &mut subnet.pods)).await;
     }
     Ok(match output {
         OutputFormat::Json => output::json(&found),

@@ -9,7 +9,7 @@ use atoll_tenant::inventory::{Inventory, ListedPod, ListedSubnet, ListedTenant};
 
 use crate::dot;
 use crate::failure::Failure;
-use crate::inventory::{absent, ask, name, phase, shown, state, state_of};
+use crate::inventory::{absent, ask, engine_of, name, phase, shown, state, state_of};
 use crate::output::{self, OutputFormat, count};
 use crate::settings::Settings;
 use crate::tree::Tree;
@@ -45,8 +45,9 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Sho
         inventory.orphaned.clear();
     }
     if !options.offline {
-        ask_uplinks(&settings.controller()?, &mut inventory).await;
-        ask(&settings.controller()?, inventory.pods_mut()).await;
+        let engine = engine_of(settings, &inventory)?;
+        ask_uplinks(&engine, &mut inventory).await;
+        ask(&engine, inventory.pods_mut()).await;
     }
     Ok(match (options.dot, output) {
         (true, _) => dot::draw(&inventory),
@@ -161,7 +162,7 @@ pub(crate) fn origin(origin: &Origin) -> String {
 #[cfg(test)]
 mod tests {
     use atoll_model::ids::{ClaimId, ClusterId};
-    use atoll_records::Phase;
+    use atoll_records::{FIRST_ENGINE, Phase};
     use atoll_tenant::inventory::{Cluster, PodState};
     use atoll_tenant::network::Transit;
     use uuid::Uuid;
@@ -218,6 +219,7 @@ mod tests {
             revision: 7,
             cluster: Some(Cluster {
                 id: ClusterId(Uuid::from_u128(1)),
+                engine: FIRST_ENGINE.to_owned(),
                 addressing: Addressing::Unique,
                 pod_cidr: "10.128.0.0/9".parse().expect("valid"),
                 subnet_prefix: 24,

@@ -136,6 +136,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
             state: before.cloned(),
             pod_netns: None,
             port: tombstone.as_ref().and_then(|tombstone| tombstone.port),
+            engine: tombstone.as_ref().map(|tombstone| tombstone.engine.clone()),
             late_requests_until: late_requests.into_iter().max().unwrap_or(0),
             has_local_tombstone: tombstone.is_some(),
             deletion_sent: before.is_some_and(|before| before.deletion_sent)

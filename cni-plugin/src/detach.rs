@@ -21,6 +21,7 @@ use atoll_model::attachment::Attachment;
 use atoll_model::ids::{ClusterId, IfName};
 use atoll_network::{Engine, NetworkId, PodPort, PortRemoval};
 use atoll_store::Store;
+use atoll_tenant::admin::same_engine;
 use futures_util::future::join;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -43,6 +44,8 @@ pub struct KnownAttachment {
     pub pod_netns: Option<PathBuf>,
     /// The port, from a local tombstone.
     pub port: Option<Uuid>,
+    /// The name of the engine that has it, from the same.
+    pub engine: Option<String>,
     /// Until then a late request may bring the port or the claim back; 0: none can.
     pub late_requests_until: u64,
     /// The attachment has a local tombstone.
@@ -93,6 +96,7 @@ pub enum Detached {
 
 /// The records of an attachment in etcd.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time and never stored: its size does not matter")]
 enum Records {
     /// The claim as the attachment state has it; guarded by its revision when it is released.
     Remembered(Versioned<ClaimRecord>),
@@ -242,6 +246,15 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
         Ok(())
     }
 
+    /// The name of the engine that has the attachment's port: as the claim says, else a tombstone, else ours.
+    fn engine_of<'a>(&self, records: &'a Records, known: &'a KnownAttachment) -> &'a str {
+        match records {
+            Records::Remembered(claim) | Records::Read(Found { claim: Some(claim), .. }) => &claim.record.engine,
+            Records::Read(Found { tombstone: Some(tombstone), .. }) => &tombstone.record.engine,
+            Records::Read(_) | Records::Unknown(_) => known.engine.as_deref().unwrap_or(self.engine.name()),
+        }
+    }
+
     /// Reads the records in etcd and deletes the port. `Ok`: no port is left, as far as this node knows.
     async fn close_port(
         &self,
@@ -277,6 +290,10 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
             }
         };
         let Some(id) = port else { return (records, Ok(None)) };
+        // Ours would not find it, and its address would be released.
+        if let Err(error) = same_engine(self.engine.name(), self.engine_of(&records, known)) {
+            return (records, Err(error.to_string()));
+        }
         if let Err(error) = self.deletion_note(attachment, deletion_note, known, &records, id) {
             return (records, Err(format!("that the port is deleted cannot be written down: {error}")));
         }
@@ -332,8 +349,10 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
         tracing::warn!(%attachment, %error, "a local tombstone records that its port is being deleted");
         let now = (self.clock)();
         let note = "its port is being deleted".to_owned();
-        let pending =
-            PendingCleanup { deletion_sent: true, ..PendingCleanup::new(attachment, Some(port), known, Some(note)) };
+        let pending = PendingCleanup {
+            deletion_sent: true,
+            ..PendingCleanup::new(attachment, self.engine.name(), Some(port), known, Some(note))
+        };
         self.local_tombstones.put(&pending.tombstone(now))
     }
 
@@ -371,7 +390,8 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
             _ => None,
         };
         let is_closed = port.is_ok();
-        let mut pending = PendingCleanup::new(attachment, port.ok().flatten().or(known.port), known, problem);
+        let engine = self.engine_of(&records, known);
+        let mut pending = PendingCleanup::new(attachment, engine, port.ok().flatten().or(known.port), known, problem);
         // A deletion that was answered is not in flight.
         pending.deletion_sent |= !is_closed && self.in_flight.may_have_deletion();
         let reachable = match records {
@@ -486,6 +506,8 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
 #[derive(Debug)]
 struct PendingCleanup {
     attachment: Attachment,
+    /// The name of the engine that has the port.
+    engine: String,
     port: Option<Uuid>,
     late_requests_until: u64,
     /// A deletion of the port may be in flight.
@@ -497,9 +519,16 @@ struct PendingCleanup {
 }
 
 impl PendingCleanup {
-    fn new(attachment: &Attachment, port: Option<Uuid>, known: &KnownAttachment, problem: Option<String>) -> Self {
+    fn new(
+        attachment: &Attachment,
+        engine: &str,
+        port: Option<Uuid>,
+        known: &KnownAttachment,
+        problem: Option<String>,
+    ) -> Self {
         let KnownAttachment { late_requests_until, deletion_sent, has_no_port, .. } = *known;
-        Self { attachment: attachment.clone(), port, late_requests_until, deletion_sent, has_no_port, problem }
+        let (attachment, engine) = (attachment.clone(), engine.to_owned());
+        Self { attachment, engine, port, late_requests_until, deletion_sent, has_no_port, problem }
     }
 
     /// The port that was deleted is the one that the claim names.
@@ -527,6 +556,7 @@ impl PendingCleanup {
             kind: if self.late_requests_until > now { TombstoneKind::Fence } else { TombstoneKind::Delete },
             attachment: self.attachment.clone(),
             port: self.port,
+            engine: self.engine.clone(),
             not_before: self.late_requests_until.max(now),
             since: now,
             note: self.note().to_owned(),

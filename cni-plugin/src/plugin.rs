@@ -15,6 +15,7 @@ use atoll_node::files::{make, read};
 use atoll_node::paths;
 use atoll_node::tombstones::LocalTombstones;
 use atoll_records::TombstoneRecord;
+use atoll_tenant::admin::same_engine;
 use atoll_tenant::{Cache, Node, identity};
 use tokio::time::Instant;
 
@@ -127,17 +128,6 @@ impl<S, E, K: Kernel> Plugin<S, E, K> {
         prefix.filter(|prefix| *prefix != self.config.etcd.prefix)
     }
 
-    /// An attachment that was made under another prefix of etcd can be neither added to nor checked with this configuration.
-    pub(crate) fn refuse_made_elsewhere(
-        &self,
-        attachment: &Attachment,
-        before: Option<&AttachmentState>,
-    ) -> Result<(), CallError> {
-        let Some(made) = self.made_under(before) else { return Ok(()) };
-        let (attachment, ours) = (Box::new(attachment.clone()), self.config.etcd.prefix.clone());
-        Err(CallError::OtherPrefix { attachment, made: made.to_owned(), ours })
-    }
-
     /// The plugins for this machine's earlier prefixes.
     pub(crate) fn earlier(&self) -> Result<Vec<Self>, CallError> {
         self.earlier_prefixes.iter().map(|prefix| (self.with_prefix)(prefix)).collect()
@@ -183,6 +173,21 @@ impl<S, E, K: Kernel> Plugin<S, E, K> {
 }
 
 impl<S, E: Engine, K: Kernel> Plugin<S, E, K> {
+    /// An attachment that was made under another prefix of etcd, or with another engine, can be neither added to nor checked
+    /// with this configuration.
+    pub(crate) fn refuse_made_elsewhere(
+        &self,
+        attachment: &Attachment,
+        before: Option<&AttachmentState>,
+    ) -> Result<(), CallError> {
+        if let Some(claim) = before.and_then(|before| before.claim.as_ref()) {
+            same_engine(self.engine.name(), &claim.record.engine)?;
+        }
+        let Some(made) = self.made_under(before) else { return Ok(()) };
+        let (attachment, ours) = (Box::new(attachment.clone()), self.config.etcd.prefix.clone());
+        Err(CallError::OtherPrefix { attachment, made: made.to_owned(), ours })
+    }
+
     /// Every namespace in which host ends can be.
     pub(crate) fn host_places(&self) -> Vec<Netns> {
         let mut places = Vec::new();

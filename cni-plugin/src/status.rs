@@ -17,6 +17,7 @@ use atoll_network::{Engine, HostState};
 use atoll_node::paths;
 use atoll_sdn_client::configured;
 use atoll_store::Store;
+use atoll_tenant::admin::same_engine;
 use atoll_tenant::machine;
 use futures_util::future::join;
 use tokio::time::timeout;
@@ -90,7 +91,14 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
         let (etcd, controller) = join(etcd, controller).await;
         let outage = |problem: String| Err(Outage { problem, limited: false });
         match etcd {
-            Ok(Ok(_)) => {}
+            Ok(Ok(snapshot)) => {
+                // A record that cannot be read is the first ADD's to report.
+                let cluster = snapshot.get(&ClusterRecord::at()).ok().flatten();
+                let same = cluster.map_or(Ok(()), |cluster| same_engine(self.engine.name(), &cluster.record.engine));
+                if let Err(error) = same {
+                    return outage(error.to_string());
+                }
+            }
             Ok(Err(error)) => return outage(error.to_string()),
             Err(_) => return outage("etcd does not answer in time".to_owned()),
         }

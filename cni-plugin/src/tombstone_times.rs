@@ -26,7 +26,7 @@ pub(crate) fn late_requests_until(tombstone: &TombstoneRecord, now: u64, longest
 mod tests {
     use atoll_model::attachment::Attachment;
     use atoll_model::ids::{ContainerId, IfName, NetworkName, NodeName};
-    use atoll_records::{SCHEMA, Unknown};
+    use atoll_records::{FIRST_ENGINE, SCHEMA, Unknown};
 
     use super::*;
 
@@ -38,8 +38,8 @@ mod tests {
             interface: IfName::new("eth0").expect("valid"),
         };
         let (v, kind, note) = (SCHEMA, TombstoneKind::Fence, String::new());
-        let (port, deletion_sent, unknown) = (None, false, Unknown::new());
-        TombstoneRecord { v, kind, attachment, port, not_before, since, note, deletion_sent, unknown }
+        let (port, engine, deletion_sent, unknown) = (None, FIRST_ENGINE.to_owned(), false, Unknown::new());
+        TombstoneRecord { v, kind, attachment, port, engine, not_before, since, note, deletion_sent, unknown }
     }
 
     #[test]

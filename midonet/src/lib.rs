@@ -56,6 +56,9 @@ use self::inspect::ObjectDrift;
 use self::lower::Lowered;
 use self::static_entries::StaticEntries;
 
+/// The engine's name in records and in the configuration.
+pub const NAME: &str = "midonet";
+
 /// What the name of a router must contain, in any case, to be taken for the provider router.
 const PROVIDER: &str = "provider router";
 
@@ -117,7 +120,7 @@ impl<T: Transport> MidoNet<T> {
 
 impl<T: Transport> Engine for MidoNet<T> {
     fn name(&self) -> &'static str {
-        "midonet"
+        NAME
     }
 
     async fn capabilities(&self) -> Result<Capabilities, EngineError> {

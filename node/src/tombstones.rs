@@ -180,7 +180,7 @@ fn look(path: &Path) -> io::Result<Option<TombstoneRecord>> {
 #[cfg(test)]
 mod tests {
     use atoll_model::ids::{ContainerId, IfName, NetworkName, NodeName};
-    use atoll_records::{SCHEMA, Unknown};
+    use atoll_records::{FIRST_ENGINE, SCHEMA, Unknown};
     use nix::mount::{MsFlags, mount};
     use nix::sched::{CloneFlags, unshare};
     use uuid::Uuid;
@@ -197,6 +197,7 @@ mod tests {
         let note = String::new();
         TombstoneRecord {
             v: SCHEMA,
+            engine: FIRST_ENGINE.to_owned(),
             kind,
             attachment,
             port,

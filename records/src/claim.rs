@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::codec::Unknown;
+use crate::engine;
 use crate::key::{Prefix, RecordKey, attachment_path};
 
 /// `claims/<node>/<network>/<container>/<ifname>`: the claim. Written first, deleted last.
@@ -35,8 +36,11 @@ pub struct ClaimRecord {
     pub pod_uid: Option<String>,
     /// Its addresses: all or none.
     pub addresses: Vec<ClaimedAddress>,
-    /// The bridge port in the controller.
+    /// Its port in the engine.
     pub port: Uuid,
+    /// The name of the engine that has its port, which no other engine can delete.
+    #[serde(default = "engine::first", skip_serializing_if = "engine::is_first")]
+    pub engine: String,
     /// The host end of the veth pair.
     pub host_interface: IfName,
     /// The MAC of the pod's end.

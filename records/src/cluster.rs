@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::codec::Unknown;
+use crate::engine;
 use crate::key::RecordKey;
 
 /// `cluster`: what all nodes must agree on; written once.
@@ -20,6 +21,9 @@ pub struct ClusterRecord {
     pub id: ClusterId,
     /// The key of caches.
     pub epoch: Epoch,
+    /// The name of the engine that makes its networks.
+    #[serde(default = "engine::first")]
+    pub engine: String,
     /// How subnets are given to tenants.
     pub addressing: Addressing,
     /// The pool of pod subnets.

@@ -16,14 +16,15 @@
 //! | [`build_lease`] | `build-leases/<tenant>` | who builds a tenant's network |
 //! | [`idle`] | `idle/<tenant>` | since when a tenant has no claims |
 //!
-//! [`key`] has what keys are made of, [`codec`] how values are written, [`read`] queries and their answers, [`entry`]
-//! the store's own words. This crate does no I/O: `store` does.
+//! [`key`] has what keys are made of, [`codec`] how values are written, [`engine`] to which engine they belong, [`read`]
+//! queries and their answers, [`entry`] the store's own words. This crate does no I/O: `store` does.
 
 pub mod address;
 pub mod build_lease;
 pub mod claim;
 pub mod cluster;
 pub mod codec;
+pub mod engine;
 pub mod entry;
 pub mod idle;
 pub mod key;
@@ -42,6 +43,7 @@ pub use build_lease::BuildLeaseRecord;
 pub use claim::{ClaimRecord, ClaimedAddress};
 pub use cluster::{ClusterRecord, ProviderRecord, Uplink};
 pub use codec::{RecordError, SCHEMA, Unknown, decode, encode};
+pub use engine::FIRST_ENGINE;
 pub use entry::{Entry, Lease, Revision};
 pub use idle::IdleRecord;
 pub use key::{Key, Prefix, RecordKey};

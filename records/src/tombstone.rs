@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::codec::Unknown;
+use crate::engine;
 use crate::key::{Prefix, RecordKey, attachment_path};
 
 /// `tombstones/<node>/<network>/<container>/<ifname>`: the pending cleanup of an attachment.
@@ -20,6 +21,9 @@ pub struct TombstoneRecord {
     /// The port to delete; none if the cluster's id was unknown when this was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<Uuid>,
+    /// The name of the engine that has its port, which no other engine can delete.
+    #[serde(default = "engine::first", skip_serializing_if = "engine::is_first")]
+    pub engine: String,
     /// The earliest time, seconds since 1970, at which the port may be deleted for the last time and the address released.
     pub not_before: u64,
     /// When it was written, seconds since 1970.

@@ -38,9 +38,9 @@ pub enum TenantError {
     #[error(transparent)]
     Record(#[from] ReadError),
     /// This node's configuration and the cluster's record differ.
-    #[error("`cluster.{setting}` is {file} in this node's configuration, but {cluster} in the cluster")]
+    #[error("`{setting}` is {file} in this node's configuration, but {cluster} in the cluster")]
     Disagrees {
-        /// The key below `cluster`.
+        /// The key.
         setting: &'static str,
         /// The node's value.
         file: String,
@@ -408,7 +408,7 @@ impl Classify for TenantError {
                 "inspect them in etcd, restore or delete them, and run `atollctl attachment evict-node {node}` again; `atollctl address check` lists the addresses that stay taken"
             )),
             Self::Disagrees { setting, cluster, .. } => Some(format!(
-                "set `cluster.{setting}` to {cluster} on this node: the cluster's settings are fixed by its first node"
+                "set `{setting}` to {cluster} on this node: the cluster's settings are fixed by its first node"
             )),
             Self::Overlap { second, .. } => Some(format!("choose another network for `cluster.{second}`")),
             Self::Setting { setting, .. } => Some(format!("correct `cluster.{setting}`")),

@@ -52,6 +52,8 @@ pub struct Inventory {
 pub struct Cluster {
     /// Its id.
     pub id: ClusterId,
+    /// The name of the engine that makes its networks.
+    pub engine: String,
     /// How subnets are given to tenants.
     pub addressing: Addressing,
     /// The pool of pod subnets.
@@ -359,6 +361,7 @@ impl Cluster {
     pub fn of(record: &ClusterRecord) -> Self {
         Self {
             id: record.id,
+            engine: record.engine.clone(),
             addressing: record.addressing,
             pod_cidr: record.pod_cidr,
             subnet_prefix: record.subnet_prefix,

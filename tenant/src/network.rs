@@ -103,7 +103,7 @@ pub fn provider(cluster: &ClusterRecord) -> Option<ProviderNetwork> {
 pub(crate) mod tests {
     use atoll_model::config::Addressing;
     use atoll_model::ids::{ClusterId, Epoch, Incarnation, Namespace, TenantName};
-    use atoll_records::{Origin, Quota, SCHEMA};
+    use atoll_records::{FIRST_ENGINE, Origin, Quota, SCHEMA};
 
     use uuid::Uuid;
 
@@ -115,6 +115,7 @@ pub(crate) mod tests {
             v: SCHEMA,
             id: ClusterId(Uuid::from_u128(1)),
             epoch: Epoch(Uuid::from_u128(2)),
+            engine: FIRST_ENGINE.to_owned(),
             addressing: Addressing::Unique,
             pod_cidr: "10.128.0.0/9".parse().expect("valid"),
             subnet_prefix: 24,

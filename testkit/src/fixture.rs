@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use atoll_records::{
-    ClaimRecord, ClusterRecord, Key, NamespaceRecord, NodeRecord, Origin, Phase, Query, Quota, Revision, SCHEMA,
-    SubnetEntry, TenantRecord, Unknown, Versioned, encode,
+    ClaimRecord, ClusterRecord, FIRST_ENGINE, Key, NamespaceRecord, NodeRecord, Origin, Phase, Query, Quota, Revision,
+    SCHEMA, SubnetEntry, TenantRecord, Unknown, Versioned, encode,
 };
 
 use atoll_model::config::Addressing;
@@ -87,6 +87,7 @@ impl Fixture {
             v: SCHEMA,
             id: ClusterId(Uuid::from_u128(1)),
             epoch: Epoch::random(),
+            engine: FIRST_ENGINE.to_owned(),
             addressing: Addressing::Unique,
             pod_cidr: "10.128.0.0/9".parse().expect("a network"),
             subnet_prefix: 24,

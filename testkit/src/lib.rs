@@ -6,6 +6,7 @@
 //! | [`kernel`] | a kernel in memory for the plugin; one with injected faults |
 //! | [`controller`], [`transport`] | the mock controller without a network; a transport with injected faults |
 //! | [`steps`] | counts, refuses or cuts off the changes that a data plane makes |
+//! | [`recorder`] | an engine without a server, which writes down what it would do |
 //! | [`cell`] | cells that test doubles share between threads |
 //! | [`send`] | futures that move between threads |
 //! | [`fault`] | the plan that makes these fail |
@@ -26,6 +27,7 @@ pub mod lab;
 pub mod mutate;
 pub mod plane;
 pub mod program;
+pub mod recorder;
 pub mod send;
 pub mod steps;
 pub mod store;

@@ -227,7 +227,7 @@ async fn records(config: &Config, machine: Option<&Node>) -> Probed<Records> {
     Ok(Records {
         disagreement: cluster
             .as_ref()
-            .and_then(|cluster| admin::agree(&config.cluster, cluster).err())
+            .and_then(|cluster| admin::agree(&config.cluster, atoll_midonet::NAME, cluster).err())
             .map(|error| Problem::of(&error)),
         impostor: machine
             .zip(node.as_ref())

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::log::{self, Line};
 use crate::failure::Failure;
-use crate::inventory::{ask, phase};
+use crate::inventory::{ask, engine_of, phase};
 use crate::links::{self, HostEnd};
 use crate::nodefiles::{self, AddState, Lock, ObservedAttachment};
 use crate::settings::Settings;
@@ -223,7 +223,7 @@ impl Evidence {
         let node = machine::name(&settings.config).ok();
         let mut pods: Vec<ListedPod> = inventory.pods().filter(|pod| asked.means(pod)).cloned().collect();
         if !offline {
-            ask(&settings.controller()?, pods.iter_mut()).await;
+            ask(&engine_of(settings, &inventory)?, pods.iter_mut()).await;
         }
         let here = Here::read(&settings.config);
         let attachments: Vec<One> = pods

@@ -145,7 +145,7 @@ pub(super) fn agreed(first: &Unwanted, second: Unwanted) -> Unwanted {
 mod tests {
     use atoll_model::ids::{ClaimId, ContainerId, IfName, Incarnation, NodeName, TenantName};
     use atoll_node::netns::Netns;
-    use atoll_records::{ClaimRecord, SCHEMA, TombstoneKind, TombstoneRecord, Unknown, Versioned};
+    use atoll_records::{ClaimRecord, FIRST_ENGINE, SCHEMA, TombstoneKind, TombstoneRecord, Unknown, Versioned};
     use uuid::Uuid;
 
     use super::*;
@@ -171,6 +171,7 @@ mod tests {
     fn claim(attachment: Attachment, since: u64) -> Versioned<ClaimRecord> {
         let record = ClaimRecord {
             v: SCHEMA,
+            engine: FIRST_ENGINE.to_owned(),
             claim: ClaimId(Uuid::from_u128(1)),
             tenant: TenantName::new("red").expect("valid"),
             incarnation: Incarnation(Uuid::from_u128(2)),
@@ -277,6 +278,7 @@ mod tests {
         seen.attachment_states = vec![file(&at("adding"), Lock::Held, adding, NOW)];
         seen.tombstones = vec![TombstoneRecord {
             v: SCHEMA,
+            engine: FIRST_ENGINE.to_owned(),
             kind: TombstoneKind::Delete,
             attachment: at("pending"),
             port: None,

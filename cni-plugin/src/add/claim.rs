@@ -10,6 +10,7 @@ use atoll_network::{Engine, PortRemoval};
 use atoll_node::attachments::AddPhase;
 use atoll_records::{ClaimRecord, Revision, Versioned};
 use atoll_store::Store;
+use atoll_tenant::admin::same_engine;
 use atoll_tenant::{Admission, Admitted, Applicant, TenantBinding};
 use tokio::time::Instant;
 
@@ -43,6 +44,7 @@ impl<S: Store, E: Engine, K: Kernel> Adding<'_, S, E, K> {
                     return Ok(claim);
                 }
                 Admitted::Already(claim) => {
+                    same_engine(self.plugin.engine.name(), &claim.record.engine)?;
                     match self.refuse_another(admission.binding(), &claim.record) {
                         Ok(()) if !self.state.deletion_sent => return Ok(claim),
                         // None: it has changed since it was read.

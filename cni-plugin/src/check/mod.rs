@@ -15,6 +15,7 @@ use atoll_network::{Engine, NetworkId, PortState};
 use atoll_node::attachments::AttachmentState;
 use atoll_records::{AddressRecord, ClaimRecord, ClusterRecord, Query, TenantRecord};
 use atoll_store::Store;
+use atoll_tenant::admin::same_engine;
 use futures_util::future::join;
 use tokio::time::{Instant, timeout_at};
 
@@ -68,7 +69,13 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
         let asked = asked.unwrap_or_else(|_| Err(self.late(format!("CHECK of {attachment}"))));
         let routes = &self.config.routes;
         let differences = match &asked {
-            Ok((records, port)) => differences(call, routes, mtu, records, &seen, port.as_ref()),
+            Ok((records, port)) => {
+                if let Some(claim) = &records.claim {
+                    // Ours knows neither the port nor the place of the host end.
+                    same_engine(self.engine.name(), &claim.engine)?;
+                }
+                differences(call, routes, mtu, records, &seen, port.as_ref())
+            }
             // The state of this machine is compared without a server.
             Err(_) => differences_here(call, routes, mtu, claim, &seen),
         };

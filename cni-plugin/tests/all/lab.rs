@@ -643,6 +643,7 @@ impl Lab {
     pub(crate) async fn put_tombstone(&self) {
         let tombstone = TombstoneRecord {
             v: atoll_records::SCHEMA,
+            engine: atoll_records::FIRST_ENGINE.to_owned(),
             kind: atoll_records::TombstoneKind::Delete,
             attachment: self.call().attachment,
             port: None,

@@ -9,6 +9,7 @@ mod binary;
 mod budget;
 mod check;
 mod clocks;
+mod engine;
 mod files;
 mod full;
 mod gc;

@@ -249,7 +249,7 @@ impl<'a> ClaimPlan<'a> {
     }
 
     fn record(&self, targets: &[Target]) -> ClaimRecord {
-        let ClaimRequest { attachment, tenant, namespace, pod, pod_uid, host_id, .. } = self.request;
+        let ClaimRequest { attachment, cluster, tenant, namespace, pod, pod_uid, host_id, .. } = self.request;
         ClaimRecord {
             v: SCHEMA,
             claim: self.claim,
@@ -261,6 +261,7 @@ impl<'a> ClaimPlan<'a> {
             pod_uid: pod_uid.map(str::to_owned),
             addresses: targets.iter().map(Target::claimed).collect(),
             port: self.port(),
+            engine: cluster.engine.clone(),
             host_interface: attachment.host_interface(),
             mac: self.mac,
             host_id: HostId::clone(host_id),

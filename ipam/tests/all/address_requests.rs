@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use atoll_records::{
-    AddressRecord, ClaimRecord, CoolDown, Key, MacRecord, Phase, SCHEMA, TombstoneKind, TombstoneRecord, Unknown,
-    Versioned,
+    AddressRecord, ClaimRecord, CoolDown, FIRST_ENGINE, Key, MacRecord, Phase, SCHEMA, TombstoneKind, TombstoneRecord,
+    Unknown, Versioned,
 };
 
 use atoll_ipam::{ClaimRequest, Claimed, IpamError, Released, claim, find, put_tombstone, release};
@@ -222,6 +222,7 @@ async fn a_claim_that_is_there_must_be_what_is_asked_for(store: impl Store) {
     // Not even a tombstone is superseded by another address request.
     let tombstone = TombstoneRecord {
         v: SCHEMA,
+        engine: FIRST_ENGINE.to_owned(),
         kind: TombstoneKind::Fence,
         attachment: attachment("a"),
         port: None,

@@ -13,8 +13,8 @@ use atoll_model::address_request::AddressRequest;
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::{ClaimId, Incarnation, PodName};
 use atoll_records::{
-    AddressRecord, AddressState, ClaimRecord, ClusterRecord, CoolDown, Key, MacOwner, MacRecord, Phase, Query,
-    ReservationRecord, SCHEMA, TenantRecord, TombstoneKind, TombstoneRecord, Unknown, Versioned,
+    AddressRecord, AddressState, ClaimRecord, ClusterRecord, CoolDown, FIRST_ENGINE, Key, MacOwner, MacRecord, Phase,
+    Query, ReservationRecord, SCHEMA, TenantRecord, TombstoneKind, TombstoneRecord, Unknown, Versioned,
 };
 use atoll_store::{Store, StoreChange};
 use atoll_testkit::fixture::{Fixture, address, attachment, keys, put, subnet, tenant_name, write};
@@ -60,6 +60,7 @@ async fn sound(store: &impl Store) -> (Fixture, Vec<Versioned<ClaimRecord>>) {
 fn tombstone(attachment: Attachment) -> TombstoneRecord {
     TombstoneRecord {
         v: SCHEMA,
+        engine: FIRST_ENGINE.to_owned(),
         kind: TombstoneKind::Fence,
         attachment,
         port: Some(Uuid::from_u128(77)),

@@ -11,7 +11,7 @@ use atoll_ipam::{
 };
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{Namespace, PodName};
-use atoll_records::{Phase, SCHEMA, TombstoneKind, TombstoneRecord, Unknown};
+use atoll_records::{FIRST_ENGINE, Phase, SCHEMA, TombstoneKind, TombstoneRecord, Unknown};
 use atoll_testkit::fixture::{Fixture, attachment, subnet, tenant_name};
 use atoll_testkit::store::{MemoryStore, unknown_commits};
 
@@ -36,6 +36,7 @@ fn keep(pod: &str) -> ReserveRequest {
 fn tombstone() -> TombstoneRecord {
     TombstoneRecord {
         v: SCHEMA,
+        engine: FIRST_ENGINE.to_owned(),
         kind: TombstoneKind::Delete,
         attachment: attachment("a"),
         port: None,

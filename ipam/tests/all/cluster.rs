@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use atoll_records::{
-    AddressRecord, ClaimRecord, Key, Phase, SCHEMA, TombstoneKind, TombstoneRecord, Unknown, Versioned,
+    AddressRecord, ClaimRecord, FIRST_ENGINE, Key, Phase, SCHEMA, TombstoneKind, TombstoneRecord, Unknown, Versioned,
 };
 
 use atoll_ipam::{
@@ -41,6 +41,7 @@ struct Run {
 fn fence(at: &Attachment) -> TombstoneRecord {
     TombstoneRecord {
         v: SCHEMA,
+        engine: FIRST_ENGINE.to_owned(),
         kind: TombstoneKind::Fence,
         attachment: at.clone(),
         port: None,

@@ -18,8 +18,9 @@ use atoll_model::address_request::{AddressRequest, SubnetChoice};
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::{ClaimId, ContainerId, IfName};
 use atoll_records::{
-    AddressRecord, AddressState, ClaimRecord, CoolDown, IdleRecord, Key, Lease, MacOwner, MacRecord, NodeRecord, Phase,
-    Query, ReleasedRecord, ReservationRecord, SCHEMA, TenantRecord, TombstoneKind, TombstoneRecord, Unknown, Versioned,
+    AddressRecord, AddressState, ClaimRecord, CoolDown, FIRST_ENGINE, IdleRecord, Key, Lease, MacOwner, MacRecord,
+    NodeRecord, Phase, Query, ReleasedRecord, ReservationRecord, SCHEMA, TenantRecord, TombstoneKind, TombstoneRecord,
+    Unknown, Versioned,
 };
 use atoll_store::{Store, StoreChange};
 use atoll_testkit::fixture::{Fixture, address, attachment, keys, put, subnet, tenant_name, write};
@@ -59,6 +60,7 @@ async fn scene() -> (MemoryStore, Fixture) {
 fn tombstone(at: &Attachment, not_before: u64) -> TombstoneRecord {
     TombstoneRecord {
         v: SCHEMA,
+        engine: FIRST_ENGINE.to_owned(),
         kind: TombstoneKind::Fence,
         attachment: at.clone(),
         port: None,

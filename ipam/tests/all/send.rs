@@ -7,7 +7,7 @@ use atoll_ipam::{
     remove_tombstone, renew, repair, reservations, reserve, reserved_for, tombstones_of,
 };
 use atoll_model::ids::PodName;
-use atoll_records::{Phase, SCHEMA, TombstoneKind, TombstoneRecord, Unknown};
+use atoll_records::{FIRST_ENGINE, Phase, SCHEMA, TombstoneKind, TombstoneRecord, Unknown};
 use atoll_store::Store;
 use atoll_testkit::fixture::{Fixture, attachment, node_name, subnet, tenant_name};
 use atoll_testkit::send::sent;
@@ -44,6 +44,7 @@ async fn the_futures_of_the_verbs_are_send(store: impl Store) {
 
     let tombstone = TombstoneRecord {
         v: SCHEMA,
+        engine: FIRST_ENGINE.to_owned(),
         kind: TombstoneKind::Fence,
         attachment: first.clone(),
         port: None,

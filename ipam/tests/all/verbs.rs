@@ -13,8 +13,8 @@ use atoll_ipam::{
 use atoll_model::error::{Class, Classify};
 
 use atoll_records::{
-    AddressRecord, ClaimRecord, CoolDown, Key, NodeRecord, Phase, Query, ReservationRecord, SCHEMA, TombstoneKind,
-    TombstoneRecord, Unknown,
+    AddressRecord, ClaimRecord, CoolDown, FIRST_ENGINE, Key, NodeRecord, Phase, Query, ReservationRecord, SCHEMA,
+    TombstoneKind, TombstoneRecord, Unknown,
 };
 use atoll_store::{Store, StoreChange};
 use atoll_testkit::fixture::{Fixture, address, attachment, keys, node_name, put, subnet, tenant_name, write};
@@ -42,6 +42,7 @@ suite![
 fn tombstone(container: &str, kind: TombstoneKind, not_before: u64) -> TombstoneRecord {
     TombstoneRecord {
         v: SCHEMA,
+        engine: FIRST_ENGINE.to_owned(),
         kind,
         attachment: attachment(container),
         port: None,

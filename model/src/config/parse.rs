@@ -30,6 +30,7 @@ impl Config {
         };
         let top = Section { path: String::new(), object: Some(object) };
         refuse_foreign_ipam(&top)?;
+        top.choice("engine", &[("midonet", ())])?;
         Ok(Self {
             etcd: etcd(&top.section("etcd")?)?,
             controller: controller(&top.section("controller")?)?,

@@ -1,7 +1,7 @@
 //! A record that an earlier version wrote is read, and written again without a loss: with a UUID as the id of a host, which
-//! every host had before, and with an id of another form.
+//! every host had before, and with an id of another form; without the name of an engine, which is MidoNet's then.
 
-use atoll_records::{ClaimRecord, ClusterRecord, NodeRecord, decode, encode};
+use atoll_records::{ClaimRecord, ClusterRecord, FIRST_ENGINE, NodeRecord, TombstoneRecord, decode, encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -34,6 +34,18 @@ fn cluster(host: &str) -> Value {
     })
 }
 
+fn tombstone() -> Value {
+    let attachment = &claim(HOST_IDS[0])["attachment"];
+    json!({ "v": 1, "kind": "delete", "attachment": attachment, "port": ID, "not_before": 9, "since": 8, "note": "x" })
+}
+
+/// The same record with the name of an engine.
+fn of(record: &Value, engine: &str) -> Value {
+    let mut record = record.clone();
+    record["engine"] = engine.into();
+    record
+}
+
 /// The JSON of a record after it was read and written.
 fn again<R: DeserializeOwned + Serialize>(json: &Value) -> Value {
     let record: R = decode(json.to_string().as_bytes()).unwrap_or_else(|error| panic!("{error}: {json}"));
@@ -45,8 +57,34 @@ fn a_host_id_of_any_form_is_read_and_written_as_it_is() {
     for host in HOST_IDS {
         assert_eq!(again::<NodeRecord>(&node(host)), node(host));
         assert_eq!(again::<ClaimRecord>(&claim(host)), claim(host));
-        assert_eq!(again::<ClusterRecord>(&cluster(host)), cluster(host));
+        let cluster = of(&cluster(host), FIRST_ENGINE);
+        assert_eq!(again::<ClusterRecord>(&cluster), cluster);
     }
+}
+
+/// The cluster's record names its engine from then on. Claims and tombstones of MidoNet stay as they are, byte for byte.
+#[test]
+fn a_record_that_names_no_engine_is_midonets() {
+    let host = HOST_IDS[0];
+    assert_eq!(FIRST_ENGINE, "midonet");
+    assert_eq!(again::<ClusterRecord>(&cluster(host)), of(&cluster(host), "midonet"));
+    for named in [of(&claim(host), "midonet"), claim(host)] {
+        assert_eq!(again::<ClaimRecord>(&named), claim(host));
+    }
+    for named in [of(&tombstone(), "midonet"), tombstone()] {
+        assert_eq!(again::<TombstoneRecord>(&named), tombstone());
+    }
+}
+
+#[test]
+fn another_engine_is_kept_in_every_record_that_needs_one() {
+    for host in HOST_IDS {
+        let (cluster, claim) = (of(&cluster(host), "ovn"), of(&claim(host), "ovn"));
+        assert_eq!(again::<ClusterRecord>(&cluster), cluster);
+        assert_eq!(again::<ClaimRecord>(&claim), claim);
+    }
+    let tombstone = of(&tombstone(), "ovn");
+    assert_eq!(again::<TombstoneRecord>(&tombstone), tombstone);
 }
 
 #[test]

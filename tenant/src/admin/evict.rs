@@ -38,6 +38,7 @@ use super::Admin;
 use super::progress::{Deleted, wait_for_late_requests};
 use crate::attempts::RecordChange;
 use crate::error::TenantError;
+use crate::registry::same_engine;
 use atoll_network::{Engine, PortRemoval};
 
 /// Ports that are deleted at once.
@@ -153,7 +154,9 @@ async fn known<S: Store, E: Engine>(
     let queries = vec![Query::key(&cluster), Query::key(&record)];
     let snapshot = admin.store.read(queries).await.map_err(TenantError::store(format!("read node {node}")))?;
     let both = snapshot.get(&cluster)?.zip(snapshot.get(&record)?);
-    both.ok_or_else(|| TenantError::NoNode { node: node.clone() })
+    let both = both.ok_or_else(|| TenantError::NoNode { node: node.clone() })?;
+    same_engine(admin.engine.name(), &both.0.record.engine)?;
+    Ok(both)
 }
 
 /// Whether the controller reports the node's host as alive.

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::attempts::RecordChange;
 use crate::error::TenantError;
 use crate::network::provider;
-use crate::registry::{Registry, agree, cluster_record, possible};
+use crate::registry::{Registry, agree, cluster_record, possible, same_engine};
 use atoll_network::{Applied, Engine, provider_object};
 
 /// The options of `init`.
@@ -78,7 +78,7 @@ pub async fn init<S: Store, E: Engine>(
         (None, ProviderChoice::Made(provider)) => {
             possible(config)?;
             let provider = in_engines_words(engine, provider)?;
-            let mut record = cluster_record(config, Uuid::nil());
+            let mut record = cluster_record(config, engine.name(), Uuid::nil());
             record.provider_router = provider_object(record.id, Role::ProviderRouter);
             record.provider = Some(provider);
             registry.create_once(&ClusterRecord::at(), record).await?
@@ -86,12 +86,14 @@ pub async fn init<S: Store, E: Engine>(
         (None, _) => {
             possible(config)?;
             match adopted {
-                Some(router) => registry.create_once(&ClusterRecord::at(), cluster_record(config, router)).await?,
+                Some(router) => {
+                    registry.create_once(&ClusterRecord::at(), cluster_record(config, engine.name(), router)).await?
+                }
                 None => registry.ensure_cluster(None).await?,
             }
         }
     };
-    agree(config, &cluster.record)?;
+    agree(config, engine.name(), &cluster.record)?;
     // Another call may have recorded another choice.
     choose(engine, config, &wanted.provider, Some(&cluster.record)).await?;
     let applied = match provider(&cluster.record) {
@@ -123,6 +125,9 @@ pub async fn choose<E: Engine>(
         router: record.provider_router,
         made: record.provider.is_some(),
     };
+    if let Some(record) = there {
+        same_engine(engine.name(), &record.engine)?;
+    }
     let named = match (provider, config.provider_router) {
         (ProviderChoice::Adopted(name), _) => name.clone(),
         // The configuration names it: a new cluster must not begin with a router that is not there.

@@ -19,7 +19,7 @@ use atoll_model::ids::TenantName;
 use atoll_records::{ClaimRecord, ClusterRecord, Query, TenantRecord, Versioned};
 use atoll_store::Store;
 
-pub use crate::registry::{agree, possible, same};
+pub use crate::registry::{agree, possible, same, same_engine};
 pub use create::create;
 pub use delete::{Deletion, delete};
 pub use evict::{Candidate, Eviction, candidate, evict};
@@ -50,7 +50,7 @@ impl<S: Store, E: Engine> Admin<'_, S, E> {
         Registry { store: self.store, engine: self.engine, config: self.config }
     }
 
-    /// The cluster, and a tenant of it that must be there.
+    /// The cluster, which has our engine, and a tenant of it that must be there.
     async fn known(
         &self,
         name: &TenantName,
@@ -59,7 +59,9 @@ impl<S: Store, E: Engine> Admin<'_, S, E> {
         let queries = vec![Query::key(&cluster), Query::key(&tenant)];
         let snapshot = self.store.read(queries).await.map_err(TenantError::store(format!("read tenant {name}")))?;
         let both = snapshot.get(&cluster)?.zip(snapshot.get(&tenant)?);
-        both.ok_or_else(|| TenantError::Unknown { tenant: name.clone() })
+        let both = both.ok_or_else(|| TenantError::Unknown { tenant: name.clone() })?;
+        same_engine(self.engine.name(), &both.0.record.engine)?;
+        Ok(both)
     }
 
     /// All claims. Damaged ones are skipped, with a line in the log.

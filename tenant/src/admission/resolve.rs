@@ -55,7 +55,8 @@ impl<S: Store, E: Engine> Resolver<'_, S, E> {
     /// A cached binding was checked against the configuration at that time. If the configuration has changed since, the store
     /// is read, and the error names the difference.
     fn fits(&self, binding: &TenantBinding) -> bool {
-        agree(self.config, &binding.cluster.record).is_ok() && binding.node.record.host_id == self.node.host_id
+        agree(self.config, self.engine.name(), &binding.cluster.record).is_ok()
+            && binding.node.record.host_id == self.node.host_id
     }
 
     /// A guard no longer holds: continues from the records that the failed transaction returned.

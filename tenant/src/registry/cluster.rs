@@ -25,9 +25,9 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
         } else {
             possible(self.config)?;
             let provider = self.provider_router().await?;
-            self.create_once(&ClusterRecord::at(), record(self.config, provider)).await?
+            self.create_once(&ClusterRecord::at(), record(self.config, self.engine.name(), provider)).await?
         };
-        agree(self.config, &cluster.record)?;
+        agree(self.config, self.engine.name(), &cluster.record)?;
         Ok(cluster)
     }
 
@@ -45,11 +45,12 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
     }
 }
 
-pub(crate) fn record(config: &ClusterConfig, provider_router: Uuid) -> ClusterRecord {
+pub(crate) fn record(config: &ClusterConfig, engine: &str, provider_router: Uuid) -> ClusterRecord {
     ClusterRecord {
         v: SCHEMA,
         id: ClusterId::random(),
         epoch: Epoch::random(),
+        engine: engine.to_owned(),
         addressing: config.addressing,
         pod_cidr: bare(config.pod_cidr),
         subnet_prefix: config.subnet_prefix,
@@ -92,16 +93,17 @@ pub fn possible(config: &ClusterConfig) -> Result<(), TenantError> {
 }
 
 /// Whether this node's configuration agrees with the cluster's record.
-pub fn agree(config: &ClusterConfig, cluster: &ClusterRecord) -> Result<(), TenantError> {
+pub fn agree(config: &ClusterConfig, engine: &str, cluster: &ClusterRecord) -> Result<(), TenantError> {
+    same_engine(engine, &cluster.engine)?;
     let settings = [
-        ("addressing", addressing(config.addressing).to_owned(), addressing(cluster.addressing).to_owned()),
-        ("podCidr", bare(config.pod_cidr).to_string(), cluster.pod_cidr.to_string()),
-        ("subnetPrefix", config.subnet_prefix.to_string(), cluster.subnet_prefix.to_string()),
-        ("transitCidr", bare(config.transit_cidr).to_string(), cluster.transit_cidr.to_string()),
-        ("nodeSideCidr", bare(config.node_side_cidr).to_string(), cluster.node_side_cidr.to_string()),
-        ("serviceCidr", service(config.service_cidr.map(bare)), service(cluster.service_cidr)),
+        ("cluster.addressing", addressing(config.addressing).to_owned(), addressing(cluster.addressing).to_owned()),
+        ("cluster.podCidr", bare(config.pod_cidr).to_string(), cluster.pod_cidr.to_string()),
+        ("cluster.subnetPrefix", config.subnet_prefix.to_string(), cluster.subnet_prefix.to_string()),
+        ("cluster.transitCidr", bare(config.transit_cidr).to_string(), cluster.transit_cidr.to_string()),
+        ("cluster.nodeSideCidr", bare(config.node_side_cidr).to_string(), cluster.node_side_cidr.to_string()),
+        ("cluster.serviceCidr", service(config.service_cidr.map(bare)), service(cluster.service_cidr)),
         (
-            "providerRouter",
+            "cluster.providerRouter",
             shown(config.provider_router.or(Some(cluster.provider_router))),
             shown(Some(cluster.provider_router)),
         ),
@@ -110,6 +112,15 @@ pub fn agree(config: &ClusterConfig, cluster: &ClusterRecord) -> Result<(), Tena
         Some((setting, file, cluster)) => Err(TenantError::Disagrees { setting, file, cluster }),
         None => Ok(()),
     }
+}
+
+/// Whether this node is configured for the engine that made what a record describes. Another engine finds none of it, and
+/// would take it for deleted.
+pub fn same_engine(configured: &str, recorded: &str) -> Result<(), TenantError> {
+    if configured == recorded {
+        return Ok(());
+    }
+    Err(TenantError::Disagrees { setting: "engine", file: configured.to_owned(), cluster: recorded.to_owned() })
 }
 
 fn service(cidr: Option<Ipv4Network>) -> String {
@@ -130,6 +141,8 @@ fn bare(network: Ipv4Network) -> Ipv4Network {
 
 #[cfg(test)]
 mod tests {
+    use atoll_model::error::{Class, Classify as _};
+
     use super::*;
 
     fn config() -> ClusterConfig {
@@ -148,16 +161,16 @@ mod tests {
     fn a_record_agrees_with_the_file_it_was_made_from() {
         let config = ClusterConfig { pod_cidr: "10.128.0.7/9".parse().expect("valid"), ..config() };
         assert!(possible(&config).is_ok());
-        let record = record(&config, Uuid::from_u128(1));
+        let record = record(&config, "midonet", Uuid::from_u128(1));
         assert_eq!(record.pod_cidr.to_string(), "10.128.0.0/9", "host bits mean nothing");
-        assert!(agree(&config, &record).is_ok());
+        assert!(agree(&config, "midonet", &record).is_ok());
     }
 
     type Edit = fn(&mut ClusterConfig);
 
     #[test]
     fn every_difference_names_the_setting_and_both_values() {
-        let record = record(&config(), Uuid::from_u128(1));
+        let record = record(&config(), "midonet", Uuid::from_u128(1));
         let changes: [(Edit, &str); 7] = [
             (
                 |c| c.addressing = Addressing::Overlapping,
@@ -191,7 +204,31 @@ mod tests {
         for (change, message) in changes {
             let mut config = config();
             change(&mut config);
-            assert_eq!(agree(&config, &record).expect_err("differs").to_string(), message);
+            assert_eq!(agree(&config, "midonet", &record).expect_err("differs").to_string(), message);
+        }
+    }
+
+    /// The wrong engine is named before any other difference, and in either direction.
+    #[test]
+    fn another_engine_is_refused_with_both_names() {
+        let other = ClusterConfig { subnet_prefix: 25, ..config() };
+        for (configured, recorded) in [("midonet", "ovn"), ("ovn", "midonet")] {
+            let record = record(&config(), recorded, Uuid::from_u128(1));
+            for config in [config(), other.clone()] {
+                let error = agree(&config, configured, &record).expect_err("another engine");
+                assert_eq!(
+                    error.to_string(),
+                    format!("`engine` is {configured} in this node's configuration, but {recorded} in the cluster")
+                );
+                assert_eq!(error.class(), Class::Config);
+                assert_eq!(
+                    error.hint(),
+                    Some(format!(
+                        "set `engine` to {recorded} on this node: the cluster's settings are fixed by its first node"
+                    ))
+                );
+            }
+            agree(&config(), recorded, &record).expect("the same engine");
         }
     }
 
@@ -223,7 +260,7 @@ mod tests {
         }
         let beside = ClusterConfig { service_cidr: Some("10.96.0.0/12".parse().expect("valid")), ..config() };
         assert!(possible(&beside).is_ok());
-        assert!(agree(&beside, &record(&beside, Uuid::from_u128(1))).is_ok());
+        assert!(agree(&beside, "midonet", &record(&beside, "midonet", Uuid::from_u128(1))).is_ok());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use atoll_model::error::{Class, Classify};
 
 use atoll_network::{Engine, PodPort, PortLocation};
 use atoll_records::{
-    ClaimRecord, Key, NodeRecord, ReleasedRecord, SCHEMA, TombstoneKind, TombstoneRecord, Unknown, encode,
+    ClaimRecord, FIRST_ENGINE, Key, NodeRecord, ReleasedRecord, SCHEMA, TombstoneKind, TombstoneRecord, Unknown, encode,
 };
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use atoll_store::{Store, StoreChange, Txn};
@@ -75,6 +75,7 @@ fn record(node: &atoll_tenant::Node) -> Vec<u8> {
 fn fence(attachment: &Attachment) -> TombstoneRecord {
     TombstoneRecord {
         v: SCHEMA,
+        engine: FIRST_ENGINE.to_owned(),
         kind: TombstoneKind::Fence,
         attachment: attachment.clone(),
         port: None,

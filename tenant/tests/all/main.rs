@@ -11,6 +11,7 @@ mod gateways;
 mod grow;
 mod incarnations;
 mod lost;
+mod other_engine;
 mod over_http;
 mod paused;
 mod ports;

@@ -105,6 +105,28 @@ async fn a_router_is_adopted_by_its_id_or_its_name_when_there_is_just_one() {
     }
 }
 
+/// A host id of another engine would be found wrong only when the port is made, after the cluster's record.
+#[tokio::test]
+async fn an_uplink_on_a_host_that_the_engine_cannot_have_is_refused_before_any_effect() {
+    let fixture = Fixture::new(Dialect::V5);
+    let ProviderChoice::Made(mut provider) = uplinks(&fixture, &["eth1"]) else { panic!("one is made") };
+    let canonical = provider.uplinks[0].host.clone();
+    provider.uplinks[0].host = HostId::new("node-1.example").expect("valid");
+    let error = init(&fixture, ProviderChoice::Made(provider.clone())).await.expect_err("no UUID");
+    let texts = (error.to_string(), std::error::Error::source(&error).map(ToString::to_string));
+    let expected = "controller: host node-1.example: the id of a MidoNet host is a UUID";
+    assert_eq!(texts, ("read the host of an uplink".to_owned(), Some(expected.to_owned())));
+    assert_eq!(error.class(), Class::Config);
+    assert!(fixture.store.dump().is_empty() && fixture.made() == atoll_model::topology::Topology::default());
+    // Another form of the same id is the same host.
+    for host in [canonical.as_str().to_uppercase(), canonical.to_string()] {
+        provider.uplinks[0].host = HostId::new(host).expect("valid");
+        let (initialised, _) = init(&fixture, ProviderChoice::Made(provider.clone())).await.expect("made");
+        let recorded = initialised.record().provider.as_ref().expect("ours");
+        assert_eq!(recorded.uplinks[0].host, canonical);
+    }
+}
+
 #[tokio::test]
 async fn a_configured_router_that_is_not_there_is_not_the_beginning_of_a_cluster() {
     let mut fixture = Fixture::new(Dialect::V5);

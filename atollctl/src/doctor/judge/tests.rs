@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use atoll_records::{ClaimRecord, SCHEMA, TombstoneKind, TombstoneRecord, Unknown, Versioned};
+use atoll_records::{ClaimRecord, FIRST_ENGINE, SCHEMA, TombstoneKind, TombstoneRecord, Unknown, Versioned};
 
 use atoll_model::attachment::Attachment;
 use atoll_model::config::Addressing;
@@ -39,6 +39,7 @@ fn attachment(node: &str) -> Attachment {
 fn tombstone(node: &str, age: u64) -> TombstoneRecord {
     TombstoneRecord {
         v: SCHEMA,
+        engine: FIRST_ENGINE.to_owned(),
         kind: TombstoneKind::Delete,
         attachment: attachment(node),
         port: None,
@@ -391,6 +392,7 @@ fn claim(container: &str) -> Versioned<ClaimRecord> {
     let attachment = Attachment { container: ContainerId::new(container).expect("valid"), ..attachment("n1") };
     let record = ClaimRecord {
         v: SCHEMA,
+        engine: FIRST_ENGINE.to_owned(),
         claim: ClaimId(Uuid::from_u128(1)),
         tenant: TenantName::new("red").expect("valid"),
         incarnation: Incarnation(Uuid::from_u128(2)),

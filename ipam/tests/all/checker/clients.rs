@@ -8,8 +8,8 @@ use atoll_model::address_request::AddressRequest;
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::Incarnation;
 use atoll_records::{
-    AddressRecord, ClaimRecord, Key, Phase, Query, SCHEMA, TenantRecord, TombstoneKind, TombstoneRecord, Unknown,
-    decode, encode,
+    AddressRecord, ClaimRecord, FIRST_ENGINE, Key, Phase, Query, SCHEMA, TenantRecord, TombstoneKind, TombstoneRecord,
+    Unknown, decode, encode,
 };
 use atoll_store::{Choice, Committed, Compare, Store, StoreChange, Txn};
 
@@ -146,6 +146,7 @@ async fn delete(model: &Model, store: &Process, at: &Attachment, dirty: bool) ->
     if dirty {
         let fence = TombstoneRecord {
             v: SCHEMA,
+            engine: FIRST_ENGINE.to_owned(),
             kind: TombstoneKind::Fence,
             attachment: at.clone(),
             port: None,

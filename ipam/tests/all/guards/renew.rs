@@ -4,7 +4,9 @@
 use atoll_testkit::store::MemoryStore;
 use std::time::Duration;
 
-use atoll_records::{ClaimRecord, Key, NodeRecord, Phase, SCHEMA, TombstoneKind, TombstoneRecord, Unknown, Versioned};
+use atoll_records::{
+    ClaimRecord, FIRST_ENGINE, Key, NodeRecord, Phase, SCHEMA, TombstoneKind, TombstoneRecord, Unknown, Versioned,
+};
 
 use atoll_ipam::{
     ClaimRequest, Claimed, LateDeletions, Released, claim, find, put_tombstone, release, release_beside, renew,
@@ -101,6 +103,7 @@ async fn nothing_is_renewed_for_a_node_that_changed_or_under_a_tombstone() {
     let port = at.port_after(fixture.cluster.id, old.record.port);
     let tombstone = TombstoneRecord {
         v: SCHEMA,
+        engine: FIRST_ENGINE.to_owned(),
         kind: TombstoneKind::Fence,
         attachment: at.clone(),
         port: None,
@@ -129,6 +132,7 @@ async fn a_tombstone_never_forgets_that_a_deletion_is_on_its_way() {
     let at = attachment("a");
     let record = |kind, deletion_sent| TombstoneRecord {
         v: SCHEMA,
+        engine: FIRST_ENGINE.to_owned(),
         kind,
         attachment: at.clone(),
         port: None,

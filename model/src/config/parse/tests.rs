@@ -102,6 +102,7 @@ fn wrong_values_name_key_value_and_expectation() {
         ("tenant.from", json!("label")),
         ("tenant.default", json!("a/b")),
         ("nodeName", json!("-")),
+        ("engine", json!("ovn")),
         ("hostId", json!("node 1")),
         ("hostId", json!(7)),
         ("mtu", json!(67)),
