@@ -124,7 +124,16 @@ impl<T: Transport> Engine for MidoNet<T> {
     }
 
     async fn capabilities(&self) -> Result<Capabilities, EngineError> {
-        Ok(Capabilities { overlapping: true, several_uplinks: true, ..Capabilities::default() })
+        let local = self.client.local_data_plane().await.map_err(MidoNetError::from)?;
+        Ok(Capabilities {
+            ipv6: false,
+            overlapping: true,
+            routed: false,
+            // A local data plane spreads flows over no two routes, and is on one machine.
+            several_uplinks: local.is_none(),
+            several_hosts: local.is_none(),
+            host_to_pod: local.is_some_and(|plane| plane.host_to_pod),
+        })
     }
 
     async fn ensure_provider(&self, provider: &ProviderNetwork) -> Result<Applied, EngineError> {

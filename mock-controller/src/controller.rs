@@ -12,8 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use atoll_model::topology::{Topology, TopologyChange};
+use atoll_sdn_client::data_plane::{self, LocalDataPlane};
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse};
-use http::header::{CONTENT_TYPE, HOST, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, HOST, HeaderValue, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method};
 use serde_json::Value;
 use uuid::Uuid;
@@ -57,8 +58,8 @@ pub struct MockController {
     pub(crate) faults: Faults,
     /// When a bound port becomes active. Requests may change it.
     pub(crate) activation: Activation,
-    /// A data plane reports which ports are active.
-    pub(crate) has_data_plane: bool,
+    /// A data plane reports which ports are active. The root document names it in a header.
+    pub(crate) data_plane: Option<LocalDataPlane>,
     clock: Duration,
     /// Ports that become active later, by when.
     pending: BTreeSet<(Duration, Uuid)>,
@@ -87,7 +88,7 @@ impl MockController {
             request_log: RequestLog::default(),
             faults: Faults::default(),
             activation: settings.activation,
-            has_data_plane: false,
+            data_plane: None,
             clock: Duration::ZERO,
             pending: BTreeSet::new(),
             persistence: None,
@@ -206,7 +207,7 @@ impl MockController {
 
     /// Leaves it to a data plane to report active ports by [`MockController::set_active`]. All ports are inactive at first.
     pub fn leave_activation_to_data_plane(&mut self) {
-        self.has_data_plane = true;
+        self.data_plane = Some(LocalDataPlane { host_to_pod: self.settings.host_to_pod.is_some() });
         self.settings.activation = Activation::Explicit;
         self.activation = Activation::Explicit;
         self.pending.clear();
@@ -267,6 +268,12 @@ impl MockController {
             }
             Err(failure) => refusal(&failure),
         };
+        if pattern == "/"
+            && answer.status == 200
+            && let Some(plane) = self.data_plane
+        {
+            answer.headers.insert(data_plane::HEADER, HeaderValue::from_static(plane.to_header()));
+        }
         allow_origins(&mut answer.headers);
         self.request_log.note(&request.method, pattern, &request.path, answer.status);
         answer

@@ -1,6 +1,6 @@
 //! What an engine can do. A request for what it cannot do is refused by name.
 
-/// The features of an engine.
+/// The features of an engine. The conformance suite checks each by what packets do, present or absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
     /// It forwards IPv6.
@@ -11,4 +11,8 @@ pub struct Capabilities {
     pub routed: bool,
     /// More than one uplink carries packets at once.
     pub several_uplinks: bool,
+    /// Pods of several hosts are in one network. Without it, packets of one host's pods alone are forwarded.
+    pub several_hosts: bool,
+    /// A node reaches its own pods at their addresses, if these are unique in the cluster.
+    pub host_to_pod: bool,
 }

@@ -9,6 +9,7 @@
 //! | [`request`], [`answer`], [`compare`], [`retry`] | pure: builds requests, reads answers, compares objects, decides on retries |
 //! | [`client`], [`operations`], [`ensure`] | the client and its operations, with login, retries and deadline |
 //! | [`absence`] | whether an object is really absent |
+//! | [`data_plane`] | whether the server forwards packets itself |
 //! | [`session`], [`credentials`], [`keystone`] | the file of the session, files with secrets, tokens of Keystone |
 //! | [`configured`] | a client from the configuration |
 //! | [`error`] | errors, by what a caller can do about them |
@@ -29,6 +30,7 @@ pub mod compare;
 pub mod configured;
 pub mod convert;
 pub mod credentials;
+pub mod data_plane;
 pub mod dialect;
 pub mod ensure;
 pub mod error;

@@ -34,8 +34,21 @@ use atoll_mock_controller::delivery::Delivery;
 use atoll_mock_controller::{MockController, MockSettings, Tables};
 use atoll_model::sync::locked;
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
+use atoll_sdn_client::{Client, ClientError, Resource, api};
 use tokio::time::Instant;
 use uuid::Uuid;
+
+/// Deletes a router or bridge behind the back of an engine. False: there is none of this id.
+pub async fn lose<T: Transport>(client: &Client<T>, id: Uuid) -> Result<bool, ClientError> {
+    let resource = if client.get::<api::Router>(id).await?.is_some() {
+        Resource::Router
+    } else if client.get::<api::Bridge>(id).await?.is_some() {
+        Resource::Bridge
+    } else {
+        return Ok(false);
+    };
+    client.delete(resource, id).await.map(|()| true)
+}
 
 /// A controller that several clients share. Clones are the same controller.
 #[derive(Clone, Debug)]

@@ -8,7 +8,9 @@ use uuid::Uuid;
 
 use super::kernel_namespace::KernelNamespace;
 use crate::compile::marks::HOST_FLOW;
-use crate::compile::{BridgePort, DeviceKind, NextHop, RouterNamespace, TO_HOST, TO_PODS, TranslationTarget};
+use crate::compile::{
+    BridgePort, DeviceKind, KernelRoute, NextHop, RouterNamespace, TO_HOST, TO_PODS, TranslationTarget,
+};
 use crate::error::PlaneError;
 use crate::kernel::flows::{Flow, Tuple};
 
@@ -84,6 +86,26 @@ impl KernelNamespace {
         Ok(())
     }
 
+    /// Removes flows whose packets leave by another interface than before, where a router translates: the kernel would keep
+    /// the translation of the earlier way, or its absence.
+    pub(super) fn forget_rerouted(&mut self, want: &RouterNamespace) -> Result<(), PlaneError> {
+        if want.targets.is_empty() {
+            self.routed = None;
+        } else if self.routed.as_ref() != Some(&want.routes)
+            && let Some(before) = self.routed.replace(want.routes.clone())
+        {
+            let moved = |address| {
+                let [before, now] = [&before, &want.routes].map(|it| routes_to(it, address).collect::<BTreeSet<_>>());
+                before != now
+            };
+            let mut flows = self.flows.all()?;
+            // The destination after a translation is what is routed.
+            flows.retain(|flow| flow.mark != HOST_FLOW && moved(flow.reply.source));
+            self.forget_all(flows)?;
+        }
+        Ok(())
+    }
+
     /// Removes flows of addresses on our bridges that no port has: their ports were removed while the plane did not run. If some
     /// port may send from any address, this is unknown.
     pub(crate) fn forget_unknown_addresses(&mut self, want: &RouterNamespace) -> Result<(), PlaneError> {
@@ -102,13 +124,10 @@ impl KernelNamespace {
     }
 }
 
-/// The routes to an address, the longest of each table.
-fn routes_to(namespace: &RouterNamespace, address: Ipv4Addr) -> impl Iterator<Item = &str> {
+/// The interfaces of the routes to an address, the longest of each table.
+fn routes_to(routes: &BTreeSet<KernelRoute<String>>, address: Ipv4Addr) -> impl Iterator<Item = &str> {
     let mut longest = BTreeMap::new();
-    let fits = namespace
-        .routes
-        .iter()
-        .filter(|it| ![TO_HOST, TO_PODS].contains(&it.table) && it.destination.contains(address));
+    let fits = routes.iter().filter(|it| ![TO_HOST, TO_PODS].contains(&it.table) && it.destination.contains(address));
     for route in fits {
         let best = longest.entry(route.table).or_insert(route);
         if (route.destination.prefix(), best.metric) > (best.destination.prefix(), route.metric) {
@@ -122,14 +141,16 @@ fn routes_to(namespace: &RouterNamespace, address: Ipv4Addr) -> impl Iterator<It
 }
 
 fn on_bridge(namespace: &RouterNamespace, address: Ipv4Addr) -> bool {
-    routes_to(namespace, address)
+    routes_to(&namespace.routes, address)
         .any(|name| namespace.devices.get(name).is_some_and(|it| it.kind == DeviceKind::Bridge))
 }
 
 /// Where packets for `address` go from a router namespace: by its routes, and to further routers on its bridges.
 pub(crate) fn ways(namespace: &RouterNamespace, address: Ipv4Addr) -> BTreeSet<Way> {
     let routed =
-        routes_to(namespace, address).filter_map(|name| namespace.devices.get(name)).filter_map(|it| match it.kind {
+        routes_to(&namespace.routes, address).filter_map(|name| namespace.devices.get(name)).filter_map(|it| match it
+            .kind
+        {
             DeviceKind::Link { namespace, .. } => Some(Way::RouterNamespace(namespace)),
             DeviceKind::Uplink { .. } => Some(Way::External),
             DeviceKind::Bridge | DeviceKind::Host { .. } => None,

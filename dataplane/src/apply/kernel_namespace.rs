@@ -37,6 +37,8 @@ pub(crate) struct KernelNamespace {
     pub(super) forgotten: Vec<Flow>,
     /// The targets of translating rules at the last comparison with the tracked flows.
     pub(super) targets: Option<BTreeMap<Uuid, BTreeSet<TranslationTarget>>>,
+    /// The routes at that comparison, of a router that translates.
+    pub(super) routed: Option<BTreeSet<KernelRoute<String>>>,
     /// Ports of pods as they should be, by port.
     pub(super) pods: BTreeMap<Uuid, BridgePort>,
     /// Neighbours and elements of the structure: they stay when the last pod that has the same is removed.
@@ -58,6 +60,7 @@ impl KernelNamespace {
             flows,
             forgotten: Vec::new(),
             targets: None,
+            routed: None,
             pods: BTreeMap::new(),
             structural: BTreeSet::new(),
             fixed: BTreeSet::new(),
@@ -90,6 +93,7 @@ impl KernelNamespace {
             changes += around.node.connect(link, device.mac)?;
         }
         self.forget_translated(want)?;
+        self.forget_rerouted(want)?;
         Ok(changes)
     }
 

@@ -5,8 +5,8 @@ use atoll_mock_controller::{Dialect, MockSettings, provider_router};
 use atoll_model::ids::HostId;
 use atoll_network::conformance::{CASES, EngineUnderTest, run};
 use atoll_sdn_client::transport::ApiRequest;
-use atoll_sdn_client::{Client, ClientSettings, Resource, api};
-use atoll_testkit::controller::InProcess;
+use atoll_sdn_client::{Client, ClientSettings};
+use atoll_testkit::controller::{InProcess, lose};
 use http::Method;
 use uuid::Uuid;
 
@@ -47,15 +47,7 @@ impl EngineUnderTest for Mock {
 
     async fn lose(&self, id: Uuid) -> bool {
         let client = Client::new(self.controller.clone(), ClientSettings::default());
-        let resource = if client.get::<api::Router>(id).await.expect("answered").is_some() {
-            Resource::Router
-        } else if client.get::<api::Bridge>(id).await.expect("answered").is_some() {
-            Resource::Bridge
-        } else {
-            return false;
-        };
-        client.delete(resource, id).await.expect("deleted");
-        true
+        lose(&client, id).await.expect("answered")
     }
 }
 

@@ -1,3 +1,4 @@
 //! The engine against a MidoNet controller in memory.
 
+mod capabilities;
 mod conformance;

@@ -136,7 +136,7 @@ impl MockController {
 
     /// With a data plane, only the data plane sets which ports are active.
     fn refuse_with_data_plane(&self) -> Result<(), Refusal> {
-        if self.has_data_plane {
+        if self.data_plane.is_some() {
             return Err(Refusal::error(409, "the data plane reports which ports are active"));
         }
         Ok(())

@@ -5,6 +5,7 @@ mod access;
 mod cascade;
 mod check;
 mod conflicts;
+mod conformance;
 mod ending;
 mod everything;
 mod exclusive;

@@ -1,129 +1,55 @@
 //! One conformance suite for every engine.
 //!
 //! A test of an engine implements [`EngineUnderTest`] and calls [`run`]. Each case gets a fresh subject and runs once for every
-//! combination of address families that the engine forwards. The reports name each case with its result.
+//! combination of address families that the engine forwards. The reports name each case with its result. An engine that
+//! forwards packets on the machine of the test implements [`packets::ForwardsPackets`] too, and [`packets::run`] has further cases.
 //!
 //! | module | cases |
 //! |---|---|
 //! | `networks` | networks: ensure, diff, repair, delete |
 //! | `ports` | ports of pods: ensure, read, list, delete |
 //! | `refusals` | what an engine lacks, and what it must not touch |
-//! | `samples` | the networks and ports that the cases use |
+//! | [`packets`] | who reaches whom |
+//! | `case` | a case: its subject, its verdict, its report |
+//! | [`samples`] | the networks and ports that the cases use |
 //!
 //! # Guarantees
 //! A case depends on the trait alone. It fails with a sentence and never panics, so that one broken method does not hide the
 //! results of the other cases.
 
-mod networks;
-mod ports;
-mod refusals;
-pub mod samples;
-
-use std::fmt;
-use std::future::Future;
-
-use atoll_model::ids::HostId;
-use uuid::Uuid;
-
-use crate::engine::Engine;
-use crate::error::EngineError;
-
-use self::samples::Families;
-
-/// An engine under test, over a server of its own that holds a provider router and two hosts, and nothing else.
-pub trait EngineUnderTest {
-    /// The engine.
-    type Engine: Engine;
-
-    /// The engine.
-    fn engine(&self) -> &Self::Engine;
-
-    /// The provider router.
-    fn provider(&self) -> Uuid;
-
-    /// Two hosts whose agents are connected.
-    fn hosts(&self) -> [HostId; 2];
-
-    /// Deletes the object with this id behind the engine's back, with everything that the server deletes along with it.
-    /// False: the server has no such object.
-    fn lose(&self, id: Uuid) -> impl Future<Output = bool>;
-}
-
-/// The result of one case.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CaseReport {
-    /// The case and the address families.
-    pub case: String,
-    /// Why it failed; none: it passed.
-    pub failure: Option<String>,
-}
-
-impl fmt::Display for CaseReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.failure {
-            None => write!(f, "pass {}", self.case),
-            Some(reason) => write!(f, "FAIL {}: {reason}", self.case),
-        }
-    }
-}
-
-/// Why a case failed.
-#[derive(Debug)]
-pub(crate) struct Unmet(String);
-
-impl From<EngineError> for Unmet {
-    fn from(error: EngineError) -> Self {
-        Self(error.to_string())
-    }
-}
-
-/// How a case ends.
-type Verdict = Result<(), Unmet>;
-
-/// The case fails unless `condition` holds.
-fn require(condition: bool, otherwise: impl FnOnce() -> String) -> Verdict {
-    if condition { Ok(()) } else { Err(Unmet(otherwise())) }
-}
-
-/// The case fails unless both are equal.
-fn require_same<T: PartialEq + fmt::Debug>(found: &T, expected: &T, what: &str) -> Verdict {
-    require(found == expected, || format!("{what}: expected {expected:?}, found {found:?}"))
-}
-
+/// Names the cases of a suite for subjects of one trait.
 macro_rules! suite {
-    ($($module:ident :: $case:ident),* $(,)?) => {
+    ($subject:ident: $($module:ident::$case:ident),* $(,)?) => {
         /// The names of the cases.
         pub const CASES: &[&str] = &[$(stringify!($case)),*];
 
-        /// Runs every case, each on a fresh subject, for every combination of address families that the engine forwards.
-        pub async fn run<S: EngineUnderTest>(fresh: impl AsyncFn() -> S) -> Vec<CaseReport> {
-            let mut reports = Vec::new();
-            for families in Families::ALL {
-                $(
-                    let subject = fresh().await;
-                    let verdict = match forwards(&subject, families).await {
-                        Ok(true) => Some($module::$case(&subject, families).await),
-                        Ok(false) => None,
-                        Err(error) => Some(Err(error.into())),
-                    };
-                    if let Some(verdict) = verdict {
-                        let case = format!("{} ({families})", stringify!($case));
-                        reports.push(CaseReport { case, failure: verdict.err().map(|Unmet(reason)| reason) });
-                    }
-                )*
+        /// Runs every case, each on a fresh subject.
+        async fn run_cases<S: $subject>(
+            fresh: &impl AsyncFn() -> S,
+            families: $crate::conformance::samples::Families,
+            reports: &mut Vec<$crate::conformance::case::CaseReport>,
+        ) {
+            $(
                 let subject = fresh().await;
-                if let Ok(false) = forwards(&subject, families).await {
-                    let verdict = refusals::a_family_that_the_engine_lacks_is_refused(&subject, families).await;
-                    let case = format!("a_family_that_the_engine_lacks_is_refused ({families})");
-                    reports.push(CaseReport { case, failure: verdict.err().map(|Unmet(reason)| reason) });
-                }
-            }
-            reports
+                let verdict = $module::$case(&subject, families).await;
+                reports.push($crate::conformance::case::CaseReport::new(stringify!($case), families, verdict));
+            )*
         }
     };
 }
 
-suite! {
+mod case;
+mod networks;
+pub mod packets;
+mod ports;
+mod refusals;
+pub mod samples;
+
+use self::case::forwards;
+pub use self::case::{CaseReport, EngineUnderTest};
+use self::samples::Families;
+
+suite! { EngineUnderTest:
     networks::a_network_is_complete_after_it_was_ensured,
     networks::ensuring_again_changes_nothing,
     networks::a_network_that_was_never_made_is_missing_entirely,
@@ -147,7 +73,19 @@ suite! {
     refusals::host_sides_are_stable_and_listed,
 }
 
-async fn forwards<S: EngineUnderTest>(subject: &S, families: Families) -> Result<bool, EngineError> {
-    let capabilities = subject.engine().capabilities().await?;
-    Ok(capabilities.ipv6 || families == Families::V4)
+/// Runs every case, each on a fresh subject, for every combination of address families that the engine forwards.
+pub async fn run<S: EngineUnderTest>(fresh: impl AsyncFn() -> S) -> Vec<CaseReport> {
+    let mut reports = Vec::new();
+    for families in Families::ALL {
+        let subject = fresh().await;
+        match forwards(&subject, families).await {
+            Ok(true) => run_cases(&fresh, families, &mut reports).await,
+            Ok(false) => {
+                let verdict = refusals::a_family_that_the_engine_lacks_is_refused(&subject, families).await;
+                reports.push(CaseReport::new("a_family_that_the_engine_lacks_is_refused", families, verdict));
+            }
+            Err(error) => reports.push(CaseReport::new("capabilities", families, Err(error.into()))),
+        }
+    }
+    reports
 }

@@ -1,19 +1,19 @@
 //! Networks: ensure, diff, repair, delete.
 
+use super::case::{CaseVerdict, EngineUnderTest, require, require_same};
 use super::samples::{self, Families, network};
-use super::{EngineUnderTest, Verdict, require, require_same};
 use crate::drift::DriftKind;
 use crate::engine::Engine;
 use crate::network::{Network, NetworkNextHop, NetworkRoute};
 
 /// The network is as described.
-async fn require_complete<S: EngineUnderTest>(subject: &S, network: &Network) -> Verdict {
+async fn require_complete<S: EngineUnderTest>(subject: &S, network: &Network) -> CaseVerdict {
     let drift = subject.engine().diff_network(network).await?;
     require(drift.is_empty(), || format!("the network of {} is not complete: {drift:?}", network.tenant))
 }
 
 /// Nothing of the network exists.
-async fn require_absent<S: EngineUnderTest>(subject: &S, network: &Network) -> Verdict {
+async fn require_absent<S: EngineUnderTest>(subject: &S, network: &Network) -> CaseVerdict {
     let drift = subject.engine().diff_network(network).await?;
     let rest: Vec<_> = drift.iter().filter(|drift| drift.difference != DriftKind::Missing).collect();
     require(!drift.is_empty() && rest.is_empty(), || format!("something of {} exists: {rest:?}", network.tenant))
@@ -22,7 +22,7 @@ async fn require_absent<S: EngineUnderTest>(subject: &S, network: &Network) -> V
 pub(super) async fn a_network_is_complete_after_it_was_ensured<S: EngineUnderTest>(
     subject: &S,
     families: Families,
-) -> Verdict {
+) -> CaseVerdict {
     for subnets in 0..=3 {
         let network = network(subject.provider(), subnets, subnets, families);
         require_absent(subject, &network).await?;
@@ -33,7 +33,7 @@ pub(super) async fn a_network_is_complete_after_it_was_ensured<S: EngineUnderTes
     Ok(())
 }
 
-pub(super) async fn ensuring_again_changes_nothing<S: EngineUnderTest>(subject: &S, families: Families) -> Verdict {
+pub(super) async fn ensuring_again_changes_nothing<S: EngineUnderTest>(subject: &S, families: Families) -> CaseVerdict {
     let network = network(subject.provider(), 1, 2, families);
     let first = subject.engine().ensure_network(&network).await?;
     let second = subject.engine().ensure_network(&network).await?;
@@ -45,7 +45,7 @@ pub(super) async fn ensuring_again_changes_nothing<S: EngineUnderTest>(subject: 
 pub(super) async fn a_network_that_was_never_made_is_missing_entirely<S: EngineUnderTest>(
     subject: &S,
     families: Families,
-) -> Verdict {
+) -> CaseVerdict {
     let network = network(subject.provider(), 1, 2, families);
     let drift = subject.engine().diff_network(&network).await?;
     require(!drift.is_empty(), || "the engine reports no drift of a network that does not exist".to_owned())?;
@@ -57,7 +57,7 @@ pub(super) async fn a_network_that_was_never_made_is_missing_entirely<S: EngineU
 pub(super) async fn what_was_lost_is_shown_and_made_again<S: EngineUnderTest>(
     subject: &S,
     families: Families,
-) -> Verdict {
+) -> CaseVerdict {
     let network = network(subject.provider(), 1, 2, families);
     for id in [network.id.router(), network.id.subnet(2).object()] {
         subject.engine().ensure_network(&network).await?;
@@ -73,7 +73,7 @@ pub(super) async fn what_was_lost_is_shown_and_made_again<S: EngineUnderTest>(
 pub(super) async fn deleting_leaves_nothing_and_succeeds_again<S: EngineUnderTest>(
     subject: &S,
     families: Families,
-) -> Verdict {
+) -> CaseVerdict {
     let network = network(subject.provider(), 1, 2, families);
     subject.engine().ensure_network(&network).await?;
     let deleted = subject.engine().delete_network(&network).await?;
@@ -86,7 +86,7 @@ pub(super) async fn deleting_leaves_nothing_and_succeeds_again<S: EngineUnderTes
 pub(super) async fn two_networks_do_not_touch_each_other<S: EngineUnderTest>(
     subject: &S,
     families: Families,
-) -> Verdict {
+) -> CaseVerdict {
     let [one, other] = [1, 2].map(|number| network(subject.provider(), number, 2, families));
     subject.engine().ensure_network(&one).await?;
     subject.engine().ensure_network(&other).await?;
@@ -99,7 +99,7 @@ pub(super) async fn two_networks_do_not_touch_each_other<S: EngineUnderTest>(
 pub(super) async fn a_subnet_is_added_and_deleted_beside_another<S: EngineUnderTest>(
     subject: &S,
     families: Families,
-) -> Verdict {
+) -> CaseVerdict {
     let small = network(subject.provider(), 1, 1, families);
     let large = network(subject.provider(), 1, 2, families);
     subject.engine().ensure_network(&small).await?;
@@ -117,7 +117,7 @@ pub(super) async fn a_subnet_is_added_and_deleted_beside_another<S: EngineUnderT
 pub(super) async fn a_route_is_added_replaced_and_removed<S: EngineUnderTest>(
     subject: &S,
     families: Families,
-) -> Verdict {
+) -> CaseVerdict {
     let plain = network(subject.provider(), 1, 1, families);
     let gateway = samples::port(&plain, 1, 9, 1, &subject.hosts()[0], families).addresses[0];
     let destination = match families {
@@ -154,7 +154,7 @@ pub(super) async fn a_route_is_added_replaced_and_removed<S: EngineUnderTest>(
 pub(super) async fn a_deleted_network_can_be_made_again<S: EngineUnderTest>(
     subject: &S,
     families: Families,
-) -> Verdict {
+) -> CaseVerdict {
     let network = network(subject.provider(), 1, 1, families);
     for _ in 0..2 {
         subject.engine().ensure_network(&network).await?;
@@ -168,7 +168,7 @@ pub(super) async fn a_deleted_network_can_be_made_again<S: EngineUnderTest>(
 pub(super) async fn what_only_an_older_revision_has_is_withdrawn<S: EngineUnderTest>(
     subject: &S,
     families: Families,
-) -> Verdict {
+) -> CaseVerdict {
     let blackhole = |destination: &str| NetworkRoute {
         // Both are valid networks.
         destination: destination.parse().expect("a valid network"),

@@ -2,26 +2,26 @@
 
 use std::collections::BTreeSet;
 
+use super::case::{CaseVerdict, EngineUnderTest, require, require_same};
 use super::samples::{Families, network, port};
-use super::{EngineUnderTest, Verdict, require, require_same};
 use crate::engine::Engine;
 use crate::error::EngineFailure;
 use crate::network::Network;
 use crate::port::{PodPort, PortRemoval};
 
 /// A network with two subnets, which exists.
-async fn made<S: EngineUnderTest>(subject: &S, families: Families) -> Result<Network, super::Unmet> {
+async fn made<S: EngineUnderTest>(subject: &S, families: Families) -> Result<Network, super::case::Unmet> {
     let network = network(subject.provider(), 1, 2, families);
     subject.engine().ensure_network(&network).await?;
     Ok(network)
 }
 
-fn removal(port: &PodPort, verified: bool) -> PortRemoval {
+pub(super) fn removal(port: &PodPort, verified: bool) -> PortRemoval {
     PortRemoval { id: port.id, port: Some(port.clone()), verified }
 }
 
 /// The port exists as described.
-async fn require_as_described<S: EngineUnderTest>(subject: &S, port: &PodPort) -> Verdict {
+async fn require_as_described<S: EngineUnderTest>(subject: &S, port: &PodPort) -> CaseVerdict {
     let Some(state) = subject.engine().port(port.id).await? else {
         return require(false, || format!("port {} does not exist", port.id));
     };
@@ -30,14 +30,14 @@ async fn require_as_described<S: EngineUnderTest>(subject: &S, port: &PodPort) -
 }
 
 /// The port is refused because its subnet or host does not exist.
-async fn require_absent_parent<S: EngineUnderTest>(subject: &S, port: &PodPort) -> Verdict {
+async fn require_absent_parent<S: EngineUnderTest>(subject: &S, port: &PodPort) -> CaseVerdict {
     match subject.engine().ensure_port(port).await {
         Ok(state) => require(false, || format!("the port was made: {state:?}")),
         Err(error) => require_same(&error.failure, &EngineFailure::Absent, &format!("the failure of: {error}")),
     }
 }
 
-pub(super) async fn a_port_is_as_it_was_described<S: EngineUnderTest>(subject: &S, families: Families) -> Verdict {
+pub(super) async fn a_port_is_as_it_was_described<S: EngineUnderTest>(subject: &S, families: Families) -> CaseVerdict {
     let network = made(subject, families).await?;
     for (number, host) in (2..).zip(subject.hosts()) {
         let wanted = port(&network, 1, number, 1, &host, families);
@@ -52,7 +52,7 @@ pub(super) async fn a_port_is_as_it_was_described<S: EngineUnderTest>(subject: &
 pub(super) async fn ensuring_a_port_again_changes_nothing<S: EngineUnderTest>(
     subject: &S,
     families: Families,
-) -> Verdict {
+) -> CaseVerdict {
     let network = made(subject, families).await?;
     let wanted = port(&network, 1, 2, 1, &subject.hosts()[0], families);
     subject.engine().ensure_port(&wanted).await?;
@@ -65,7 +65,7 @@ pub(super) async fn ensuring_a_port_again_changes_nothing<S: EngineUnderTest>(
 pub(super) async fn a_port_of_an_absent_network_is_refused<S: EngineUnderTest>(
     subject: &S,
     families: Families,
-) -> Verdict {
+) -> CaseVerdict {
     let network = network(subject.provider(), 1, 1, families);
     let wanted = port(&network, 1, 2, 1, &subject.hosts()[0], families);
     require_absent_parent(subject, &wanted).await
@@ -74,7 +74,7 @@ pub(super) async fn a_port_of_an_absent_network_is_refused<S: EngineUnderTest>(
 pub(super) async fn a_port_of_an_absent_host_is_refused<S: EngineUnderTest>(
     subject: &S,
     families: Families,
-) -> Verdict {
+) -> CaseVerdict {
     let network = made(subject, families).await?;
     let unknown = uuid::Uuid::from_u128(0xdead).into();
     let wanted = port(&network, 1, 2, 1, &unknown, families);
@@ -84,7 +84,7 @@ pub(super) async fn a_port_of_an_absent_host_is_refused<S: EngineUnderTest>(
 pub(super) async fn a_subnet_lists_the_ports_of_its_pods_and_no_others<S: EngineUnderTest>(
     subject: &S,
     families: Families,
-) -> Verdict {
+) -> CaseVerdict {
     let network = network(subject.provider(), 1, 2, families);
     let (first, second) = (network.id.subnet(1), network.id.subnet(2));
     require_same(&subject.engine().ports(first).await?, &Vec::new(), "ports of a subnet that does not exist")?;
@@ -104,7 +104,7 @@ pub(super) async fn a_subnet_lists_the_ports_of_its_pods_and_no_others<S: Engine
 pub(super) async fn a_deleted_port_is_gone_and_deleting_succeeds_again<S: EngineUnderTest>(
     subject: &S,
     families: Families,
-) -> Verdict {
+) -> CaseVerdict {
     let network = made(subject, families).await?;
     for (number, verified) in [(2, false), (3, true)] {
         let wanted = port(&network, 1, number, 1, &subject.hosts()[0], families);
@@ -123,7 +123,7 @@ pub(super) async fn a_deleted_port_is_gone_and_deleting_succeeds_again<S: Engine
 pub(super) async fn a_port_with_several_addresses_is_made_and_deleted<S: EngineUnderTest>(
     subject: &S,
     families: Families,
-) -> Verdict {
+) -> CaseVerdict {
     let network = made(subject, families).await?;
     let wanted = port(&network, 1, 2, 3, &subject.hosts()[0], families);
     subject.engine().ensure_port(&wanted).await?;
@@ -139,7 +139,7 @@ pub(super) async fn a_port_with_several_addresses_is_made_and_deleted<S: EngineU
 pub(super) async fn deleting_a_network_takes_its_ports_along<S: EngineUnderTest>(
     subject: &S,
     families: Families,
-) -> Verdict {
+) -> CaseVerdict {
     let network = made(subject, families).await?;
     let wanted = port(&network, 1, 2, 1, &subject.hosts()[0], families);
     subject.engine().ensure_port(&wanted).await?;

@@ -1,7 +1,7 @@
 //! What an engine lacks, and what it must not touch.
 
+use super::case::{CaseVerdict, EngineUnderTest, require, require_same};
 use super::samples::{Families, network};
-use super::{EngineUnderTest, Verdict, require, require_same};
 use crate::drift::Drift;
 use crate::engine::Engine;
 use crate::error::EngineFailure;
@@ -11,7 +11,7 @@ use crate::port::PortRemoval;
 pub(super) async fn a_family_that_the_engine_lacks_is_refused<S: EngineUnderTest>(
     subject: &S,
     families: Families,
-) -> Verdict {
+) -> CaseVerdict {
     let wanted = network(subject.provider(), 1, 1, families);
     match subject.engine().ensure_network(&wanted).await {
         Ok(applied) => return require(false, || format!("it was made: {applied:?}")),
@@ -31,7 +31,7 @@ pub(super) async fn a_family_that_the_engine_lacks_is_refused<S: EngineUnderTest
 pub(super) async fn a_port_that_is_no_pods_is_left_alone<S: EngineUnderTest>(
     subject: &S,
     families: Families,
-) -> Verdict {
+) -> CaseVerdict {
     let network = network(subject.provider(), 1, 1, families);
     let missing = subject.engine().diff_network(&network).await?;
     require(!missing.is_empty(), || "a network that does not exist lacks nothing".to_owned())?;
@@ -43,7 +43,7 @@ pub(super) async fn a_port_that_is_no_pods_is_left_alone<S: EngineUnderTest>(
     require_same(&subject.engine().diff_network(&network).await?, &before, "drift")
 }
 
-pub(super) async fn hosts_are_known_by_their_ids<S: EngineUnderTest>(subject: &S, _: Families) -> Verdict {
+pub(super) async fn hosts_are_known_by_their_ids<S: EngineUnderTest>(subject: &S, _: Families) -> CaseVerdict {
     for id in subject.hosts() {
         require_same(&subject.engine().host_id(&id)?, &id, "the id of a host as the engine writes it")?;
         let host = subject.engine().host(&id).await?;
@@ -53,7 +53,10 @@ pub(super) async fn hosts_are_known_by_their_ids<S: EngineUnderTest>(subject: &S
     require_same(&subject.engine().host(&unknown).await?, &None, "an unknown host")
 }
 
-pub(super) async fn host_sides_are_stable_and_listed<S: EngineUnderTest>(subject: &S, families: Families) -> Verdict {
+pub(super) async fn host_sides_are_stable_and_listed<S: EngineUnderTest>(
+    subject: &S,
+    families: Families,
+) -> CaseVerdict {
     let [one, other] = [1, 2].map(|number| network(subject.provider(), number, 1, families).id);
     let engine = subject.engine();
     require_same(&engine.host_side(one), &engine.host_side(one), "the host side of one network")?;

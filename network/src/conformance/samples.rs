@@ -26,7 +26,8 @@ impl Families {
     /// All combinations.
     pub const ALL: [Self; 3] = [Self::V4, Self::V6, Self::Both];
 
-    fn of<T>(self, v4: T, v6: T) -> Vec<T> {
+    /// One value for each family.
+    pub fn of<T>(self, v4: T, v6: T) -> Vec<T> {
         match self {
             Self::V4 => vec![v4],
             Self::V6 => vec![v6],
@@ -45,7 +46,8 @@ impl fmt::Display for Families {
     }
 }
 
-fn prefix(address: impl Into<IpAddr>, length: u8) -> IpNetwork {
+/// An address with a prefix length.
+pub fn prefix(address: impl Into<IpAddr>, length: u8) -> IpNetwork {
     let address = address.into();
     IpNetwork::new(address, length).unwrap_or_else(|_| IpNetwork::from(address))
 }

@@ -9,6 +9,7 @@
 //! | [`node`] | a machine: a namespace in which etcd, the controller and the runtime side of the plugin live |
 //! | [`pod`], [`cni`] | a pod's namespace, and the plugin called as a runtime calls it |
 //! | [`ctl`] | `atollctl`, as an operator runs it |
+//! | [`station`] | pods and hosts whose frames the conformance suite of the engines sends and captures |
 //! | [`reach`] | reachability: ping, and TCP with a banner that names the server |
 //! | [`leftovers`] | checks that nothing of Atoll is left |
 //! | [`wait`], [`http`], [`programs`] | waiting for a condition, one GET, the paths of our binaries |
@@ -33,4 +34,5 @@ pub mod programs;
 pub mod reach;
 pub mod scratch;
 pub mod servers;
+pub mod station;
 pub mod wait;

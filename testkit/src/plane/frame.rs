@@ -113,8 +113,13 @@ pub fn ip_of(
 
 /// A UDP datagram without a checksum.
 pub fn udp(to: u16, payload: &[u8]) -> Vec<u8> {
+    udp_from(7000, to, payload)
+}
+
+/// A UDP datagram without a checksum, with both ports.
+pub fn udp_from(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(8 + payload.len()).unwrap();
-    [&7000_u16.to_be_bytes()[..], &to.to_be_bytes(), &length.to_be_bytes(), &[0, 0], payload].concat()
+    [&from.to_be_bytes()[..], &to.to_be_bytes(), &length.to_be_bytes(), &[0, 0], payload].concat()
 }
 
 /// A TCP segment with these flags.

@@ -1,31 +1,9 @@
 //! The conformance suite names each case that an engine without state fails.
 
-use atoll_model::ids::HostId;
-use atoll_network::conformance::{CASES, EngineUnderTest, run};
+use atoll_network::conformance::{CASES, run};
 use atoll_testkit::recorder::Recorder;
-use uuid::Uuid;
 
-struct Bench(Recorder);
-
-impl EngineUnderTest for Bench {
-    type Engine = Recorder;
-
-    fn engine(&self) -> &Recorder {
-        &self.0
-    }
-
-    fn provider(&self) -> Uuid {
-        Uuid::from_u128(1)
-    }
-
-    fn hosts(&self) -> [HostId; 2] {
-        [2, 3].map(|n| Uuid::from_u128(n).into())
-    }
-
-    async fn lose(&self, _: Uuid) -> bool {
-        false
-    }
-}
+use crate::recorder::Bench;
 
 /// Cases that an engine without state passes, because it may do nothing in them.
 const STATELESS: &[&str] = &["host_sides_are_stable_and_listed"];
