@@ -7,8 +7,8 @@
 //!
 //! # Guarantees
 //! When [`Registry::withdraw_stale`] returns `Ok`, every request of this call has been answered, and nothing that only an
-//! older record had is left by it. A tenant or subnet that is being deleted is left to the call that deletes it, which
-//! deletes everything once more after the maximum request lifetime, or finds pods and puts it back.
+//! older record had is left by it. What a tenant or subnet that is being deleted still has in its record is left to the call
+//! that deletes it, which deletes everything once more after the maximum request lifetime, or finds pods and puts it back.
 
 use atoll_model::ids::TenantName;
 use atoll_network::{Engine, Network};
@@ -31,6 +31,8 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
     ) -> Result<Option<Versioned<TenantRecord>>, TenantError> {
         let mut change = RecordChange::repeated(format!("withdraw what older records of tenant {name} had"));
         let key = TenantRecord::at(name);
+        // Nothing was withdrawn that a newer record may want.
+        let mut is_complete = true;
         loop {
             change.begin()?;
             let what = change.what();
@@ -44,24 +46,27 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
                 }
                 return Ok(None);
             };
-            if now.record.phase == Phase::Deleting {
+            applied.retain(|applied| applied.revision != now.mod_revision);
+            if applied.is_empty() {
                 return Ok(Some(now));
             }
             // A subnet that is being deleted may have pods, and come back: the call that deletes it decides.
             let kept = whole_network(&cluster.record, &now);
             let mut withdrawn = 0;
-            for stale in applied.iter().filter(|stale| stale.revision != kept.revision) {
+            for stale in &applied {
                 let done = self.engine.withdraw_network(stale, Some(&kept)).await;
                 withdrawn += done.map_err(TenantError::engine(what))?.deleted;
             }
-            if withdrawn == 0 {
+            if withdrawn == 0 && is_complete {
                 return Ok(Some(now));
             }
             tracing::warn!(tenant = %name, withdrawn, "objects of an older record were withdrawn");
-            // A newer record may have wanted one of them again meanwhile.
-            let current = network(&cluster.record, &now);
-            self.apply(&current).await?;
-            applied = vec![current];
+            // A newer record may have wanted one of them again meanwhile. For a tenant that is being deleted nothing is made.
+            is_complete = now.record.phase != Phase::Deleting;
+            applied = vec![if is_complete { network(&cluster.record, &now) } else { kept }];
+            if is_complete {
+                self.apply(&applied[0]).await?;
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ use atoll_testkit::store::{Deciding, InterceptedStore, Interception, StoreCall};
 use futures_util::future::{Either, select};
 use tokio::sync::Notify;
 
-use crate::fixture::{Fixture, engine, namespace};
+use crate::fixture::{Fixture, engine, graph, namespace};
 
 const REQUEST_LIFETIME: Duration = Duration::from_millis(500);
 
@@ -32,15 +32,21 @@ enum Event {
     SubnetDeleted,
     /// A deletion has closed the subnet, and will find pods and put it back.
     SubnetClosed,
+    /// The route was removed, and a deletion has closed the tenant, and will find pods and put it back.
+    TenantClosed,
+    /// The route was removed, and a deletion has closed the tenant and deleted its objects.
+    TenantEmptied,
     TenantDeleted,
     TenantCreatedAgain,
 }
 
-const EVENTS: [Event; 6] = [
+const EVENTS: [Event; 8] = [
     Event::RouteRemoved,
     Event::RouteReplaced,
     Event::SubnetDeleted,
     Event::SubnetClosed,
+    Event::TenantClosed,
+    Event::TenantEmptied,
     Event::TenantDeleted,
     Event::TenantCreatedAgain,
 ];
@@ -66,14 +72,22 @@ fn route(via: Via) -> StaticRoute {
     StaticRoute { destination: "10.9.0.0/16".parse().expect("valid"), via }
 }
 
-/// Sets the phase of subnet 2 in the record.
-async fn set_phase(fixture: &Fixture, phase: Phase) {
+/// Changes the tenant's record.
+async fn change(fixture: &Fixture, edit: impl FnOnce(&mut TenantRecord)) {
     let mut record = fixture.records("red").1;
-    for subnet in record.subnets.iter_mut().filter(|subnet| subnet.ordinal == 2) {
-        subnet.phase = phase;
-    }
+    edit(&mut record);
     let then = vec![StoreChange::put(&TenantRecord::at(&red()), &record)];
     fixture.store.commit(Txn { then, ..Txn::default() }).await.expect("memory does not fail");
+}
+
+/// Sets the phase of subnet 2 in the record.
+async fn set_phase(fixture: &Fixture, phase: Phase) {
+    change(fixture, |record| {
+        for subnet in record.subnets.iter_mut().filter(|subnet| subnet.ordinal == 2) {
+            subnet.phase = phase;
+        }
+    })
+    .await;
 }
 
 async fn happen(fixture: &Fixture, event: Event) {
@@ -86,7 +100,7 @@ async fn happen(fixture: &Fixture, event: Event) {
     let admin = admin(fixture, &fixture.store, &engine);
     let deletion = Deletion { request_lifetime: REQUEST_LIFETIME, force: false };
     match event {
-        Event::RouteRemoved => {
+        Event::RouteRemoved | Event::TenantClosed | Event::TenantEmptied => {
             let edit = Edit { remove_routes: vec![route(Via::Reject).destination], ..Edit::default() };
             admin::set(&admin, &red(), &edit, REQUEST_LIFETIME, |_| {}).await.map(drop)
         }
@@ -106,6 +120,13 @@ async fn happen(fixture: &Fixture, event: Event) {
         },
     }
     .unwrap_or_else(|error| panic!("{event:?}: {error}"));
+    if [Event::TenantClosed, Event::TenantEmptied].contains(&event) {
+        change(fixture, |record| record.phase = Phase::Deleting).await;
+    }
+    if event == Event::TenantEmptied {
+        let (cluster, tenant) = fixture.records("red");
+        engine.delete_network(&graph(&cluster, &tenant).network).await.expect("deleted");
+    }
 }
 
 /// The state of the writer's process.
@@ -194,6 +215,7 @@ async fn prepared(dialect: Dialect) -> Fixture {
 async fn brings_nothing_back(dialect: Dialect, writer: Writer) -> usize {
     let mut points = 0;
     for event in EVENTS {
+        let mut has_router = false;
         for at in 0.. {
             let context = format!("{dialect:?}: {writer:?} paused before request {at}, {event:?}");
             let fixture = prepared(dialect).await;
@@ -205,16 +227,32 @@ async fn brings_nothing_back(dialect: Dialect, writer: Writer) -> usize {
                 assert!(fixture.made().bridges.contains_key(&subnet), "{context}: its pods keep their network");
                 set_phase(&fixture, Phase::Building).await;
             }
+            match event {
+                Event::TenantClosed => change(&fixture, |record| record.phase = Phase::Active).await,
+                Event::TenantEmptied => {
+                    has_router = !fixture.made().routers.is_empty();
+                    change(&fixture, |record| record.phase = Phase::Building).await;
+                }
+                _ => {}
+            }
             let tenants: &[&str] = if event == Event::TenantDeleted { &[] } else { &["red"] };
-            if tenants.is_empty() {
-                assert!(done.is_err(), "{context}: the tenant is gone");
-            } else {
+            let is_refused = matches!(
+                event,
+                Event::TenantClosed | Event::TenantEmptied | Event::TenantDeleted | Event::TenantCreatedAgain
+            );
+            assert!(!is_refused || done.is_err(), "{context}: what it applied is not the tenant's network any more");
+            if !tenants.is_empty() {
                 // What it did not complete, the next call completes.
                 fixture.resolve(&namespace("red")).await.unwrap_or_else(|error| panic!("{context}: {error}"));
                 assert_eq!(fixture.records("red").1.phase, Phase::Active, "{context}");
             }
             fixture.assert_exactly_or_routes_twice(tenants, &context);
         }
+        // Of the last point. The writer had made sure of the router long before.
+        assert!(
+            !has_router,
+            "{dialect:?}: {writer:?}, {event:?}: objects were made for a tenant that is being deleted"
+        );
     }
     points
 }
