@@ -58,10 +58,10 @@ impl<T: Transport> Walk<'_, T> {
                 if place == 0 { rules::repair(client, chain, rules).await } else { Ok(StepResult::default()) }
             }
             BuildStep::Router(id) => {
-                repair::router(client, &api::Router::from_topology(id, &objects.routers[&id])).await
+                repair::device(client, &api::Router::from_topology(id, &objects.routers[&id])).await
             }
             BuildStep::Bridge(id) => {
-                repair::bridge(client, &api::Bridge::from_topology(id, &objects.bridges[&id])).await
+                repair::device(client, &api::Bridge::from_topology(id, &objects.bridges[&id])).await
             }
             BuildStep::Port { id, peer } => {
                 let wanted = api::Port { peer_id: peer, ..api::Port::from_topology(id, &objects.ports[&id]) };

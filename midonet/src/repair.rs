@@ -20,6 +20,28 @@ use atoll_network::EngineFailure;
 /// Fields that a PUT can change in either dialect.
 const IN_PLACE: &[&str] = &["adminStateUp", "inboundFilterId", "outboundFilterId", "vifId"];
 
+/// An object with such fields.
+pub(crate) trait InPlace: ApiObject {
+    /// Takes these fields from `wanted`.
+    fn update_from(&mut self, wanted: &Self);
+}
+
+macro_rules! in_place {
+    ($($object:ty: $($field:ident),+;)+) => {
+        $(impl InPlace for $object {
+            fn update_from(&mut self, wanted: &Self) {
+                $(self.$field = wanted.$field;)+
+            }
+        })+
+    };
+}
+
+in_place! {
+    Router: admin_state_up, inbound_filter_id, outbound_filter_id;
+    Bridge: admin_state_up, inbound_filter_id, outbound_filter_id;
+    Port: admin_state_up, inbound_filter_id, outbound_filter_id, vif_id;
+}
+
 pub(crate) async fn chain<T: Transport>(client: &Client<T>, wanted: &Chain) -> Result<StepResult, MidoNetError> {
     match client.ensure(wanted).await? {
         Ensured::Created => Ok(StepResult::CREATED),
@@ -28,22 +50,17 @@ pub(crate) async fn chain<T: Transport>(client: &Client<T>, wanted: &Chain) -> R
     }
 }
 
-pub(crate) async fn router<T: Transport>(client: &Client<T>, wanted: &Router) -> Result<StepResult, MidoNetError> {
-    in_place(client, wanted, |found| {
-        found.admin_state_up = wanted.admin_state_up;
-        found.inbound_filter_id = wanted.inbound_filter_id;
-        found.outbound_filter_id = wanted.outbound_filter_id;
-    })
-    .await
-}
-
-pub(crate) async fn bridge<T: Transport>(client: &Client<T>, wanted: &Bridge) -> Result<StepResult, MidoNetError> {
-    in_place(client, wanted, |found| {
-        found.admin_state_up = wanted.admin_state_up;
-        found.inbound_filter_id = wanted.inbound_filter_id;
-        found.outbound_filter_id = wanted.outbound_filter_id;
-    })
-    .await
+/// A router or a bridge: every field that can differ can be updated in place.
+pub(crate) async fn device<T: Transport, O: InPlace>(
+    client: &Client<T>,
+    wanted: &O,
+) -> Result<StepResult, MidoNetError> {
+    match differing(client.ensure(wanted).await?) {
+        None => Ok(StepResult::CREATED),
+        Some(differences) if differences.is_empty() => Ok(StepResult::KEPT),
+        Some(differences) if only(&differences, IN_PLACE) => update(client, wanted).await,
+        Some(differences) => Err(foreign(wanted, &differences)),
+    }
 }
 
 pub(crate) async fn port<T: Transport>(client: &Client<T>, wanted: &Port) -> Result<StepResult, MidoNetError> {
@@ -54,13 +71,7 @@ pub(crate) async fn port<T: Transport>(client: &Client<T>, wanted: &Port) -> Res
         return Ok(StepResult::KEPT);
     }
     if only(&differences, IN_PLACE) {
-        return update(client, wanted, |found| {
-            found.admin_state_up = wanted.admin_state_up;
-            found.inbound_filter_id = wanted.inbound_filter_id;
-            found.outbound_filter_id = wanted.outbound_filter_id;
-            found.vif_id = wanted.vif_id;
-        })
-        .await;
+        return update(client, wanted).await;
     }
     if is_foreign(Kind::Port, &differences) {
         return Err(foreign(wanted, &differences));
@@ -113,26 +124,8 @@ pub(crate) async fn route<T: Transport>(
     Ok(StepResult::updated(4))
 }
 
-/// Ensures an object whose fields can all be updated in place.
-async fn in_place<T: Transport, O: ApiObject>(
-    client: &Client<T>,
-    wanted: &O,
-    change: impl FnOnce(&mut O),
-) -> Result<StepResult, MidoNetError> {
-    match differing(client.ensure(wanted).await?) {
-        None => Ok(StepResult::CREATED),
-        Some(differences) if differences.is_empty() => Ok(StepResult::KEPT),
-        Some(differences) if only(&differences, IN_PLACE) => update(client, wanted, change).await,
-        Some(differences) => Err(foreign(wanted, &differences)),
-    }
-}
-
 /// A PUT replaces the whole object, so the fields of others are read and sent again.
-async fn update<T: Transport, O: ApiObject>(
-    client: &Client<T>,
-    wanted: &O,
-    change: impl FnOnce(&mut O),
-) -> Result<StepResult, MidoNetError> {
+async fn update<T: Transport, O: InPlace>(client: &Client<T>, wanted: &O) -> Result<StepResult, MidoNetError> {
     let gone = || MidoNetError {
         object: format!("update {}", shown(wanted)),
         failure: EngineFailure::Absent,
@@ -140,7 +133,7 @@ async fn update<T: Transport, O: ApiObject>(
     };
     let id = wanted.id().ok_or_else(gone)?;
     let mut found = client.get::<O>(id).await?.ok_or_else(gone)?;
-    change(&mut found);
+    found.update_from(wanted);
     client.update(&found).await?;
     Ok(StepResult::updated(4))
 }

@@ -24,7 +24,7 @@ impl Mock {
         let host = format!(r#"{{"id":"{SECOND_HOST}","name":"second","address":"192.0.2.2"}}"#);
         let (method, path, headers) = (Method::POST, "/hosts".to_owned(), http::HeaderMap::new());
         let request = ApiRequest { method, path, headers, body: host.into() };
-        assert_eq!(controller.controller_mut().admin(&request).status, 200);
+        assert_eq!(controller.controller().admin(&request).status, 200);
         let engine = MidoNet::new(Client::new(controller.clone(), ClientSettings::default()));
         Self { controller, engine }
     }
