@@ -101,32 +101,11 @@ pub fn provider(cluster: &ClusterRecord) -> Option<ProviderNetwork> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use atoll_model::config::Addressing;
-    use atoll_model::ids::{ClusterId, Epoch, Incarnation, Namespace, TenantName};
-    use atoll_records::{FIRST_ENGINE, Origin, Quota, SCHEMA};
-
+    use atoll_model::ids::{Incarnation, Namespace, TenantName};
+    use atoll_records::{Origin, Quota, SCHEMA};
     use uuid::Uuid;
 
     use super::*;
-
-    /// A cluster with fixed ids.
-    pub(crate) fn cluster() -> ClusterRecord {
-        ClusterRecord {
-            v: SCHEMA,
-            id: ClusterId(Uuid::from_u128(1)),
-            epoch: Epoch(Uuid::from_u128(2)),
-            engine: FIRST_ENGINE.to_owned(),
-            addressing: Addressing::Unique,
-            pod_cidr: "10.128.0.0/9".parse().expect("valid"),
-            subnet_prefix: 24,
-            transit_cidr: "100.64.0.0/16".parse().expect("valid"),
-            node_side_cidr: "169.254.128.0/17".parse().expect("valid"),
-            service_cidr: None,
-            provider_router: Uuid::from_u128(3),
-            provider: None,
-            unknown: serde_json::Map::new(),
-        }
-    }
 
     /// Tenant `red` with `subnets` subnets.
     pub(crate) fn tenant(subnets: usize) -> TenantRecord {

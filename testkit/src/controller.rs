@@ -15,7 +15,7 @@
 //! assert_eq!(controller.dump().routers.len(), 1, "the provider router is there from the start");
 //!
 //! let fault = RequestFault { times: 1, ..RequestFault::always("/routers", FaultKind::Cut { after: true }) };
-//! controller.controller_mut().inject(fault).expect("some request matches it");
+//! controller.controller().inject(fault).expect("some request matches it");
 //! let mut headers = HeaderMap::new();
 //! headers.insert(CONTENT_TYPE, "application/vnd.org.midonet.Router-v3+json".parse().expect("a value"));
 //! let id = "aaaa0000-0000-4000-8000-000000000001";
@@ -99,13 +99,8 @@ impl InProcess {
         locked(&self.controller).set_host_alive(host, alive);
     }
 
-    /// The controller, to read. Do not hold it across an await.
+    /// The controller. Do not hold it across an await or a request.
     pub fn controller(&self) -> MutexGuard<'_, MockController> {
-        locked(&self.controller)
-    }
-
-    /// The controller, to change. Do not hold it across an await.
-    pub fn controller_mut(&self) -> MutexGuard<'_, MockController> {
         locked(&self.controller)
     }
 }

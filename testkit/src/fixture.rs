@@ -7,7 +7,7 @@ use atoll_records::{
     SCHEMA, SubnetEntry, TenantRecord, Unknown, Versioned, encode,
 };
 
-use atoll_model::config::Addressing;
+use atoll_model::config::{Addressing, ClusterConfig};
 
 use atoll_ipam::{ClaimRequest, Claimed, Guards};
 use atoll_model::address_request;
@@ -31,6 +31,39 @@ pub struct Fixture {
     pub namespace: Namespace,
     /// The revisions of these records.
     pub guards: Guards,
+}
+
+/// The settings of a cluster.
+pub fn cluster_config() -> ClusterConfig {
+    ClusterConfig {
+        addressing: Addressing::Unique,
+        pod_cidr: "10.128.0.0/9".parse().expect("a network"),
+        subnet_prefix: 24,
+        transit_cidr: "100.64.0.0/16".parse().expect("a network"),
+        node_side_cidr: "169.254.128.0/17".parse().expect("a network"),
+        service_cidr: None,
+        provider_router: None,
+    }
+}
+
+/// The record of the cluster with these settings.
+pub fn cluster_record() -> ClusterRecord {
+    let config = cluster_config();
+    ClusterRecord {
+        v: SCHEMA,
+        id: ClusterId(Uuid::from_u128(1)),
+        epoch: Epoch(Uuid::from_u128(2)),
+        engine: FIRST_ENGINE.to_owned(),
+        addressing: config.addressing,
+        pod_cidr: config.pod_cidr,
+        subnet_prefix: config.subnet_prefix,
+        transit_cidr: config.transit_cidr,
+        node_side_cidr: config.node_side_cidr,
+        service_cidr: config.service_cidr,
+        provider: None,
+        provider_router: Uuid::from_u128(3),
+        unknown: Unknown::new(),
+    }
 }
 
 /// Name of the tenant.
@@ -83,21 +116,7 @@ pub async fn keys(store: &impl Store, prefix: Key) -> Vec<String> {
 impl Fixture {
     /// Writes the records; the tenant has these subnets.
     pub async fn new(store: &impl Store, subnets: Vec<SubnetEntry>) -> Self {
-        let cluster = ClusterRecord {
-            v: SCHEMA,
-            id: ClusterId(Uuid::from_u128(1)),
-            epoch: Epoch::random(),
-            engine: FIRST_ENGINE.to_owned(),
-            addressing: Addressing::Unique,
-            pod_cidr: "10.128.0.0/9".parse().expect("a network"),
-            subnet_prefix: 24,
-            transit_cidr: "100.64.0.0/16".parse().expect("a network"),
-            node_side_cidr: "169.254.128.0/17".parse().expect("a network"),
-            service_cidr: None,
-            provider: None,
-            provider_router: Uuid::from_u128(2),
-            unknown: Unknown::new(),
-        };
+        let cluster = cluster_record();
         let host_id = HostId::from(Uuid::from_u128(3));
         let node = NodeRecord {
             v: SCHEMA,

@@ -230,7 +230,8 @@ fn refused(tenant: &TenantRecord, destination: Ipv4Network, problem: String) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::tests::{cluster, tenant};
+    use crate::network::tests::tenant;
+    use atoll_testkit::fixture::cluster_record as cluster;
 
     fn route(destination: &str, via: Via) -> StaticRoute {
         StaticRoute { destination: destination.parse().expect("valid"), via }

@@ -142,20 +142,9 @@ fn bare(network: Ipv4Network) -> Ipv4Network {
 #[cfg(test)]
 mod tests {
     use atoll_model::error::{Class, Classify as _};
+    use atoll_testkit::fixture::cluster_config as config;
 
     use super::*;
-
-    fn config() -> ClusterConfig {
-        ClusterConfig {
-            addressing: Addressing::Unique,
-            pod_cidr: "10.128.0.0/9".parse().expect("valid"),
-            subnet_prefix: 24,
-            transit_cidr: "100.64.0.0/16".parse().expect("valid"),
-            node_side_cidr: "169.254.128.0/17".parse().expect("valid"),
-            service_cidr: None,
-            provider_router: None,
-        }
-    }
 
     #[test]
     fn a_record_agrees_with_the_file_it_was_made_from() {

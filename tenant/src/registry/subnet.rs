@@ -203,8 +203,9 @@ pub(crate) fn parts(cluster: &ClusterRecord, cidr: Ipv4Network) -> Vec<Ipv4Netwo
 mod tests {
 
     use super::*;
-    use crate::network::tests::{cluster, tenant};
+    use crate::network::tests::tenant;
     use atoll_records::{StaticRoute, Via};
+    use atoll_testkit::fixture::cluster_record as cluster;
 
     fn net(text: &str) -> Ipv4Network {
         text.parse().expect("valid")

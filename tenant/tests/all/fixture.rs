@@ -2,6 +2,7 @@
 
 use atoll_testkit::cell::SyncCell;
 use atoll_testkit::controller::InProcess;
+use atoll_testkit::fixture::cluster_config;
 use atoll_testkit::store::MemoryStore;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +12,6 @@ use atoll_midonet::MidoNet;
 use atoll_mock_controller::{Dialect, MockSettings, provider_router};
 use atoll_model::attachment::Attachment;
 use atoll_model::attachment::Mac;
-use atoll_model::config::Addressing;
 use atoll_model::config::ClusterConfig;
 use atoll_model::ids::{ContainerId, IfName, Namespace, NetworkName, NodeName, TenantName};
 use atoll_model::topology::{Route, RouteAction, Topology};
@@ -40,8 +40,15 @@ pub(crate) struct Fixture {
 impl Fixture {
     pub(crate) fn new(dialect: Dialect) -> Self {
         let mock = InProcess::new(MockSettings { dialect, ..MockSettings::default() });
-        let before = mock.controller_mut().follow();
-        Self { store: MemoryStore::new(), mock, requests: Arc::default(), config: config(), node: node("n1"), before }
+        let before = mock.controller().follow();
+        Self {
+            store: MemoryStore::new(),
+            mock,
+            requests: Arc::default(),
+            config: cluster_config(),
+            node: node("n1"),
+            before,
+        }
     }
 
     pub(crate) fn engine(&self) -> MidoNet<Counted> {
@@ -70,7 +77,7 @@ impl Fixture {
 
     /// What the controller holds now beyond what it began with, without the routes it adds by itself.
     pub(crate) fn made(&self) -> Topology {
-        let mut now = self.mock.controller_mut().follow();
+        let mut now = self.mock.controller().follow();
         now.routers.retain(|id, _| !self.before.routers.contains_key(id));
         now.bridges.retain(|id, _| !self.before.bridges.contains_key(id));
         now.ports.retain(|id, _| !self.before.ports.contains_key(id));
@@ -181,18 +188,6 @@ pub(crate) fn request<'a>(
 
 pub(crate) fn engine<T: Transport>(transport: T) -> MidoNet<T> {
     MidoNet::new(Client::new(transport, ClientSettings::default()))
-}
-
-pub(crate) fn config() -> ClusterConfig {
-    ClusterConfig {
-        addressing: Addressing::Unique,
-        pod_cidr: "10.128.0.0/9".parse().expect("valid"),
-        subnet_prefix: 24,
-        transit_cidr: "100.64.0.0/16".parse().expect("valid"),
-        node_side_cidr: "169.254.128.0/17".parse().expect("valid"),
-        service_cidr: None,
-        provider_router: None,
-    }
 }
 
 pub(crate) fn node(name: &str) -> Node {

@@ -1,6 +1,7 @@
 //! Who gets into which tenant, once and at once, with and without a cache.
 
 use atoll_testkit::fault::{Fault, FaultPlan};
+use atoll_testkit::fixture::cluster_config;
 use atoll_testkit::transport::FaultyTransport;
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -17,7 +18,7 @@ use atoll_tenant::{Cache, Resolver, TenantError, Who};
 use futures_util::future::join_all;
 use uuid::Uuid;
 
-use crate::fixture::{DIALECTS, Fixture, Slow, config, default_tenant, engine, namespace, node, provider};
+use crate::fixture::{DIALECTS, Fixture, Slow, default_tenant, engine, namespace, node, provider};
 
 pub(crate) async fn put(fixture: &Fixture, key: Key, value: Vec<u8>) {
     let txn = Txn { then: vec![StoreChange::Put { key, value, lease: None }], ..Txn::default() };
@@ -184,7 +185,7 @@ async fn a_node_that_disagrees_or_has_anothers_name_is_refused() {
     assert_eq!(error.class(), Class::Config);
     assert!(error.to_string().contains("subnetPrefix"), "{error}");
 
-    fixture.config = config();
+    fixture.config = cluster_config();
     fixture.node.machine_id = "another".to_owned();
     let error = fixture.resolve(&namespace("red")).await.expect_err("another machine");
     assert!(error.to_string().contains("machine-n1") && error.to_string().contains("another"), "{error}");
