@@ -618,7 +618,7 @@ impl Lab {
         let body = json!({ "alive": alive }).to_string();
         let path = format!("/hosts/{}/alive", self.host);
         let request = ApiRequest { method: Method::PUT, path, headers: http::HeaderMap::new(), body: body.into() };
-        assert_eq!(self.controller.controller_mut().admin(&request).status, 204);
+        assert_eq!(self.controller.controller().admin(&request).status, 204);
     }
 
     /// How many files there are for attachments.

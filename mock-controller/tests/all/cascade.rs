@@ -234,7 +234,7 @@ fn the_report_of_orphans_sees_what_no_request_makes() {
     host.host = id(0xdead);
     let controller =
         atoll_mock_controller::MockController::with_tables(atoll_mock_controller::MockSettings::default(), tables);
-    *fixture.mock.controller_mut() = controller;
+    *fixture.mock.controller() = controller;
     let report = fixture.admin(http::Method::GET, "/orphans", &Value::Null).body;
     assert_eq!(report["routesToNowhere"], json!([gone]), "{report}");
     assert_eq!(report["lostBindings"], json!([t.pod]), "{report}");

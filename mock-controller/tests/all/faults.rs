@@ -24,7 +24,7 @@ fn request(method: Method, path: &str, body: &Value) -> ApiRequest {
 /// Creates router 1 through the transport with one pending fault: the answer, and whether the router exists.
 async fn create_with(fault: FaultKind) -> (Result<ApiResponse, TransportError>, bool) {
     let fixture = Fixture::new(Dialect::V5);
-    fixture.mock.controller_mut().inject(RequestFault::always("/routers", fault)).expect("taken");
+    fixture.mock.controller().inject(RequestFault::always("/routers", fault)).expect("taken");
     let answer = fixture.mock.send(request(Method::POST, "/routers", &json!({ "id": id(1) }))).await;
     (answer, fixture.mock.dump().routers.contains_key(&id(1)))
 }

@@ -180,7 +180,7 @@ impl Fixture {
     pub(crate) fn admin(&self, method: Method, path: &str, body: &Value) -> Answer {
         let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
         let request = ApiRequest { method, path: path.to_owned(), headers: HeaderMap::new(), body };
-        Answer::of(&self.mock.controller_mut().admin(&request))
+        Answer::of(&self.mock.controller().admin(&request))
     }
 
     // ---- objects that tests need ---------------------------------------------------------------------------------

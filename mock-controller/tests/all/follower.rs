@@ -182,14 +182,14 @@ proptest! {
     fn followers_end_where_the_controller_is(steps in prop::collection::vec(step(), 1..60), old in any::<bool>()) {
         let dialect = BOTH[usize::from(old)];
         let fixture = Fixture::new(dialect);
-        let mut follower = fixture.mock.controller_mut().follow();
+        let mut follower = fixture.mock.controller().follow();
         for step in &steps {
             run(&fixture, step);
-            for change in fixture.mock.controller_mut().take_changes() {
+            for change in fixture.mock.controller().take_changes() {
                 follower.apply(change);
             }
         }
-        prop_assert_eq!(&follower, &fixture.mock.controller_mut().follow());
+        prop_assert_eq!(&follower, &fixture.mock.controller().follow());
 
         // The same requests to another controller of the same settings: the same answers and objects, including generated ids.
         let again = Fixture::new(dialect);
@@ -202,7 +202,7 @@ proptest! {
         // Indexes are as if they were built anew.
         let settings = MockSettings { dialect, ..MockSettings::default() };
         let twin = Fixture::new(dialect);
-        *twin.mock.controller_mut() = MockController::with_tables(settings, fixture.mock.dump());
+        *twin.mock.controller() = MockController::with_tables(settings, fixture.mock.dump());
         prop_assert_eq!(asked(&fixture), asked(&twin));
 
         // Links are symmetric after any steps.

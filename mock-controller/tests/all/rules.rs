@@ -181,7 +181,7 @@ fn a_rule_is_converted_for_the_data_plane() {
         "tpDst": { "start": null, "end": 80 }, "vlan": 9, "icmpDataSrcIpAddress": "10.0.0.1", "dlSrc": "02:00:00:00:00:01",
         "dlSrcMask": "ffff.ff00.0000" });
     fixture.post(&path, &drop).created();
-    let topology = fixture.mock.controller_mut().follow();
+    let topology = fixture.mock.controller().follow();
     let rules = &topology.chains[&id(1)].rules;
     assert_eq!(rules.len(), 2);
     let condition = &rules[0].condition;

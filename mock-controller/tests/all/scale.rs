@@ -28,7 +28,7 @@ fn full(tenants: u128) -> Tables {
 /// The rows that all requests for a pod read on a controller with this many tenants.
 fn rows_read(tenants: u128) -> BTreeMap<&'static str, u64> {
     let fixture = Fixture::new(Dialect::V5);
-    *fixture.mock.controller_mut() = MockController::with_tables(MockSettings::default(), full(tenants));
+    *fixture.mock.controller() = MockController::with_tables(MockSettings::default(), full(tenants));
     let bridge = Uuid::from_u128(1 << 100);
     let mut rows = BTreeMap::new();
     let mut counted = |what, act: &mut dyn FnMut()| {

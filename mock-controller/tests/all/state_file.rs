@@ -20,7 +20,7 @@ struct Persisted {
 
 fn keep(fixture: &Fixture, path: &Path) {
     let file = StateFile::create(path, fixture.dialect, &fixture.mock.dump()).expect("created");
-    fixture.mock.controller_mut().persist_with(Box::new(file));
+    fixture.mock.controller().persist_with(Box::new(file));
 }
 
 impl Persisted {
@@ -87,7 +87,7 @@ fn what_was_written_is_read_back_after_every_request() {
         let highest = tables.ports.values().map(|port| port.tunnel_key).max().expect("ports");
         let settings = MockSettings { dialect, ..MockSettings::default() };
         let again = Fixture::new(dialect);
-        *again.mock.controller_mut() = MockController::with_tables(settings, tables);
+        *again.mock.controller() = MockController::with_tables(settings, tables);
         assert_eq!(again.mock.dump(), fixture.mock.dump());
         if dialect == Dialect::V5 {
             let bridge = again.bridge(0x300, "t");
@@ -219,7 +219,7 @@ fn an_orderly_end_is_in_the_file() {
     };
     persisted.fixture.router(1, "t");
     assert_eq!(ended(), Some(false));
-    persisted.fixture.mock.controller_mut().close().expect("closed");
+    persisted.fixture.mock.controller().close().expect("closed");
     assert_eq!(ended(), Some(true));
     persisted.check("after the end");
 }
@@ -252,7 +252,7 @@ fn a_change_that_cannot_be_kept_is_not_made() {
     let (port, peer) =
         (fixture.bridge_port(0x21, bridge), fixture.router_port(0x23, fixture.router(0x22, "t"), "10.0.0.1"));
     let before = fixture.mock.dump();
-    let follower = fixture.mock.controller_mut().follow();
+    let follower = fixture.mock.controller().follow();
 
     // The directory is deleted with its file.
     let away = persisted.directory.path().with_extension("away");
@@ -278,7 +278,7 @@ fn a_change_that_cannot_be_kept_is_not_made() {
         Some(1),
         "faults stay"
     );
-    assert!(fixture.mock.controller_mut().take_changes().is_empty(), "no change is published");
+    assert!(fixture.mock.controller().take_changes().is_empty(), "no change is published");
     assert_eq!(fixture.list("/routers").len(), 2, "reading goes on");
     let refused = fixture.post("/chains", &json!({ "id": "x" }));
     assert_eq!(refused.status, 400, "a fault of the request is reported first");
@@ -295,10 +295,10 @@ fn a_change_that_cannot_be_kept_is_not_made() {
     assert_eq!(fixture.port(port)["active"], true);
     persisted.check("a binding");
     let mut follower = follower;
-    for change in fixture.mock.controller_mut().take_changes() {
+    for change in fixture.mock.controller().take_changes() {
         follower.apply(change);
     }
-    assert_eq!(follower, fixture.mock.controller_mut().follow());
+    assert_eq!(follower, fixture.mock.controller().follow());
 }
 
 #[test]
@@ -354,7 +354,7 @@ fn a_full_or_read_only_file_system_is_a_503() {
 
     // The kernel refuses to remount a file system read-only while a file is open for writing.
     let dump = persisted.fixture.mock.dump();
-    persisted.fixture.mock.controller_mut().close().expect("closed");
+    persisted.fixture.mock.controller().close().expect("closed");
     mount.remount("ro");
     let error = StateFile::create(&persisted.path, Dialect::V5, &dump).expect_err("it cannot be written");
     assert!(error.to_string().contains("Read-only") && error.to_string().contains("state.json"), "{error}");
@@ -450,7 +450,7 @@ fn ids_of_an_earlier_run_are_not_reused() {
     }
     let tables = fixture.mock.dump();
     let again = Fixture::new(Dialect::V5);
-    *again.mock.controller_mut() = MockController::with_tables(MockSettings::default(), tables.clone());
+    *again.mock.controller() = MockController::with_tables(MockSettings::default(), tables.clone());
     for n in 0..5 {
         again.router_port(0x20 + n, router, &format!("10.1.{n}.1"));
     }

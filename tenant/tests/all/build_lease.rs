@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::fixture::graph;
 use atoll_mock_controller::Dialect;
 use atoll_model::ids::{Incarnation, TenantName};
+use atoll_model::sync::locked;
 use atoll_network::{Engine, EngineFailure};
 use atoll_records::{BuildLeaseRecord, Entry, Key, Lease, Phase, TenantRecord, encode};
 use atoll_sdn_client::Resource;
@@ -39,7 +40,7 @@ impl<'a> Before<'a> {
     }
 
     async fn happen(&self) {
-        let happens = self.happens.lock().expect("no panic while it is held").take();
+        let happens = locked(&self.happens).take();
         if let Some(happens) = happens {
             happens.await;
         }

@@ -12,6 +12,7 @@ use atoll_ipam::{Claimed, Released, find, put_tombstone, release};
 use atoll_mock_controller::Dialect;
 use atoll_model::attachment::Attachment;
 use atoll_model::error::{Class, Classify};
+use atoll_model::sync::locked;
 
 use atoll_network::{Engine, PodPort, PortLocation};
 use atoll_records::{
@@ -349,7 +350,7 @@ impl<F: FnOnce() + Send> Transport for Interrupted<F> {
         if request.method == http::Method::DELETE {
             if let Some(after) = self.after.get().checked_sub(1) {
                 self.after.set(after);
-            } else if let Some(then) = self.then.lock().expect("no panic while it is held").take() {
+            } else if let Some(then) = locked(&self.then).take() {
                 then();
             }
         }

@@ -185,7 +185,7 @@ fn cases() -> Vec<(&'static str, bool, Usurp)> {
 
 /// All objects, without those that a foreign object with an id of ours can take along.
 fn there(fixture: &Fixture) -> Topology {
-    fixture.mock.controller_mut().follow()
+    fixture.mock.controller().follow()
 }
 
 #[tokio::test]
