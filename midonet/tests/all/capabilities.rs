@@ -11,7 +11,7 @@ use atoll_testkit::controller::InProcess;
 async fn asked(settings: MockSettings, with_data_plane: bool) -> (Capabilities, usize) {
     let controller = InProcess::new(settings);
     if with_data_plane {
-        controller.controller_mut().leave_activation_to_data_plane();
+        controller.controller().leave_activation_to_data_plane();
     }
     let engine = MidoNet::new(Client::new(controller.clone(), ClientSettings::default()));
     controller.record();
@@ -43,7 +43,7 @@ async fn the_server_is_asked_once_and_says_whether_it_forwards_itself() {
 async fn without_the_api_there_are_no_capabilities() {
     let controller = InProcess::new(MockSettings::default());
     let status = FaultKind::Status { status: 404, message: None, after: false };
-    controller.controller_mut().inject(RequestFault::always("/", status)).expect("it matches");
+    controller.controller().inject(RequestFault::always("/", status)).expect("it matches");
     let engine = MidoNet::new(Client::new(controller, ClientSettings::default()));
     let error = engine.capabilities().await.expect_err("no answer of the API");
     assert!(matches!(error.failure, EngineFailure::Absent | EngineFailure::NotEngine), "{error}");
