@@ -3,6 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | `lower` | from a network to routers, bridges, ports, routes, chains and rules. Pure |
+//! | `role` | the roles of objects, from which their ids derive |
 //! | `levels` | the dependency levels of these objects. Pure |
 //! | `apply` | creates and updates objects, level by level, and deletes them |
 //! | `inspect` | compares objects and changes nothing |
@@ -29,6 +30,7 @@ mod memory;
 mod ownership;
 mod pod_port;
 mod repair;
+mod role;
 mod rules;
 mod static_entries;
 mod step;
@@ -36,7 +38,7 @@ mod step;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atoll_model::derive::{self, Role};
+use atoll_model::derive;
 use atoll_model::ids::HostId;
 use atoll_model::topology::Topology;
 use atoll_network::{
@@ -54,6 +56,7 @@ use uuid::Uuid;
 use self::error::MidoNetError;
 use self::inspect::ObjectDrift;
 use self::lower::Lowered;
+use self::role::Role;
 use self::static_entries::StaticEntries;
 
 /// The engine's name in records and in the configuration.
@@ -252,7 +255,7 @@ impl<T: Transport> Engine for MidoNet<T> {
         };
         // A build that was interrupted may have left the bridge's own port unlinked.
         let network = subnet.network;
-        let bridge_port = derive::object(network.cluster, network.incarnation, Role::BridgePort(subnet.ordinal));
+        let bridge_port = derive::object(network.cluster, network.incarnation, &Role::BridgePort(subnet.ordinal));
         let ids = ports.into_iter().filter(|port| port.peer_id.is_none()).filter_map(|port| port.id);
         Ok(ids.filter(|id| *id != bridge_port).collect())
     }

@@ -19,7 +19,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use atoll_model::derive::{self, Role};
+use atoll_model::derive::{self, NetworkPart};
 use atoll_model::topology::{
     Binding, Bridge, Chain, Condition, Device, FlowAction, Fragments, NatTarget, Port, Route, RouteAction, Router,
     Rule, RuleAction, Test, Topology,
@@ -33,6 +33,7 @@ use uuid::Uuid;
 use crate::error::MidoNetError;
 use crate::host_id;
 use crate::memory::Memory;
+use crate::role::Role;
 
 /// First and last port that the tenant's transit address translates to; servers use those below.
 const NAT_PORTS: (u16, u16) = (1024, 65535);
@@ -112,12 +113,12 @@ pub(crate) fn routes(network: &Network, routes: &[NetworkRoute]) -> Result<Lower
 pub(crate) fn provider(provider: &ProviderNetwork) -> Result<Lowered, MidoNetError> {
     let mut roles = BTreeMap::new();
     let mut id = |role| {
-        let id = provider_object(provider.cluster, role);
+        let id = provider_object(provider.cluster, &role);
         roles.insert(id, role);
         id
     };
     let mut objects = Topology::default();
-    let router = id(Role::ProviderRouter);
+    let router = id(Role::Part(NetworkPart::ProviderRouter));
     let short = &provider.cluster.0.simple().to_string()[..8];
     let name = format!("atoll {short} provider router");
     objects.routers.insert(
@@ -125,7 +126,7 @@ pub(crate) fn provider(provider: &ProviderNetwork) -> Result<Lowered, MidoNetErr
         Router { tenant: PROVIDER.to_owned(), name, up: true, inbound: None, outbound: None, other: Vec::new() },
     );
     for (place, uplink) in (1..).zip(&provider.uplinks) {
-        let port = id(Role::ProviderUplink(place));
+        let port = id(Role::Part(NetworkPart::ProviderUplink(place)));
         let binding = Binding { host: host_id::read(&uplink.host)?, interface: uplink.interface.to_string() };
         let device = on_router(router, v4(uplink.address)?, port);
         let port_wanted = Port {
@@ -180,9 +181,13 @@ impl<'a> Lowering<'a> {
     }
 
     fn id(&mut self, role: Role) -> Uuid {
-        let id = derive::object(self.network.id.cluster, self.network.id.incarnation, role);
+        let id = derive::object(self.network.id.cluster, self.network.id.incarnation, &role);
         self.lowered.roles.insert(id, role);
         id
+    }
+
+    fn part(&mut self, part: NetworkPart) -> Uuid {
+        self.id(Role::Part(part))
     }
 
     /// What an operator of the controller reads: the cluster and tenant of the object, and its role.
@@ -195,7 +200,7 @@ impl<'a> Lowering<'a> {
         let generation = self.generation;
         let (inbound, outbound) = (Role::InboundChain(generation), Role::OutboundChain(generation));
         let (router, uplink, provider_port) =
-            (self.id(Role::Router), self.id(Role::UplinkPort), self.id(Role::ProviderPort));
+            (self.part(NetworkPart::Router), self.part(NetworkPart::UplinkPort), self.part(NetworkPart::ProviderPort));
         let Some(TransitLink { provider: far, tenant: near }) = self.network.transit.first() else {
             let object = format!("network of tenant {}", self.network.tenant);
             let message = "it has no transit link".to_owned();
@@ -212,7 +217,7 @@ impl<'a> Lowering<'a> {
             router,
             Router {
                 tenant: self.network.tenant.to_string(),
-                name: self.name(Role::Router),
+                name: self.name(Role::Part(NetworkPart::Router)),
                 up: true,
                 inbound: Some(filters.0),
                 outbound: Some(filters.1),
@@ -236,11 +241,12 @@ impl<'a> Lowering<'a> {
 
     fn subnet(&mut self, subnet: &NetworkSubnet) -> Result<(), MidoNetError> {
         let ordinal = subnet.ordinal;
-        let (router, bridge) = (self.id(Role::Router), self.id(Role::Bridge(ordinal)));
-        let (gateway_port, bridge_port) = (self.id(Role::GatewayPort(ordinal)), self.id(Role::BridgePort(ordinal)));
+        let (router, bridge) = (self.part(NetworkPart::Router), self.part(NetworkPart::Subnet(ordinal)));
+        let (gateway_port, bridge_port) =
+            (self.part(NetworkPart::GatewayPort(ordinal)), self.id(Role::BridgePort(ordinal)));
         let wanted = Bridge {
             tenant: self.network.tenant.to_string(),
-            name: self.name(Role::Bridge(ordinal)),
+            name: self.name(Role::Part(NetworkPart::Subnet(ordinal))),
             up: true,
             ..Bridge::default()
         };
@@ -267,7 +273,7 @@ impl<'a> Lowering<'a> {
                 let has =
                     |subnet: &&NetworkSubnet| subnet.prefixes.iter().any(|prefix| prefix.prefix.contains(address));
                 let Some(subnet) = self.network.subnets.iter().find(has) else { return Ok(()) };
-                let (port, gateway) = (self.id(Role::GatewayPort(subnet.ordinal)), v4_address(address)?);
+                let (port, gateway) = (self.part(NetworkPart::GatewayPort(subnet.ordinal)), v4_address(address)?);
                 RouteAction::Forward { port, gateway: Some(gateway) }
             }
         };

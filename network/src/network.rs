@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use atoll_model::derive::{self, Role};
+use atoll_model::derive::{self, NetworkPart};
 use atoll_model::ids::{ClusterId, Incarnation, TenantName};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ pub struct NetworkId {
 impl NetworkId {
     /// The id of the tenant's router.
     pub fn router(self) -> Uuid {
-        derive::object(self.cluster, self.incarnation, Role::Router)
+        derive::object(self.cluster, self.incarnation, &NetworkPart::Router)
     }
 
     /// A subnet of the network.
@@ -44,7 +44,7 @@ pub struct SubnetId {
 impl SubnetId {
     /// The id of the subnet's bridge or switch.
     pub fn object(self) -> Uuid {
-        derive::object(self.network.cluster, self.network.incarnation, Role::Bridge(self.ordinal))
+        derive::object(self.network.cluster, self.network.incarnation, &NetworkPart::Subnet(self.ordinal))
     }
 }
 

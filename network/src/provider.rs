@@ -1,8 +1,9 @@
 //! The provider router: the router that all tenants' routers are linked to, with the uplinks to the external network.
 
+use std::fmt;
 use std::net::IpAddr;
 
-use atoll_model::derive::{self, Role};
+use atoll_model::derive;
 use atoll_model::ids::{ClusterId, HostId, IfName, Incarnation};
 use ipnetwork::IpNetwork;
 use uuid::Uuid;
@@ -29,8 +30,9 @@ pub struct ProviderUplink {
     pub interface: IfName,
 }
 
-/// The id of an object of the provider router that a cluster makes.
-pub fn provider_object(cluster: ClusterId, role: Role) -> Uuid {
+/// The id of an object of the provider router that a cluster makes. `role`: a [`NetworkPart`](derive::NetworkPart), or a role
+/// that one engine alone has.
+pub fn provider_object(cluster: ClusterId, role: &dyn fmt::Display) -> Uuid {
     derive::object(cluster, Incarnation(cluster.0), role)
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use atoll_network::provider_object;
+use atoll_network::{NetworkId, provider_object};
 use atoll_records::{
     ClaimRecord, ClusterRecord, Key, NamespaceRecord, NodeRecord, Origin, Phase, Prefix, Query, Quota, ReadError,
     Snapshot, StaticRoute, TenantRecord, TombstoneRecord, Uplink, Versioned,
@@ -14,7 +14,7 @@ use atoll_records::{
 
 use atoll_model::config::Addressing;
 use atoll_model::config::DnsConfig;
-use atoll_model::derive::{self, Role};
+use atoll_model::derive::NetworkPart;
 use atoll_model::ids::{ClaimId, ClusterId, HostId, Namespace, NodeName, TenantName};
 use atoll_model::range::AddressRange;
 use atoll_store::Store;
@@ -283,6 +283,7 @@ impl Inventory {
             .into_iter()
             .map(|(_, record)| {
                 let namespaces = belongs.remove(&record.name).unwrap_or_default();
+                let network = NetworkId { cluster: id, incarnation: record.incarnation };
                 let subnets = record
                     .subnets
                     .iter()
@@ -295,14 +296,14 @@ impl Inventory {
                             gateway: subnet.gateway,
                             phase: subnet.phase,
                             exclude: subnet.exclude.clone(),
-                            bridge: derive::object(id, record.incarnation, Role::Bridge(subnet.ordinal)),
+                            bridge: network.subnet(subnet.ordinal).object(),
                             pods,
                         }
                     })
                     .collect();
                 let transit = Transit::of(record.transit);
                 ListedTenant {
-                    router: derive::object(id, record.incarnation, Role::Router),
+                    router: network.router(),
                     name: record.name,
                     incarnation: record.incarnation.0,
                     origin: record.origin,
@@ -374,7 +375,7 @@ impl Cluster {
                     .zip(&provider.uplinks)
                     .map(|(place, uplink)| ListedUplink {
                         uplink: uplink.clone(),
-                        port: provider_object(record.id, Role::ProviderUplink(place)),
+                        port: provider_object(record.id, &NetworkPart::ProviderUplink(place)),
                         state: None,
                     })
                     .collect(),

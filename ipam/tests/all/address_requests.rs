@@ -12,7 +12,7 @@ use atoll_records::{
 
 use atoll_ipam::{ClaimRequest, Claimed, IpamError, Released, claim, find, put_tombstone, release};
 use atoll_model::attachment::Mac;
-use atoll_model::derive::{self, Role};
+use atoll_model::derive::{self, NetworkPart};
 use atoll_model::error::{Class, Classify};
 
 use atoll_model::address_request::{AddressRequest, SubnetChoice};
@@ -156,13 +156,13 @@ async fn what_no_pod_can_have_is_refused(store: impl Store) {
         assert!(error.to_string().contains(why), "{error}");
     }
     // Those of router ports: a pod with one of them would receive the packets that its neighbours send through the gateway.
-    for (role, why) in [
-        (Role::GatewayPort(0), "the gateway of subnet 0"),
-        (Role::GatewayPort(2), "the gateway of subnet 2"),
-        (Role::UplinkPort, "the tenant router's port"),
-        (Role::ProviderPort, "the provider router's port"),
+    for (part, why) in [
+        (NetworkPart::GatewayPort(0), "the gateway of subnet 0"),
+        (NetworkPart::GatewayPort(2), "the gateway of subnet 2"),
+        (NetworkPart::UplinkPort, "the tenant router's port"),
+        (NetworkPart::ProviderPort, "the provider router's port"),
     ] {
-        let bytes = derive::mac(derive::object(fixture.cluster.id, fixture.tenant.incarnation, role)).0;
+        let bytes = derive::mac(derive::object(fixture.cluster.id, fixture.tenant.incarnation, &part)).0;
         let error = refused(&store, &fixture, "a", &mac(bytes)).await;
         assert_eq!(error.class(), Class::Rejected);
         assert!(error.to_string().contains(why), "{error}");

@@ -13,7 +13,7 @@ use atoll_ipam::{
     reservations, reserve, reserved_for,
 };
 use atoll_model::attachment::{Attachment, Mac};
-use atoll_model::derive::{self, Role};
+use atoll_model::derive::{self, NetworkPart};
 use atoll_model::error::{Class, Classify};
 
 use atoll_model::address_request::{AddressRequest, SubnetChoice};
@@ -219,7 +219,7 @@ async fn a_mac_is_kept_with_the_address(store: impl Store) {
     assert_eq!(lift(&store, &record, false).await.expect("lifted"), Lifted::Done);
     assert_eq!(keys(&store, Key::from(MacRecord::of_tenant(&tenant_name()))).await.len(), 0);
     // The address of a gateway cannot be reserved.
-    let gateway = derive::object(fixture.cluster.id, fixture.tenant.incarnation, Role::GatewayPort(0));
+    let gateway = derive::object(fixture.cluster.id, fixture.tenant.incarnation, &NetworkPart::GatewayPort(0));
     let gateway = ReserveRequest { mac: Some(derive::mac(gateway)), ..keep(11, "web-2") };
     let error = reserve(&store, &gateway, true).await.expect_err("it is the gateway's");
     assert!(error.to_string().contains("the gateway of subnet 0"), "{error}");

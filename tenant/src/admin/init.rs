@@ -8,7 +8,7 @@
 //! revisions that caches compare can occur a second time.
 
 use atoll_model::config::ClusterConfig;
-use atoll_model::derive::Role;
+use atoll_model::derive::NetworkPart;
 use atoll_model::ids::Epoch;
 use atoll_records::{ClusterRecord, ProviderRecord, Query, Versioned};
 use atoll_store::{Committed, Compare, Store, StoreChange, Txn};
@@ -79,7 +79,7 @@ pub async fn init<S: Store, E: Engine>(
             possible(config)?;
             let provider = in_engines_words(engine, provider)?;
             let mut record = cluster_record(config, engine.name(), Uuid::nil());
-            record.provider_router = provider_object(record.id, Role::ProviderRouter);
+            record.provider_router = provider_object(record.id, &NetworkPart::ProviderRouter);
             record.provider = Some(provider);
             registry.create_once(&ClusterRecord::at(), record).await?
         }

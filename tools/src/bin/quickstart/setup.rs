@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use atoll_model::derive::{Role, object};
+use atoll_model::derive::{NetworkPart, object};
 use atoll_node::files::{atomic, make};
 use atoll_records::{ClusterRecord, TenantRecord, decode};
 use atoll_testkit::lab::cni::{Cni, PodInterface};
@@ -105,7 +105,7 @@ impl Setup {
         let topology: Value = serde_json::from_str(&everything).context("atollctl topology -o json")?;
         for tenant in TENANTS {
             let record: TenantRecord = self.record(&format!("tenants/{tenant}"))?;
-            let router = object(cluster.id, record.incarnation, Role::Router);
+            let router = object(cluster.id, record.incarnation, &NetworkPart::Router);
             let netns = self.name_netns(&format!("router-{tenant}"), &self.pin(&router.to_string()))?;
             let seen = cells.iter().filter(|cell| cell.to == "outside" && self.tenant_of(&cell.from) == Some(tenant));
             let mut external_addresses: Vec<Ipv4Addr> = seen.filter_map(|cell| cell.seen_as).collect();
