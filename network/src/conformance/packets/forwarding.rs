@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use atoll_model::derive::Role;
+use atoll_model::derive::NetworkPart;
 use ipnetwork::IpNetwork;
 
 use super::super::case::{CaseVerdict, Unmet, require, require_same};
@@ -223,7 +223,7 @@ pub(super) async fn several_uplinks_carry_packets_if_the_engine_says_so<S: Forwa
     let cluster = network(subject.provider(), 1, 0, families).id.cluster;
     let provider = ProviderNetwork { cluster, uplinks: subject.uplinks().to_vec() };
     subject.engine().ensure_provider(&provider).await?;
-    let network = network(provider_object(cluster, Role::ProviderRouter), 1, 2, families);
+    let network = network(provider_object(cluster, &NetworkPart::ProviderRouter), 1, 2, families);
     subject.engine().ensure_network(&network).await?;
     let external = subject.external().map_err(Unmet)?;
     let (one, other) =
