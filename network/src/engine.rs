@@ -118,6 +118,9 @@ pub trait Engine: Send + Sync {
     fn ports(&self, subnet: SubnetId) -> impl Future<Output = Result<Vec<Uuid>, EngineError>> + Send;
 
     /// Deletes a pod's port. A port of this id that is not a pod's is logged and left alone.
+    ///
+    /// Its packets cease some time after this returns, and do not begin again. On its host they cease as soon as its interface
+    /// is deleted, whatever the engine does.
     fn delete_port(&self, port: &PortRemoval) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// The id of a host as the engine writes it. Pure.

@@ -107,7 +107,8 @@ impl LabStation {
             bail!("this station sends datagrams only");
         }
         match send(self.capture.as_raw_fd(), bytes, MsgFlags::empty()) {
-            Ok(_) | Err(Errno::ENXIO | Errno::ENODEV | Errno::ENETDOWN) => Ok(()),
+            // The interface is gone, or its other end is (`ENOBUFS`).
+            Ok(_) | Err(Errno::ENXIO | Errno::ENODEV | Errno::ENETDOWN | Errno::ENOBUFS) => Ok(()),
             Err(error) => Err(error).context("send a frame"),
         }
     }
