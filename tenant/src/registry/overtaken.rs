@@ -57,10 +57,11 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
                 let done = self.engine.withdraw_network(stale, Some(&kept)).await;
                 withdrawn += done.map_err(TenantError::engine(what))?.deleted;
             }
-            if withdrawn == 0 && is_complete {
+            if withdrawn > 0 {
+                tracing::warn!(tenant = %name, withdrawn, "objects of an older record were withdrawn");
+            } else if is_complete {
                 return Ok(Some(now));
             }
-            tracing::warn!(tenant = %name, withdrawn, "objects of an older record were withdrawn");
             // A newer record may have wanted one of them again meanwhile. For a tenant that is being deleted nothing is made.
             is_complete = now.record.phase != Phase::Deleting;
             applied = vec![if is_complete { network(&cluster.record, &now) } else { kept }];

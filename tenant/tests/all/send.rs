@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use atoll_model::address_request::NOTHING;
 use atoll_model::ids::{Namespace, TenantName};
-use atoll_network::{Engine, PodPort, PortLocation, PortRemoval};
+use atoll_network::{Engine, Network, PodPort, PortLocation, PortRemoval, ProviderNetwork};
 use atoll_store::Store;
 use atoll_tenant::admin::{self, Admin, Deletion, Edit, Eviction, InitRequest, ProviderChoice};
 use atoll_tenant::inventory::Inventory;
-use atoll_tenant::{Admission, Applicant, Resolver};
+use atoll_tenant::{Admission, Applicant, Cache, Resolver};
 use atoll_testkit::send::sent;
 
 use crate::fixture::{DIALECTS, Fixture, built, namespace, pod_port};
@@ -68,8 +68,10 @@ async fn pods<S: Store, E: Engine>(resolver: Resolver<'_, S, E>) {
 }
 
 /// Every method of an engine, on a network that is there.
-async fn methods<E: Engine>(engine: &E, network: &atoll_network::Network, port: &PodPort) {
+async fn methods<E: Engine>(engine: &E, network: &Network, port: &PodPort) {
     sent(engine.capabilities()).await.expect("an answer");
+    let own = ProviderNetwork { cluster: network.id.cluster, uplinks: Vec::new() };
+    sent(engine.ensure_provider(&own)).await.expect("made");
     sent(engine.routers()).await.expect("listed");
     sent(engine.provider_candidates()).await.expect("listed");
     sent(engine.ensure_network(network)).await.expect("made");
@@ -91,7 +93,7 @@ async fn methods<E: Engine>(engine: &E, network: &atoll_network::Network, port: 
 async fn the_futures_of_an_operators_verbs_are_send() {
     for dialect in DIALECTS {
         let fixture = Fixture::new(dialect);
-        let (engine, cache) = (fixture.engine(), atoll_tenant::Cache::none());
+        let (engine, cache) = (fixture.engine(), Cache::none());
         let resolver = fixture.resolver(&engine, &cache);
         let admin = Admin { store: &fixture.store, engine: &engine, config: &fixture.config };
         pods(resolver).await;
