@@ -146,6 +146,7 @@ fn external(view: &View<'_>, router: Uuid, port: Uuid, own: Ipv4Network) -> Opti
 }
 
 fn routes(view: &View<'_>, router_id: Uuid, namespace: &mut RouterNamespace) {
+    let own: BTreeSet<Ipv4Addr> = view.ports_of(router_id).filter_map(|(_, port)| own_address(port)).collect();
     let mut usable: Vec<Usable> = Vec::new();
     for (id, route) in view.routes_of(router_id) {
         let next = match route.action {
@@ -161,6 +162,8 @@ fn routes(view: &View<'_>, router_id: Uuid, namespace: &mut RouterNamespace) {
                     (Some((_, Port { device: Owner::Router { address, .. }, .. })), _) => {
                         NextHop::Via { device, gateway: address.ip() }
                     }
+                    // No host can have this address, and the kernel refuses it.
+                    (_, Some(gateway)) if own.contains(&gateway) || !is_of_a_host(gateway) => NextHop::BlackHole,
                     (_, Some(gateway)) => NextHop::Via { device, gateway },
                     (_, None) => NextHop::Direct { device },
                 }
@@ -172,6 +175,19 @@ fn routes(view: &View<'_>, router_id: Uuid, namespace: &mut RouterNamespace) {
     // The narrowest source first: it wins where destination and weight are equal.
     usable.sort_by_key(|usable| (std::cmp::Reverse(usable.source.prefix()), usable.id));
     tables(&usable, namespace);
+}
+
+/// The address of a router's port.
+fn own_address(port: &Port) -> Option<Ipv4Addr> {
+    match port.device {
+        Owner::Router { address, .. } => Some(address.ip()),
+        Owner::Bridge { .. } => None,
+    }
+}
+
+/// False for addresses that no interface can have.
+fn is_of_a_host(address: Ipv4Addr) -> bool {
+    !(address.is_unspecified() || address.is_loopback() || address.is_multicast() || address.is_broadcast())
 }
 
 /// A route whose port is there.

@@ -590,3 +590,23 @@ fn seeds_of_mac_and_arp_tables_hold_for_bridge_and_router() {
     inside(&a, "sysctl", &["-qw", "net.ipv4.conf.all.arp_ignore=8"]);
     assert!(inside(&namespace, "ip", &["neigh"]).contains("10.9.0.55 "));
 }
+
+/// Nothing answers for such a next hop, and the kernel refuses the route.
+#[test]
+fn a_route_by_an_address_that_no_host_can_have_leads_nowhere_and_leaves_the_rest_alone() {
+    let lab = Lab::start(provider());
+    let red = lab.tenant(1);
+    let (id, b) = (Uuid::from_u128(0x9a), lab.pod(red, 2));
+    let own = red.transit();
+    for (n, hop) in (3..).zip(["10.9.0.1", &own, "0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255"]) {
+        let odd = route(red.router(), "203.0.113.0/24", red.gateway(), Some(hop));
+        lab.submit(put([Object::Route(id, odd)]));
+        let a = lab.pod(red, n);
+        assert!(pings(&a, "10.9.0.102") && pings(&b, "10.9.0.1"), "{hop}");
+        assert!(!pings(&a, "203.0.113.1"), "the route takes what it names, by {hop}");
+        let report = lab.plane().report();
+        assert!(report.errors.is_empty(), "{hop}: {report:#?}");
+        lab.submit(vec![TopologyChange::Remove(id)]);
+        reaches(&a, "203.0.113.1");
+    }
+}
