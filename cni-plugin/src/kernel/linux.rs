@@ -92,9 +92,9 @@ impl Linux {
         match change {
             PodChange::LoopbackUp => link::bring_up(&socket, "lo", None),
             PodChange::Up(name) => link::bring_up(&socket, name.as_str(), Some(link::pod_arp_settings())),
-            PodChange::AddRule(rule) => there_already_is_fine(policy_rule::add(&socket, rule.message(PRIORITY, None))),
+            PodChange::AddRule(rule) => there_already_is_fine(policy_rule::add(&socket, &rule.message(PRIORITY, None))),
             PodChange::DeleteRule(rule) => {
-                absent_is_fine(policy_rule::delete(&socket, rule.message(PRIORITY, None)), Errno::ENOENT)
+                absent_is_fine(policy_rule::delete(&socket, &rule.message(PRIORITY, None)), Errno::ENOENT)
             }
             PodChange::Announce(name) => announce(&socket, &find(name)?),
             PodChange::Address(name, address, metric) => {
@@ -103,7 +103,7 @@ impl Linux {
             PodChange::Route(interface, route) => {
                 // Of several networks that bring the same route, the first one wins, as with other plugins.
                 let message = RouteRequest::unicast(route, find(interface)?.index).message();
-                there_already_is_fine(route::add(&socket, message, RoutePosition::Only))
+                there_already_is_fine(route::add(&socket, &message, RoutePosition::Only))
             }
         }
     }

@@ -25,12 +25,12 @@ impl Netlink {
 
     /// Adds a rule.
     pub(crate) fn add_policy_rule(&mut self, rule: &PolicyRule) -> Result<()> {
-        self.change(format!("add rule {rule}"), |socket| policy_rule::add(socket, message(rule)))
+        self.change(format!("add rule {rule}"), |socket| policy_rule::add(socket, &message(rule)))
     }
 
     /// Deletes a rule.
     pub(crate) fn delete_policy_rule(&mut self, rule: &PolicyRule) -> Result<()> {
-        self.remove(format!("delete rule {rule}"), |socket| policy_rule::delete(socket, message(rule)))
+        self.remove(format!("delete rule {rule}"), |socket| policy_rule::delete(socket, &message(rule)))
     }
 
     /// Deletes rules of ours of a shape that we never add, and adds the kernel's own again where they are gone; returns
@@ -43,14 +43,14 @@ impl Netlink {
             let right = PolicyRule::read(&rule).map(|known| place(&known.selector));
             if is_ours(&rule) && (has_more(&rule) || right != Some(priority(&rule))) {
                 let what = "delete a policy rule of a foreign shape".to_owned();
-                self.remove(what, |socket| policy_rule::delete(socket, rule))?;
+                self.remove(what, |socket| policy_rule::delete(socket, &rule))?;
                 changes += 1;
             }
         }
         for (priority, table) in missing {
             let message = policy_rule::leading_to(table, priority, Some(RouteProtocol::Kernel));
             let what = format!("add the kernel's rule to table {table}");
-            self.change(what, |socket| policy_rule::add(socket, message))?;
+            self.change(what, |socket| policy_rule::add(socket, &message))?;
             changes += 1;
         }
         Ok(changes)

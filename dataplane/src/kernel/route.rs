@@ -31,13 +31,13 @@ impl Netlink {
         position: RoutePosition,
     ) -> Result<()> {
         let message = message(route, source);
-        self.add(format!("add route to {}", route.destination), |socket| route::add(socket, message, position))
+        self.add(format!("add route to {}", route.destination), |socket| route::add(socket, &message, position))
     }
 
     /// Deletes a route.
     pub(crate) fn delete_route(&mut self, route: &KernelRoute<u32>) -> Result<()> {
         let message = message(route, None);
-        self.remove(format!("delete route to {}", route.destination), |socket| route::delete(socket, message))
+        self.remove(format!("delete route to {}", route.destination), |socket| route::delete(socket, &message))
     }
 
     /// Our routes with the source that packets are sent from, links by index.
@@ -64,7 +64,7 @@ impl Netlink {
         let count = routes.len();
         for route in routes {
             let what = "delete a route of a foreign shape".to_owned();
-            self.remove(what, |socket| route::delete(socket, route))?;
+            self.remove(what, |socket| route::delete(socket, &route))?;
         }
         Ok(count)
     }

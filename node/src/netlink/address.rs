@@ -3,10 +3,12 @@
 use std::net::IpAddr;
 
 use ipnetwork::Ipv4Network;
+use nix::libc::{RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use super::message::RawMessage;
 use super::{Refused, Socket};
 
 /// The addresses of one link, or of all (`index` 0), each with the index of its link.
@@ -17,9 +19,8 @@ pub fn list(socket: &Socket, index: u32) -> Result<Vec<(u32, Ipv4Network)>, Refu
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;
     message.header.index = index;
-    let answers = socket.list(RouteNetlinkMessage::GetAddress(message))?;
-    let address = |answer: &RouteNetlinkMessage| {
-        let RouteNetlinkMessage::NewAddress(found) = answer else { return None };
+    let answers: Vec<AddressMessage> = RawMessage::read_all(&socket.list(RTM_GETADDR, &message)?, RTM_NEWADDR)?;
+    let address = |found: &AddressMessage| {
         let local = found.attributes.iter().find_map(|attribute| match attribute {
             AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
             _ => None,
@@ -40,7 +41,7 @@ pub fn add(socket: &Socket, index: u32, address: Ipv4Network, metric: Option<u32
         message.attributes.push(AddressAttribute::Broadcast(address.broadcast()));
     }
     message.attributes.extend(metric.map(AddressAttribute::RoutePriority));
-    socket.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
+    socket.change(RTM_NEWADDR, &message, NLM_F_CREATE | NLM_F_EXCL)
 }
 
 /// Gives a link an address without a broadcast address; an existing one is replaced.
@@ -48,7 +49,7 @@ pub fn add(socket: &Socket, index: u32, address: Ipv4Network, metric: Option<u32
 /// # Errors
 /// The kernel's error.
 pub fn replace(socket: &Socket, index: u32, address: Ipv4Network) -> Result<(), Refused> {
-    socket.change(RouteNetlinkMessage::NewAddress(message(index, address)), NLM_F_CREATE | NLM_F_REPLACE)
+    socket.change(RTM_NEWADDR, &message(index, address), NLM_F_CREATE | NLM_F_REPLACE)
 }
 
 /// Removes an address from a link.
@@ -56,7 +57,7 @@ pub fn replace(socket: &Socket, index: u32, address: Ipv4Network) -> Result<(), 
 /// # Errors
 /// `EADDRNOTAVAIL`: it does not have that address. Otherwise the kernel's error.
 pub fn delete(socket: &Socket, index: u32, address: Ipv4Network) -> Result<(), Refused> {
-    socket.change(RouteNetlinkMessage::DelAddress(message(index, address)), 0)
+    socket.change(RTM_DELADDR, &message(index, address), 0)
 }
 
 fn message(index: u32, address: Ipv4Network) -> AddressMessage {

@@ -2,15 +2,15 @@
 
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_DUMP_INTR, NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::RouteNetlinkMessage;
 
 use super::Refused;
+use super::message::RawMessage;
 
 /// What has been read of the answer to one request.
 #[derive(Debug, Default)]
 pub struct NetlinkAnswer {
     /// The objects.
-    pub objects: Vec<RouteNetlinkMessage>,
+    pub objects: Vec<RawMessage>,
     /// The list changed while the kernel sent it (`NLM_F_DUMP_INTR`): objects may be missing or twice.
     pub is_interrupted: bool,
 }
@@ -24,7 +24,7 @@ impl NetlinkAnswer {
     /// [`Refused`] if the kernel refuses the request, or if a message cannot be read.
     pub fn read(&mut self, mut bytes: &[u8], sequence: u32) -> Result<bool, Refused> {
         while bytes.len() >= HEADER {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).map_err(Refused::damaged)?;
+            let message = NetlinkMessage::<RawMessage>::deserialize(bytes).map_err(Refused::damaged)?;
             let length = usize::try_from(message.header.length).unwrap_or(usize::MAX);
             bytes = bytes.get(length.next_multiple_of(4).max(HEADER)..).unwrap_or_default();
             if message.header.sequence_number != sequence {
@@ -72,6 +72,7 @@ fn words(header: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use nix::libc::RTM_NEWLINK;
     use rtnetlink::packet_core::{DoneMessage, NetlinkHeader};
     use rtnetlink::packet_route::link::LinkMessage;
 
@@ -90,7 +91,7 @@ mod tests {
         assert_eq!(words(&[0; 16]), "");
     }
 
-    fn message(sequence: u32, flags: u16, payload: NetlinkPayload<RouteNetlinkMessage>) -> Vec<u8> {
+    fn message(sequence: u32, flags: u16, payload: NetlinkPayload<RawMessage>) -> Vec<u8> {
         let mut header = NetlinkHeader::default();
         (header.sequence_number, header.flags) = (sequence, flags);
         let mut message = NetlinkMessage::new(header, payload);
@@ -101,7 +102,7 @@ mod tests {
     }
 
     fn link(sequence: u32, flags: u16) -> Vec<u8> {
-        let link = RouteNetlinkMessage::NewLink(LinkMessage::default());
+        let link = RawMessage::new(RTM_NEWLINK, &LinkMessage::default());
         message(sequence, flags, NetlinkPayload::InnerMessage(link))
     }
 

@@ -2,9 +2,10 @@
 //! `AF_BRIDGE`, bridge(8)).
 
 use atoll_model::attachment::Mac;
+use nix::libc::{RTM_DELNEIGH, RTM_NEWNEIGH};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::{Refused, Socket, neighbour};
 
@@ -59,7 +60,7 @@ pub fn list(socket: &Socket) -> Result<Vec<FdbEntry>, Refused> {
 pub fn add(socket: &Socket, index: u32, mac: Mac) -> Result<(), Refused> {
     let mut message = message(index, mac, NeighbourFlags::Controller | NeighbourFlags::Sticky);
     message.header.state = NeighbourState::Noarp;
-    socket.change(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
+    socket.change(RTM_NEWNEIGH, &message, NLM_F_CREATE | NLM_F_REPLACE)
 }
 
 /// Deletes an entry of a port.
@@ -67,7 +68,7 @@ pub fn add(socket: &Socket, index: u32, mac: Mac) -> Result<(), Refused> {
 /// # Errors
 /// `ENOENT`: there is none. Otherwise the kernel's error.
 pub fn delete(socket: &Socket, index: u32, mac: Mac) -> Result<(), Refused> {
-    socket.change(RouteNetlinkMessage::DelNeighbour(message(index, mac, NeighbourFlags::Controller)), 0)
+    socket.change(RTM_DELNEIGH, &message(index, mac, NeighbourFlags::Controller), 0)
 }
 
 /// Adds a local entry: `mac` is the bridge's own.
@@ -77,7 +78,7 @@ pub fn delete(socket: &Socket, index: u32, mac: Mac) -> Result<(), Refused> {
 pub fn add_local(socket: &Socket, bridge: u32, mac: Mac) -> Result<(), Refused> {
     let mut message = message(bridge, mac, NeighbourFlags::Own);
     message.header.state = NeighbourState::Permanent;
-    socket.change(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE)
+    socket.change(RTM_NEWNEIGH, &message, NLM_F_CREATE)
 }
 
 /// Deletes an entry of the bridge itself.
@@ -85,7 +86,7 @@ pub fn add_local(socket: &Socket, bridge: u32, mac: Mac) -> Result<(), Refused> 
 /// # Errors
 /// `ENOENT`: there is none. Otherwise the kernel's error.
 pub fn delete_local(socket: &Socket, bridge: u32, mac: Mac) -> Result<(), Refused> {
-    socket.change(RouteNetlinkMessage::DelNeighbour(message(bridge, mac, NeighbourFlags::Own)), 0)
+    socket.change(RTM_DELNEIGH, &message(bridge, mac, NeighbourFlags::Own), 0)
 }
 
 fn message(index: u32, mac: Mac, flags: NeighbourFlags) -> NeighbourMessage {

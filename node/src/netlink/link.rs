@@ -8,13 +8,14 @@ use std::os::fd::AsRawFd as _;
 use atoll_model::attachment::Mac;
 use ipnetwork::Ipv4Network;
 use nix::errno::Errno;
+use nix::libc::{RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK};
 use rtnetlink::packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
-use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
     BridgePortState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth,
     LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 
+use super::message::RawMessage;
 use super::{Refused, Socket};
 
 /// A link as the kernel shows it.
@@ -164,7 +165,7 @@ impl Link {
 pub fn by_name(socket: &Socket, name: &str) -> Result<Option<Link>, Refused> {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-    get(socket, message)
+    get(socket, &message)
 }
 
 /// The link of this index; `None` if there is none.
@@ -172,14 +173,14 @@ pub fn by_name(socket: &Socket, name: &str) -> Result<Option<Link>, Refused> {
 /// # Errors
 /// The kernel's error.
 pub fn by_index(socket: &Socket, index: u32) -> Result<Option<Link>, Refused> {
-    get(socket, of(index))
+    get(socket, &of(index))
 }
 
-fn get(socket: &Socket, message: LinkMessage) -> Result<Option<Link>, Refused> {
-    match socket.get(RouteNetlinkMessage::GetLink(message)) {
+fn get(socket: &Socket, message: &LinkMessage) -> Result<Option<Link>, Refused> {
+    match socket.get(RTM_GETLINK, message) {
         Err(refused) if refused.errno == Errno::ENODEV => Ok(None),
         Err(refused) => Err(refused),
-        Ok(answers) => Ok(answers.into_iter().find_map(read)),
+        Ok(answers) => Ok(read(&answers)?.into_iter().next()),
     }
 }
 
@@ -188,12 +189,13 @@ fn get(socket: &Socket, message: LinkMessage) -> Result<Option<Link>, Refused> {
 /// # Errors
 /// The kernel's error.
 pub fn list(socket: &Socket) -> Result<Vec<Link>, Refused> {
-    let answers = socket.list(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
-    Ok(answers.into_iter().filter_map(read).collect())
+    let answers = socket.list(RTM_GETLINK, &LinkMessage::default())?;
+    read(&answers)
 }
 
-fn read(answer: RouteNetlinkMessage) -> Option<Link> {
-    if let RouteNetlinkMessage::NewLink(message) = answer { Some(Link::read(message)) } else { None }
+fn read(answers: &[RawMessage]) -> Result<Vec<Link>, Refused> {
+    let links: Vec<LinkMessage> = RawMessage::read_all(answers, RTM_NEWLINK)?;
+    Ok(links.into_iter().map(Link::read).collect())
 }
 
 /// One end of a veth pair that is to be created.
@@ -250,7 +252,7 @@ pub fn create_veth(socket: &Socket, end: &VethEnd<'_>, peer: &VethEnd<'_>) -> Re
         LinkInfo::Kind(InfoKind::Veth),
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer.message()))),
     ]));
-    socket.change(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+    socket.change(RTM_NEWLINK, &message, NLM_F_CREATE | NLM_F_EXCL)
 }
 
 /// Creates a bridge.
@@ -269,7 +271,7 @@ pub fn create_bridge(
         LinkInfo::Kind(InfoKind::Bridge),
         LinkInfo::Data(InfoData::Bridge(options)),
     ]));
-    socket.change(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+    socket.change(RTM_NEWLINK, &message, NLM_F_CREATE | NLM_F_EXCL)
 }
 
 /// Brings a link up or down.
@@ -280,7 +282,7 @@ pub fn set_up(socket: &Socket, index: u32, up: bool) -> Result<(), Refused> {
     let mut message = of(index);
     message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
     message.header.change_mask = LinkFlags::Up;
-    socket.change(RouteNetlinkMessage::SetLink(message), 0)
+    socket.change(RTM_SETLINK, &message, 0)
 }
 
 /// Brings the link of this name up, with further settings in the same request.
@@ -293,7 +295,7 @@ pub fn bring_up(socket: &Socket, name: &str, settings: Option<LinkAttribute>) ->
     message.header.change_mask = LinkFlags::Up;
     message.attributes.extend(settings);
     message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-    socket.change(RouteNetlinkMessage::SetLink(message), 0)
+    socket.change(RTM_SETLINK, &message, 0)
 }
 
 /// ARP settings of a pod's interface, in the nested attributes `IFLA_AF_SPEC`, `AF_INET`, `IFLA_INET_CONF`
@@ -358,7 +360,7 @@ pub fn reset(socket: &Socket, index: u32, group: u32, mtu: Option<u32>) -> Resul
     message.header.change_mask = LinkFlags::Noarp;
     message.attributes.push(LinkAttribute::Group(group));
     message.attributes.extend(mtu.map(LinkAttribute::Mtu));
-    socket.change(RouteNetlinkMessage::SetLink(message), 0)
+    socket.change(RTM_SETLINK, &message, 0)
 }
 
 /// Sets options of a bridge.
@@ -381,7 +383,7 @@ pub fn set_port_flags(socket: &Socket, index: u32, flags: Vec<InfoBridgePort>) -
 fn set_info(socket: &Socket, index: u32, info: Vec<LinkInfo>) -> Result<(), Refused> {
     let mut message = of(index);
     message.attributes.push(LinkAttribute::LinkInfo(info));
-    socket.change(RouteNetlinkMessage::NewLink(message), 0)
+    socket.change(RTM_NEWLINK, &message, 0)
 }
 
 /// Moves a link into another namespace, where it gets `new_index`.
@@ -392,7 +394,7 @@ pub fn move_to(socket: &Socket, index: u32, netns: &File, new_index: u32) -> Res
     let mut message = of(index);
     message.attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
     message.attributes.push(LinkAttribute::NewIfIndex(new_index.cast_signed()));
-    socket.change(RouteNetlinkMessage::SetLink(message), 0)
+    socket.change(RTM_SETLINK, &message, 0)
 }
 
 /// Deletes a link, and with it its other end.
@@ -400,7 +402,7 @@ pub fn move_to(socket: &Socket, index: u32, netns: &File, new_index: u32) -> Res
 /// # Errors
 /// `ENODEV`: there is no such link. Otherwise the kernel's error.
 pub fn delete(socket: &Socket, index: u32) -> Result<(), Refused> {
-    socket.change(RouteNetlinkMessage::DelLink(of(index)), 0)
+    socket.change(RTM_DELLINK, &of(index), 0)
 }
 
 /// Deletes all links of a group in one request.
@@ -410,13 +412,13 @@ pub fn delete(socket: &Socket, index: u32) -> Result<(), Refused> {
 pub fn delete_group(socket: &Socket, group: u32) -> Result<(), Refused> {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::Group(group));
-    socket.change(RouteNetlinkMessage::DelLink(message), 0)
+    socket.change(RTM_DELLINK, &message, 0)
 }
 
 fn set(socket: &Socket, index: u32, attribute: LinkAttribute) -> Result<(), Refused> {
     let mut message = of(index);
     message.attributes.push(attribute);
-    socket.change(RouteNetlinkMessage::SetLink(message), 0)
+    socket.change(RTM_SETLINK, &message, 0)
 }
 
 fn of(index: u32) -> LinkMessage {

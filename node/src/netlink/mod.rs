@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`socket`] | a request and all its answers |
+//! | [`message`] | a message as bytes |
 //! | [`answer`] | reading a datagram |
 //! | [`refused`] | why the kernel did not do it |
 //! | [`link`] | links: reading, creating, changing, deleting |
@@ -20,6 +21,7 @@ pub mod address;
 pub mod answer;
 pub mod fdb;
 pub mod link;
+pub mod message;
 pub mod neighbour;
 pub mod policy_rule;
 pub mod queue;

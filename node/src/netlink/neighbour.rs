@@ -4,12 +4,14 @@
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
+use nix::libc::{RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use super::message::RawMessage;
 use super::{Refused, Socket};
 
 /// All permanent neighbours: the index of their link, their address and their MAC.
@@ -27,7 +29,7 @@ pub fn list_permanent(socket: &Socket) -> Result<Vec<(u32, Ipv4Addr, Mac)>, Refu
 /// # Errors
 /// The kernel's error.
 pub fn replace(socket: &Socket, index: u32, address: Ipv4Addr, mac: Mac) -> Result<(), Refused> {
-    socket.change(RouteNetlinkMessage::NewNeighbour(permanent(index, address, mac)), NLM_F_CREATE | NLM_F_REPLACE)
+    socket.change(RTM_NEWNEIGH, &permanent(index, address, mac), NLM_F_CREATE | NLM_F_REPLACE)
 }
 
 /// Deletes a neighbour.
@@ -35,7 +37,7 @@ pub fn replace(socket: &Socket, index: u32, address: Ipv4Addr, mac: Mac) -> Resu
 /// # Errors
 /// `ENOENT`: there is none. Otherwise the kernel's error.
 pub fn delete(socket: &Socket, index: u32, address: Ipv4Addr, mac: Mac) -> Result<(), Refused> {
-    socket.change(RouteNetlinkMessage::DelNeighbour(permanent(index, address, mac)), 0)
+    socket.change(RTM_DELNEIGH, &permanent(index, address, mac), 0)
 }
 
 /// All proxy entries: the index of their link and their address.
@@ -58,7 +60,7 @@ pub fn delete_proxy(socket: &Socket, index: u32, address: Ipv4Addr) -> Result<()
     message.header.ifindex = index;
     message.header.flags = NeighbourFlags::Proxy;
     message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(address)));
-    socket.change(RouteNetlinkMessage::DelNeighbour(message), 0)
+    socket.change(RTM_DELNEIGH, &message, 0)
 }
 
 /// All entries of one family.
@@ -70,9 +72,8 @@ pub(super) fn list(
     let mut message = NeighbourMessage::default();
     message.header.family = family;
     message.header.flags = flags;
-    let answers = socket.list(RouteNetlinkMessage::GetNeighbour(message))?;
-    let entry = |answer| if let RouteNetlinkMessage::NewNeighbour(entry) = answer { Some(entry) } else { None };
-    Ok(answers.into_iter().filter_map(entry).collect())
+    let answers = socket.list(RTM_GETNEIGH, &message)?;
+    RawMessage::read_all(&answers, RTM_NEWNEIGH)
 }
 
 /// The MAC of an entry.

@@ -4,11 +4,13 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::Ipv4Network;
+use nix::libc::{RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::RouteProtocol;
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use super::message::RawMessage;
 use super::{Refused, Socket};
 
 /// A policy rule: packets that match the selector are routed by the table.
@@ -109,9 +111,8 @@ pub fn leading_to(table: u32, priority: u32, protocol: Option<RouteProtocol>) ->
 pub fn list(socket: &Socket) -> Result<Vec<RuleMessage>, Refused> {
     let mut message = RuleMessage::default();
     message.header.family = AddressFamily::Inet;
-    let answers = socket.list(RouteNetlinkMessage::GetRule(message))?;
-    let rule = |answer| if let RouteNetlinkMessage::NewRule(rule) = answer { Some(rule) } else { None };
-    Ok(answers.into_iter().filter_map(rule).collect())
+    let answers = socket.list(RTM_GETRULE, &message)?;
+    RawMessage::read_all(&answers, RTM_NEWRULE)
 }
 
 /// All rules for packets from one address.
@@ -127,16 +128,16 @@ pub fn list_by_address(socket: &Socket) -> Result<Vec<PolicyRule>, Refused> {
 ///
 /// # Errors
 /// `EEXIST`: there is such a rule. Otherwise the kernel's error.
-pub fn add(socket: &Socket, message: RuleMessage) -> Result<(), Refused> {
-    socket.change(RouteNetlinkMessage::NewRule(message), NLM_F_CREATE | NLM_F_EXCL)
+pub fn add(socket: &Socket, message: &RuleMessage) -> Result<(), Refused> {
+    socket.change(RTM_NEWRULE, message, NLM_F_CREATE | NLM_F_EXCL)
 }
 
 /// Deletes a rule.
 ///
 /// # Errors
 /// `ENOENT`: there is no such rule. Otherwise the kernel's error.
-pub fn delete(socket: &Socket, message: RuleMessage) -> Result<(), Refused> {
-    socket.change(RouteNetlinkMessage::DelRule(message), 0)
+pub fn delete(socket: &Socket, message: &RuleMessage) -> Result<(), Refused> {
+    socket.change(RTM_DELRULE, message, 0)
 }
 
 #[cfg(test)]

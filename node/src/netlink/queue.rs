@@ -1,8 +1,9 @@
 //! Queueing disciplines of links, with the filters in them (`RTM_NEWQDISC` and its like, tc(8)).
 
-use rtnetlink::packet_route::RouteNetlinkMessage;
+use nix::libc::{RTM_DELQDISC, RTM_GETQDISC, RTM_NEWQDISC};
 use rtnetlink::packet_route::tc::{TcHeader, TcMessage};
 
+use super::message::RawMessage;
 use super::{Refused, Socket};
 
 /// A queueing discipline.
@@ -27,11 +28,9 @@ impl Queue {
 /// # Errors
 /// `EOPNOTSUPP`: the kernel has none. Otherwise the kernel's error.
 pub fn list(socket: &Socket) -> Result<Vec<Queue>, Refused> {
-    let answers = socket.list(RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default()))?;
-    let queue = |answer| {
-        if let RouteNetlinkMessage::NewQueueDiscipline(queue) = answer { Some(Queue(queue.header)) } else { None }
-    };
-    Ok(answers.into_iter().filter_map(queue).collect())
+    let answers = socket.list(RTM_GETQDISC, &TcMessage::default())?;
+    let queues: Vec<TcMessage> = RawMessage::read_all(&answers, RTM_NEWQDISC)?;
+    Ok(queues.into_iter().map(|queue| Queue(queue.header)).collect())
 }
 
 /// Deletes a queueing discipline with its filters.
@@ -41,5 +40,5 @@ pub fn list(socket: &Socket) -> Result<Vec<Queue>, Refused> {
 pub fn delete(socket: &Socket, queue: &Queue) -> Result<(), Refused> {
     let mut message = TcMessage::default();
     message.header = TcHeader { info: 0, ..queue.0.clone() };
-    socket.change(RouteNetlinkMessage::DelQueueDiscipline(message), 0)
+    socket.change(RTM_DELQDISC, &message, 0)
 }

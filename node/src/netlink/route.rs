@@ -4,13 +4,15 @@ use std::net::Ipv4Addr;
 
 use atoll_model::route::{PodRoute, SCOPE_LINK};
 use ipnetwork::Ipv4Network;
+use nix::libc::{RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE};
 use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
     RouteType,
 };
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use super::message::RawMessage;
 use super::{Refused, Socket};
 
 /// A route as the kernel shows it.
@@ -79,9 +81,8 @@ pub fn preferred_source(message: &RouteMessage) -> Option<Ipv4Addr> {
 pub fn list(socket: &Socket) -> Result<Vec<RouteMessage>, Refused> {
     let mut message = RouteMessage::default();
     message.header.address_family = AddressFamily::Inet;
-    let answers = socket.list(RouteNetlinkMessage::GetRoute(message))?;
-    let route = |answer| if let RouteNetlinkMessage::NewRoute(route) = answer { Some(route) } else { None };
-    Ok(answers.into_iter().filter_map(route).collect())
+    let answers = socket.list(RTM_GETROUTE, &message)?;
+    RawMessage::read_all(&answers, RTM_NEWROUTE)
 }
 
 /// All IPv4 routes that lead somewhere else (`RTN_UNICAST`).
@@ -172,21 +173,21 @@ pub enum RoutePosition {
 ///
 /// # Errors
 /// `EEXIST`: there is such a route. Otherwise the kernel's error.
-pub fn add(socket: &Socket, message: RouteMessage, position: RoutePosition) -> Result<(), Refused> {
+pub fn add(socket: &Socket, message: &RouteMessage, position: RoutePosition) -> Result<(), Refused> {
     let flags = match position {
         RoutePosition::First => NLM_F_CREATE,
         RoutePosition::Last => NLM_F_CREATE | NLM_F_APPEND,
         RoutePosition::Only => NLM_F_CREATE | NLM_F_EXCL,
     };
-    socket.change(RouteNetlinkMessage::NewRoute(message), flags)
+    socket.change(RTM_NEWROUTE, message, flags)
 }
 
 /// Deletes a route.
 ///
 /// # Errors
 /// `ESRCH`: there is no such route. Otherwise the kernel's error.
-pub fn delete(socket: &Socket, message: RouteMessage) -> Result<(), Refused> {
-    socket.change(RouteNetlinkMessage::DelRoute(message), 0)
+pub fn delete(socket: &Socket, message: &RouteMessage) -> Result<(), Refused> {
+    socket.change(RTM_DELROUTE, message, 0)
 }
 
 #[cfg(test)]

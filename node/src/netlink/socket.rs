@@ -13,12 +13,14 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
-use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage};
-use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_core::{
+    Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
 use rtnetlink::sys::{Socket as Raw, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::Refused;
 use super::answer::NetlinkAnswer;
+use super::message::RawMessage;
 use crate::netns::{self, Netns};
 
 /// How often a list is requested that changes each time.
@@ -93,34 +95,35 @@ impl Socket {
         Ok(address.port_number())
     }
 
-    /// Requests a change and waits until the kernel has made it. `flags`: `NLM_F_CREATE` and the like.
+    /// Requests a change and waits until the kernel has made it. `kind`: `RTM_NEWLINK` and the like. `flags`: `NLM_F_CREATE` and
+    /// the like.
     ///
     /// # Errors
     /// [`Refused`] when the kernel did not make it.
-    pub fn change(&self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Refused> {
-        self.request(message, NLM_F_ACK | flags).map(drop)
+    pub fn change(&self, kind: u16, message: &dyn Emitable, flags: u16) -> Result<(), Refused> {
+        self.request(RawMessage::new(kind, message), NLM_F_ACK | flags).map(drop)
     }
 
     /// Requests one object.
     ///
     /// # Errors
     /// [`Refused`]: `ENODEV`, `ENOENT` and the like when it does not exist.
-    pub fn get(&self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Refused> {
-        self.request(message, NLM_F_ACK)
+    pub fn get(&self, kind: u16, message: &dyn Emitable) -> Result<Vec<RawMessage>, Refused> {
+        self.request(RawMessage::new(kind, message), NLM_F_ACK)
     }
 
     /// Requests all objects of a kind, as the message narrows it.
     ///
     /// # Errors
     /// [`Refused`]; `EINTR` when the list changed at each attempt.
-    pub fn list(&self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Refused> {
-        self.request(message, NLM_F_DUMP)
+    pub fn list(&self, kind: u16, message: &dyn Emitable) -> Result<Vec<RawMessage>, Refused> {
+        self.request(RawMessage::new(kind, message), NLM_F_DUMP)
     }
 
-    fn request(&self, message: RouteNetlinkMessage, flags: u16) -> Result<Vec<RouteNetlinkMessage>, Refused> {
+    fn request(&self, message: RawMessage, flags: u16) -> Result<Vec<RawMessage>, Refused> {
         // A panic in between cannot have left anything but a number that is used up.
         let mut exchange = self.exchange.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut request = NetlinkMessage::from(message);
+        let mut request = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(message));
         request.header.flags = NLM_F_REQUEST | flags;
         for _ in 0..ATTEMPTS {
             exchange.sequence = exchange.sequence.wrapping_add(1);
