@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use atoll_engines::AnyEngine;
 use atoll_midonet::MidoNet;
-use atoll_model::config::{Config, ControllerConfig, EtcdConfig};
+use atoll_model::config::{Config, ControllerConfig, EtcdConfig, OvnConfig};
 use atoll_model::ids::HostId;
 use atoll_node::files::{CONFIG, read};
+use atoll_ovn::ovsdb::Remote;
 use atoll_sdn_client::{Http, configured};
 use atoll_store::Etcd;
 use atoll_tenant::{Node, admin, machine};
@@ -55,9 +57,20 @@ impl Settings {
     }
 
     /// Connects to nothing yet.
-    pub(crate) fn controller(&self) -> Result<MidoNet<Http>, Failure> {
-        Ok(MidoNet::new(configured::client(&self.config.controller, None, |http| http)?))
+    pub(crate) fn controller(&self) -> Result<ConfiguredEngine, Failure> {
+        engine(&self.config)
     }
+}
+
+/// The engine that the configuration names.
+pub(crate) type ConfiguredEngine = AnyEngine<Http, Remote>;
+
+fn engine(config: &Config) -> Result<ConfiguredEngine, Failure> {
+    if let Some(ovn) = &config.ovn {
+        let engine = atoll_engines::ovn(ovn, None, |remote| remote).map_err(|error| Failure::classified(&error))?;
+        return Ok(AnyEngine::Ovn(engine));
+    }
+    Ok(AnyEngine::MidoNet(MidoNet::new(configured::client(&config.controller, None, |http| http)?)))
 }
 
 /// This machine, as the engine identifies it.
@@ -71,9 +84,16 @@ pub(crate) fn host_id(config: &Config) -> Option<HostId> {
 }
 
 /// The engine for what it answers without its server: none of the files for a connection is needed.
-fn local_engine(config: &Config) -> Result<MidoNet<Http>, Failure> {
-    let nothing = ControllerConfig { ca: None, cert: None, key: None, keystone: None, ..config.controller.clone() };
-    Ok(MidoNet::new(configured::client(&nothing, None, |http| http)?))
+fn local_engine(config: &Config) -> Result<ConfiguredEngine, Failure> {
+    let controller = ControllerConfig { ca: None, cert: None, key: None, keystone: None, ..config.controller.clone() };
+    let ovn = config.ovn.clone().map(|ovn| OvnConfig {
+        ca: None,
+        cert: None,
+        key: None,
+        northbound: vec![ovn.local.clone()],
+        ..ovn
+    });
+    engine(&Config { controller, ovn, ..config.clone() })
 }
 
 /// Why a configuration can never work: no pod could be attached with it, or no cluster created.

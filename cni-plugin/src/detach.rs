@@ -19,9 +19,10 @@ use atoll_records::{ClaimRecord, ClusterRecord, Query, SCHEMA, TombstoneKind, To
 use atoll_ipam::{Found, IpamError, LateDeletions, Released, find, put_tombstone, release_beside, remove_tombstone};
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::{ClusterId, IfName};
-use atoll_network::{Engine, NetworkId, PodPort, PortRemoval};
+use atoll_network::{Engine, NetworkId, PodPort, PortRemoval, WriterEpoch};
 use atoll_store::Store;
 use atoll_tenant::admin::same_engine;
+use atoll_tenant::raise_epoch;
 use futures_util::future::join;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -92,6 +93,15 @@ pub enum Detached {
     Completely,
     /// The rest is durably recorded.
     Pending,
+}
+
+/// A port that was deleted.
+#[derive(Clone, Copy, Debug, Default)]
+struct ClosedPort {
+    /// Its id; none: there was none.
+    id: Option<Uuid>,
+    /// No request that was sent before can make it again.
+    is_fenced: bool,
 }
 
 /// The records of an attachment in etcd.
@@ -188,6 +198,10 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
     async fn unplug(&self, attachment: &Attachment, known: &KnownAttachment) -> Result<bool, KernelError> {
         self.delete_policy_rules_of(attachment, known).await;
         let host = attachment.host_interface();
+        if let Err(error) = self.engine.unplug(&host).await {
+            // Without its interface it carries nothing. GC takes it away.
+            tracing::warn!(%host, error = &error as &dyn std::error::Error, "the host end is still connected");
+        }
         let remembered = known.state.as_ref().and_then(|state| state.host_netns.as_ref());
         if let Some(netns) = remembered
             && self.unplug_host_end(netns, attachment).await?
@@ -262,7 +276,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
         deletion_note: DeletionNote<'_>,
         known: &KnownAttachment,
         limits: DetachDeadlines,
-    ) -> (Records, Result<Option<Uuid>, String>) {
+    ) -> (Records, Result<ClosedPort, String>) {
         let remembered = known.state.as_ref().and_then(|state| state.claim.clone());
         let records = match remembered {
             Some(claim) => Records::Remembered(claim),
@@ -289,7 +303,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
                 }
             }
         };
-        let Some(id) = port else { return (records, Ok(None)) };
+        let Some(id) = port else { return (records, Ok(ClosedPort::default())) };
         // Ours would not find it, and its address would be released.
         if let Err(error) = same_engine(self.engine.name(), self.engine_of(&records, known)) {
             return (records, Err(error.to_string()));
@@ -302,20 +316,35 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
             Records::Read(found) => found.claim.as_ref().map(|claim| &claim.record),
             Records::Unknown(_) => None,
         };
+        let is_fence = |tombstone: &Versioned<TombstoneRecord>| tombstone.record.kind == TombstoneKind::Fence;
+        let may_come_late = known.late_requests_until != 0
+            || matches!(&records, Records::Read(found) if found.tombstone.as_ref().is_some_and(is_fence));
         let close = async {
             let port = self.described(claim).await?;
             // A finished ADD has verified that the port is the pod's. Otherwise a port of its id may be another object.
             let is_seen = |state: &AttachmentState| state.phase == AddPhase::Done && state.claim.is_some();
             let verified = known.state.as_ref().is_some_and(is_seen);
             let removal = PortRemoval { id, port, verified };
-            self.engine.delete_port(&removal).await.map_err(|error| error.to_string())
+            if may_come_late && self.engine.fences() {
+                return self.fence(attachment, &removal).await.map(|()| true);
+            }
+            self.engine.delete_port(&removal).await.map(|()| false).map_err(|error| error.to_string())
         };
         let closed = match timeout_at(limits.requests, close).await {
-            Ok(Ok(())) => Ok(Some(id)),
+            Ok(Ok(is_fenced)) => Ok(ClosedPort { id: Some(id), is_fenced }),
             Ok(Err(problem)) => Err(problem),
             Err(_) => Err("the controller did not answer in time".to_owned()),
         };
         (records, closed)
+    }
+
+    /// Deletes a port so that no earlier request makes it again: raises the epoch of this node, first in etcd, where claims
+    /// compare its record, then in the engine.
+    async fn fence(&self, attachment: &Attachment, removal: &PortRemoval) -> Result<(), String> {
+        let node = raise_epoch(&self.store, &attachment.node).await.map_err(|error| with_causes(&error))?;
+        let writer = WriterEpoch { node: attachment.node.clone(), epoch: node.record.epoch };
+        let cluster = self.cluster().await?;
+        self.engine.fence(cluster, &writer, std::slice::from_ref(removal)).await.map_err(|error| error.to_string())
     }
 
     /// Records that a deletion may be in flight, unless that is recorded already.
@@ -381,7 +410,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
         known: &KnownAttachment,
         records: Records,
         link: &Result<(), KernelError>,
-        port: Result<Option<Uuid>, String>,
+        port: Result<ClosedPort, String>,
         limits: DetachDeadlines,
     ) -> Result<Detached, CallError> {
         let problem = match (link, &port) {
@@ -390,8 +419,10 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
             _ => None,
         };
         let is_closed = port.is_ok();
+        let closed = port.unwrap_or_default();
         let engine = self.engine_of(&records, known);
-        let mut pending = PendingCleanup::new(attachment, engine, port.ok().flatten().or(known.port), known, problem);
+        let mut pending = PendingCleanup::new(attachment, engine, closed.id.or(known.port), known, problem);
+        pending.is_fenced = closed.is_fenced;
         // A deletion that was answered is not in flight.
         pending.deletion_sent |= !is_closed && self.in_flight.may_have_deletion();
         let reachable = match records {
@@ -431,7 +462,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
             );
             let seen = found.tombstone.as_ref().map(|tombstone| tombstone.mod_revision);
             let now = (self.clock)();
-            if pending.problem.is_some() || pending.late_requests_until > now {
+            if pending.problem.is_some() || (!pending.is_fenced && pending.late_requests_until > now) {
                 put_tombstone(&self.store, &pending.tombstone(now), seen).await?;
                 self.note_pending_cleanup(&pending.attachment, pending.note());
                 return Ok(Detached::Pending);
@@ -514,6 +545,8 @@ struct PendingCleanup {
     deletion_sent: bool,
     /// There is certainly no port.
     has_no_port: bool,
+    /// No late request can bring the port back: its node was fenced.
+    is_fenced: bool,
     /// The cleanup that failed; `None`: it only has to wait.
     problem: Option<String>,
 }
@@ -528,7 +561,8 @@ impl PendingCleanup {
     ) -> Self {
         let KnownAttachment { late_requests_until, deletion_sent, has_no_port, .. } = *known;
         let (attachment, engine) = (attachment.clone(), engine.to_owned());
-        Self { attachment, engine, port, late_requests_until, deletion_sent, has_no_port, problem }
+        let is_fenced = false;
+        Self { attachment, engine, port, late_requests_until, deletion_sent, has_no_port, is_fenced, problem }
     }
 
     /// The port that was deleted is the one that the claim names.

@@ -6,6 +6,7 @@
 //! | attachments of another network | the same, and their host end is nowhere on this machine: their network was renamed, or is gone | while they have a host end |
 //! | host ends without claim and file | links of our group with the routers of the local data plane | in the node's own namespace, where another installation may have its own |
 //! | attachments made under an earlier `etcd.prefix` | the same, below that prefix | the same |
+//! | connected host ends (Open vSwitch) | neither a link nor a claim nor a file of this node names them | everything else on the bridge |
 //! | tombstones | as every call does, but all of them | not before their time |
 //! | temporary files of local tombstones | a killed call left them | younger than the deadline |
 //!
@@ -55,6 +56,8 @@ pub struct GcCall {
 struct Inventory {
     /// Host ends of ours, with their places.
     links: Vec<(Netns, IfName)>,
+    /// Interfaces that are connected as host ends of ours.
+    plugged: Vec<IfName>,
     /// Claims of every network; none: the record is damaged, and only its key names the attachment.
     claims: BTreeMap<Attachment, Option<Versioned<ClaimRecord>>>,
     /// etcd did not answer, or the files cannot be listed: nothing may be concluded from the absence of a claim or a file.
@@ -161,7 +164,15 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
 
     /// Links first, then claims: the module's head has the reason.
     async fn inventory(&self, until: Instant, problems: &mut Vec<Problem>) -> Inventory {
+        // Before links and claims: what is connected later has both.
+        let plugged = timeout_at(until.min(Instant::now() + READ), self.engine.plugged()).await;
+        let plugged = match plugged {
+            Ok(plugged) => plugged.map_err(CallError::from),
+            Err(_) => Err(self.late("list the connected host ends")),
+        };
+        let plugged = plugged.map_err(|error| problems.push(problem(&error))).unwrap_or_default();
         let mut links = Vec::new();
+        let before = problems.len();
         for place in self.host_places() {
             match self.kernel.list(&place).await {
                 Ok(found) => {
@@ -171,7 +182,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
                 Err(error) => problems.push(problem(&error)),
             }
         }
-        let is_partial = !problems.is_empty();
+        let is_partial = problems.len() > before;
         let files = self.attachment_states.known().map_err(CallError::file("list the attachment states"));
         let is_unlisted = files.is_err();
         let files = files.map_err(|error| problems.push(problem(&error))).unwrap_or_default();
@@ -183,7 +194,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
         let claims = claims.unwrap_or_else(|_| Err(self.late("read the claims of this node")));
         let is_blind = is_unlisted || claims.is_err();
         let claims = claims.map_err(|error| problems.push(problem(&error))).unwrap_or_default();
-        Inventory { links, claims, is_blind, is_partial, files, others, elsewhere: Vec::new() }
+        Inventory { links, plugged, claims, is_blind, is_partial, files, others, elsewhere: Vec::new() }
     }
 
     /// The claims of every name of this machine, those included that only the cluster remembers.
@@ -292,6 +303,13 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
         let known = known.chain(inventory.others.iter().map(|noted| &noted.attachment));
         let known: BTreeSet<_> = known.map(Attachment::host_interface).collect();
         let is_leftover = |name: &IfName| !known.contains(name);
+        let links: BTreeSet<_> = inventory.links.iter().map(|(_, name)| name).collect();
+        let disconnected = |name: &&IfName| is_leftover(name) && !inventory.is_partial && !links.contains(name);
+        for name in inventory.plugged.iter().filter(disconnected) {
+            if let Err(error) = self.engine.unplug(name).await {
+                problems.push(problem(&CallError::from(error)));
+            }
+        }
         let routers: Vec<_> = inventory.links.iter().filter(|(place, _)| *place != Netns::Own).cloned().collect();
         let inventory = Inventory { links: routers, ..Inventory::default() };
         self.delete_by_place(&inventory, is_leftover, problems).await;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use atoll_ovn::ovsdb::{Database, DatabaseError, Freshness, Monitor, Outcome, RowOperation};
 use atoll_records::{Key, Lease, Query, Revision, Snapshot};
 use atoll_sdn_client::answer::may_have_happened;
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
@@ -118,6 +119,44 @@ impl<T: Transport> Transport for Tracked<T> {
 
     fn endpoints(&self) -> usize {
         self.inner.endpoints()
+    }
+}
+
+impl<D: Database> Database for Tracked<D> {
+    type Watch = D::Watch;
+
+    async fn transact(
+        &self,
+        operations: Vec<RowOperation>,
+        freshness: Freshness,
+    ) -> Result<Vec<Outcome>, DatabaseError> {
+        if operations.iter().all(RowOperation::reads) {
+            return self.inner.transact(operations, freshness).await;
+        }
+        let is_definite = |answer: &Result<_, DatabaseError>| {
+            let unknown = matches!(
+                answer,
+                Err(DatabaseError::NoAnswer { .. }
+                    | DatabaseError::NotDatabase { .. }
+                    | DatabaseError::Unreadable { .. })
+            );
+            !unknown
+        };
+        let Counters { deletions, changes, .. } = &*self.in_flight.0;
+        let is_deletion = u64::from(operations.iter().any(RowOperation::deletes));
+        deletions.fetch_add(is_deletion, Ordering::Relaxed);
+        let answer = self.in_flight.count(self.inner.transact(operations, freshness), is_definite).await;
+        if is_definite(&answer) {
+            deletions.fetch_sub(is_deletion, Ordering::Relaxed);
+        }
+        if answer.is_ok() {
+            changes.fetch_add(1, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    async fn watch(&self, monitor: Monitor) -> Result<D::Watch, DatabaseError> {
+        self.inner.watch(monitor).await
     }
 }
 

@@ -206,16 +206,16 @@ impl<S, E: Engine, K: Kernel> Plugin<S, E, K> {
                 Ok(NetnsKind::Netns) => Netns::At(path),
                 _ => Netns::Own,
             },
-            HostSide::Host | HostSide::OvsBridge { .. } => Netns::Own,
+            HostSide::Host => Netns::Own,
         }
     }
 }
 
-/// The namespace of a host side. An interface of an Open vSwitch bridge is in the host's namespace.
+/// The namespace of a host side.
 pub(crate) fn host_place(side: HostSide) -> Netns {
     match side {
         HostSide::NamespaceOrHost(path) => Netns::At(path),
-        HostSide::Host | HostSide::OvsBridge { .. } => Netns::Own,
+        HostSide::Host => Netns::Own,
     }
 }
 

@@ -1,7 +1,8 @@
-//! The plugin in production: etcd, MidoNet's REST API and the Linux kernel. Nothing is connected here; the first request does it.
+//! The plugin in production: etcd, the configured engine and the Linux kernel. Nothing is connected here; the first request does it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use atoll_engines::AnyEngine;
 use atoll_midonet::MidoNet;
 use atoll_model::clock;
 use atoll_model::config::Config;
@@ -9,6 +10,7 @@ use atoll_node::attachments::AttachmentStates;
 use atoll_node::files::make;
 use atoll_node::paths;
 use atoll_node::tombstones::LocalTombstones;
+use atoll_ovn::ovsdb::{DatabaseError, Remote};
 use atoll_sdn_client::transport::TransportError;
 use atoll_sdn_client::{Client, ClientSettings, Http, configured};
 use atoll_store::{Etcd, StoreError};
@@ -23,11 +25,7 @@ use crate::server::ConfiguredServer;
 use atoll_tenant::machine;
 
 /// The plugin with real servers and the real kernel.
-pub type ProductionPlugin = Plugin<
-    Tracked<ConfiguredServer<Etcd, StoreError>>,
-    MidoNet<Tracked<ConfiguredServer<Http, TransportError>>>,
-    Linux,
->;
+pub type ProductionPlugin = Plugin<Tracked<ConfiguredServer<Etcd, StoreError>>, ProductionEngine, Linux>;
 
 /// Whether a verb needs the servers' settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,17 +43,7 @@ pub enum Servers {
 pub fn plugin(config: Config, trace: CallTrace, servers: Servers) -> Result<ProductionPlugin, CallError> {
     let in_flight = InFlightRequests::new();
     let cache = cache(&config);
-    let tracked = |server| Tracked::new(server, in_flight.clone());
-    let client = configured::client(&config.controller, Some(&cache), |http| tracked(ConfiguredServer::Usable(http)));
-    let client = match client {
-        Err(error) if servers == Servers::MayBeAway => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the controller counts as unreachable");
-            let endpoint = config.controller.endpoints.join(", ");
-            let away = TransportError::NotSent { endpoint, reason: error.to_string() };
-            Client::new(tracked(ConfiguredServer::Unusable(away)), ClientSettings::default())
-        }
-        client => client?,
-    };
+    let engine = engine(&config, &cache, servers, &in_flight)?;
     let etcd = match Etcd::connect(&config.etcd) {
         Ok(etcd) => {
             etcd.remember(paths::etcd_endpoint(&cache));
@@ -78,7 +66,6 @@ pub fn plugin(config: Config, trace: CallTrace, servers: Servers) -> Result<Prod
                 .map(|plugin| Plugin { earlier_prefixes: Vec::new(), ..plugin })
         })
     };
-    let engine = MidoNet::new(client).with_router_namespaces(paths::router_namespaces(&config.run_dir));
     let host_id = machine::host_id(&config, &engine).ok();
     Ok(Plugin {
         store: Tracked::new(etcd, in_flight.clone()),
@@ -97,6 +84,47 @@ pub fn plugin(config: Config, trace: CallTrace, servers: Servers) -> Result<Prod
         trace,
         config,
     })
+}
+
+/// Any engine, over requests that are counted.
+pub type ProductionEngine =
+    AnyEngine<Tracked<ConfiguredServer<Http, TransportError>>, Tracked<ConfiguredServer<Remote, DatabaseError>>>;
+
+/// The engine that the configuration names.
+fn engine(
+    config: &Config,
+    cache: &Path,
+    servers: Servers,
+    in_flight: &InFlightRequests,
+) -> Result<ProductionEngine, CallError> {
+    if let Some(ovn) = &config.ovn {
+        let database = |remote: Result<Remote, DatabaseError>| {
+            let server = match remote {
+                Ok(remote) => ConfiguredServer::Usable(remote),
+                Err(error) if servers == Servers::MayBeAway => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a database counts as unreachable");
+                    let endpoint = ovn.northbound.join(", ");
+                    ConfiguredServer::Unusable(DatabaseError::NotSent { endpoint, reason: error.to_string() })
+                }
+                Err(error) => return Err(error),
+            };
+            Ok(Tracked::new(server, in_flight.clone()))
+        };
+        return Ok(AnyEngine::Ovn(atoll_engines::ovn(ovn, Some(cache), database)?));
+    }
+    let tracked = |server| Tracked::new(server, in_flight.clone());
+    let client = configured::client(&config.controller, Some(cache), |http| tracked(ConfiguredServer::Usable(http)));
+    let client = match client {
+        Err(error) if servers == Servers::MayBeAway => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the controller counts as unreachable");
+            let endpoint = config.controller.endpoints.join(", ");
+            let away = TransportError::NotSent { endpoint, reason: error.to_string() };
+            Client::new(tracked(ConfiguredServer::Unusable(away)), ClientSettings::default())
+        }
+        client => client?,
+    };
+    let namespaces = paths::router_namespaces(&config.run_dir);
+    Ok(AnyEngine::MidoNet(MidoNet::new(client).with_router_namespaces(namespaces)))
 }
 
 /// The directory of what may be lost. Without it nothing is remembered, which costs some requests per call.

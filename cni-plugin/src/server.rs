@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use atoll_ovn::ovsdb::{Database, DatabaseError, Freshness, Monitor, Outcome, Remote, RemoteWatch, RowOperation};
 use atoll_records::{Key, Lease, Query, Revision, Snapshot};
 use atoll_sdn_client::Http;
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
@@ -65,5 +66,21 @@ impl Store for ConfiguredServer<Etcd, StoreError> {
 impl Transport for ConfiguredServer<Http, TransportError> {
     async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         self.get()?.send(request).await
+    }
+}
+
+impl Database for ConfiguredServer<Remote, DatabaseError> {
+    type Watch = RemoteWatch;
+
+    async fn transact(
+        &self,
+        operations: Vec<RowOperation>,
+        freshness: Freshness,
+    ) -> Result<Vec<Outcome>, DatabaseError> {
+        self.get()?.transact(operations, freshness).await
+    }
+
+    async fn watch(&self, monitor: Monitor) -> Result<RemoteWatch, DatabaseError> {
+        self.get()?.watch(monitor).await
     }
 }

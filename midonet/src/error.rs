@@ -56,6 +56,11 @@ fn remedy(failure: EngineFailure) -> Option<&'static str> {
         ),
         EngineFailure::Conflict => Some("inspect the object in the controller; it does not belong to Atoll"),
         EngineFailure::Unsupported => Some("use prefixes of IPv4, or an engine that forwards IPv6"),
-        EngineFailure::Absent | EngineFailure::Invalid | EngineFailure::Broken | EngineFailure::Settings => None,
+        // The last one is of engines that know writer epochs.
+        EngineFailure::Absent
+        | EngineFailure::Invalid
+        | EngineFailure::Broken
+        | EngineFailure::Settings
+        | EngineFailure::Overtaken => None,
     }
 }

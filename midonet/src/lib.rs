@@ -39,11 +39,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atoll_model::derive;
-use atoll_model::ids::HostId;
+use atoll_model::ids::{ClusterId, HostId, IfName};
 use atoll_model::topology::Topology;
 use atoll_network::{
-    Applied, Capabilities, Drift, Engine, EngineError, HostSide, HostState, Network, NetworkId, NetworkRoute, PodPort,
-    PortRemoval, PortState, ProviderCandidate, ProviderNetwork, SubnetId,
+    Applied, Capabilities, DatapathNeeds, Drift, Engine, EngineError, HostSide, HostState, Network, NetworkId,
+    NetworkRoute, PodPort, PortRemoval, PortState, ProviderCandidate, ProviderNetwork, SubnetId, WriterEpoch,
 };
 use atoll_node::files::read;
 use atoll_sdn_client::Resource;
@@ -135,6 +135,7 @@ impl<T: Transport> Engine for MidoNet<T> {
             // A local data plane spreads flows over no two routes, and is on one machine.
             several_uplinks: local.is_none(),
             several_hosts: local.is_none(),
+            checks_hosts: true,
             host_to_pod: local.is_some_and(|plane| plane.host_to_pod),
         })
     }
@@ -282,6 +283,30 @@ impl<T: Transport> Engine for MidoNet<T> {
         }
         // A port takes its binding along in either dialect: MidoNet REST API, section "Port".
         Ok(self.client.delete(Resource::Port, id).await.map_err(MidoNetError::from)?)
+    }
+
+    async fn fence(&self, _: ClusterId, _: &WriterEpoch, ports: &[PortRemoval]) -> Result<(), EngineError> {
+        for port in ports {
+            self.delete_port(port).await?;
+        }
+        Ok(())
+    }
+
+    // MidoNet's agent finds an interface by the name that its port's binding has.
+    async fn plug(&self, _: &PodPort) -> Result<DatapathNeeds, EngineError> {
+        Ok(DatapathNeeds::default())
+    }
+
+    async fn unplug(&self, _: &IfName) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn fences(&self) -> bool {
+        false
+    }
+
+    async fn plugged(&self) -> Result<Vec<IfName>, EngineError> {
+        Ok(Vec::new())
     }
 
     fn host_id(&self, given: &HostId) -> Result<HostId, EngineError> {

@@ -22,8 +22,10 @@ use crate::route::PodRoute;
 pub struct Config {
     /// The store.
     pub etcd: EtcdConfig,
-    /// The SDN controller.
+    /// The SDN controller, if the engine is MidoNet's.
     pub controller: ControllerConfig,
+    /// OVN, if it is the engine.
+    pub ovn: Option<OvnConfig>,
     /// The settings on which all nodes must agree.
     pub cluster: ClusterConfig,
     /// How a pod finds its tenant.
@@ -69,6 +71,27 @@ pub struct EtcdConfig {
     pub cert: Option<PathBuf>,
     /// Client key file, PEM, mode 0600.
     pub key: Option<PathBuf>,
+}
+
+/// `ovn`: OVN as the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OvnConfig {
+    /// The members of the Northbound database: `ssl:10.0.0.1:6641`.
+    pub northbound: Vec<String>,
+    /// The members of the Southbound database. Only `atollctl` asks them.
+    pub southbound: Vec<String>,
+    /// CA file, PEM.
+    pub ca: Option<PathBuf>,
+    /// Client certificate file, PEM.
+    pub cert: Option<PathBuf>,
+    /// Client key file, PEM, mode 0600.
+    pub key: Option<PathBuf>,
+    /// The name in the servers' certificates; none: the host of each endpoint.
+    pub server_name: Option<String>,
+    /// This machine's Open vSwitch: `unix:/run/openvswitch/db.sock`.
+    pub local: String,
+    /// Its bridge for pods.
+    pub bridge: String,
 }
 
 /// `controller`.

@@ -11,6 +11,8 @@ pub struct Capabilities {
     pub routed: bool,
     /// More than one uplink carries packets at once.
     pub several_uplinks: bool,
+    /// A port of a host that it does not know is refused. Otherwise the port is made, and never becomes active.
+    pub checks_hosts: bool,
     /// Pods of several hosts are in one network. Without it, packets of one host's pods alone are forwarded.
     pub several_hosts: bool,
     /// A node reaches its own pods at their addresses, if these are unique in the cluster.

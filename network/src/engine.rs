@@ -3,15 +3,15 @@
 use std::future::Future;
 use std::time::Duration;
 
-use atoll_model::ids::HostId;
+use atoll_model::ids::{ClusterId, HostId, IfName};
 use uuid::Uuid;
 
 use crate::capabilities::Capabilities;
 use crate::drift::Drift;
 use crate::error::EngineError;
-use crate::host_side::HostSide;
+use crate::host_side::{DatapathNeeds, HostSide};
 use crate::network::{Network, NetworkId, NetworkRoute, SubnetId};
-use crate::port::{PodPort, PortRemoval, PortState};
+use crate::port::{PodPort, PortRemoval, PortState, WriterEpoch};
 use crate::provider::{ProviderCandidate, ProviderNetwork};
 
 /// What applying or deleting did.
@@ -122,6 +122,29 @@ pub trait Engine: Send + Sync {
     /// Its packets cease some time after this returns, and do not begin again. On its host they cease as soon as its interface
     /// is deleted, whatever the engine does.
     fn delete_port(&self, port: &PortRemoval) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Deletes ports of a node so that no request with an older writer epoch can make one of them afterwards, however late a
+    /// server executes it. An engine without epochs only deletes them: its callers wait for the maximum request lifetime.
+    fn fence(
+        &self,
+        cluster: ClusterId,
+        writer: &WriterEpoch,
+        ports: &[PortRemoval],
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Whether [`Engine::fence`] makes earlier requests fail. Otherwise they may take effect until the maximum request lifetime has
+    /// passed.
+    fn fences(&self) -> bool;
+
+    /// Connects the host end of a port's veth, which exists where [`Engine::host_side`] says. A host end that was connected
+    /// by an earlier call is connected anew.
+    fn plug(&self, port: &PodPort) -> impl Future<Output = Result<DatapathNeeds, EngineError>> + Send;
+
+    /// Disconnects a host end of this machine. One that is not connected, or not ours, is left alone.
+    fn unplug(&self, interface: &IfName) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// The interfaces of this machine that are connected as host ends of ours; none where nothing has to be connected.
+    fn plugged(&self) -> impl Future<Output = Result<Vec<IfName>, EngineError>> + Send;
 
     /// The id of a host as the engine writes it. Pure.
     ///

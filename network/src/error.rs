@@ -15,6 +15,8 @@ pub enum EngineFailure {
     Unsupported,
     /// Our credentials do not allow it.
     Denied,
+    /// The node was fenced since the claim was made: the request has an older writer epoch.
+    Overtaken,
     /// The engine is busy, or read-only for now.
     Busy,
     /// No answer.
@@ -49,7 +51,9 @@ impl Classify for EngineError {
             EngineFailure::Absent | EngineFailure::Conflict | EngineFailure::Invalid => Class::Rejected,
             EngineFailure::Unsupported => Class::Unsupported,
             EngineFailure::Denied => Class::Denied,
-            EngineFailure::Busy | EngineFailure::Unreachable | EngineFailure::NotEngine => Class::Unavailable,
+            EngineFailure::Overtaken | EngineFailure::Busy | EngineFailure::Unreachable | EngineFailure::NotEngine => {
+                Class::Unavailable
+            }
             EngineFailure::Broken => Class::Bug,
             EngineFailure::Settings => Class::Config,
         }

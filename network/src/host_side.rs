@@ -5,15 +5,17 @@ use std::path::PathBuf;
 /// A place for host ends.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HostSide {
-    /// The host's own network namespace. The engine's agent finds the interface by its name.
+    /// The host's own network namespace. The engine's agent finds the interface by its name, or [`plug`] connects it.
+    ///
+    /// [`plug`]: crate::engine::Engine::plug
     Host,
     /// The network namespace at this path, if there is one, else the host's own.
     NamespaceOrHost(PathBuf),
-    /// A port of this Open vSwitch bridge, whose Interface has this `external_ids:iface-id`.
-    OvsBridge {
-        /// The bridge.
-        bridge: String,
-        /// The `iface-id`.
-        interface_id: String,
-    },
+}
+
+/// What the datapath behind a host end needs of the pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DatapathNeeds {
+    /// It takes frames as they are: the pod has to compute the checksums of TCP and UDP, which a veth leaves to hardware.
+    pub checksums: bool,
 }

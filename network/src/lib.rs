@@ -31,9 +31,9 @@ pub use capabilities::Capabilities;
 pub use drift::{Drift, DriftKind};
 pub use engine::{Applied, Engine, HostState};
 pub use error::{EngineError, EngineFailure};
-pub use host_side::HostSide;
+pub use host_side::{DatapathNeeds, HostSide};
 pub use network::{
     EngineMemory, Network, NetworkId, NetworkNextHop, NetworkRoute, NetworkSubnet, SubnetId, SubnetPrefix, TransitLink,
 };
-pub use port::{PodPort, PortLocation, PortRemoval, PortState};
+pub use port::{PodPort, PortLocation, PortRemoval, PortState, WriterEpoch};
 pub use provider::{ProviderCandidate, ProviderNetwork, ProviderUplink, provider_object};

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use atoll_model::attachment::Mac;
-use atoll_model::ids::{HostId, IfName};
+use atoll_model::ids::{ClaimId, HostId, IfName, NodeName};
 use uuid::Uuid;
 
 use crate::network::SubnetId;
@@ -13,6 +13,10 @@ use crate::network::SubnetId;
 pub struct PodPort {
     /// Its id, derived from the attachment.
     pub id: Uuid,
+    /// The claim that it belongs to. Another claim of the same attachment has another one.
+    pub claim: ClaimId,
+    /// By whose right it is made.
+    pub writer: WriterEpoch,
     /// The subnet it belongs to.
     pub subnet: SubnetId,
     /// Where its packets come from.
@@ -23,6 +27,18 @@ pub struct PodPort {
     pub addresses: Vec<IpAddr>,
     /// The addresses are unique in the cluster, so that a node may route them.
     pub unique: bool,
+}
+
+/// The epoch of a node at the time of a claim. An engine whose servers may execute a request at any later time refuses a
+/// request with an older epoch than the node has by then ([`EngineFailure::Overtaken`]).
+///
+/// [`EngineFailure::Overtaken`]: crate::error::EngineFailure::Overtaken
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriterEpoch {
+    /// The node.
+    pub node: NodeName,
+    /// Its epoch.
+    pub epoch: u64,
 }
 
 /// An interface of a host.

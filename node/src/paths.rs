@@ -73,6 +73,11 @@ pub fn controller_endpoint(cache: &Path) -> PathBuf {
     cache.join("controller-endpoint")
 }
 
+/// `<stateDir>/cache/northbound-endpoint`: which member of OVN Northbound answered last.
+pub fn northbound_endpoint(cache: &Path) -> PathBuf {
+    cache.join("northbound-endpoint")
+}
+
 /// `<stateDir>/cache/keystone-endpoint`: which endpoint of Keystone answered last.
 pub fn keystone_endpoint(cache: &Path) -> PathBuf {
     cache.join("keystone-endpoint")

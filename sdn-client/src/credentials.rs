@@ -1,10 +1,9 @@
 //! The user of the controller, and files with secrets.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use atoll_model::secret::Secret;
-use atoll_node::files::{SECRET, read};
+use atoll_node::files::read;
 
 /// A user of the controller. The password stays in its file and is read again for every login, so that a new password
 /// needs no restart.
@@ -44,20 +43,9 @@ impl Credentials {
 /// Reads a secret: the first line of a file that only its owner may read.
 pub fn read_secret(path: &Path) -> Result<Secret, PasswordError> {
     let wrong = |problem: String| PasswordError { path: path.to_owned(), problem };
-    let text = read_private(path).map_err(wrong)?;
+    let text = read::private(path).map_err(wrong)?;
     match text.lines().next().filter(|line| !line.is_empty()) {
         Some(line) => Ok(Secret::new(line)),
         None => Err(wrong("it is empty; its first line must be the secret".to_owned())),
     }
-}
-
-/// Reads a small file that only its owner may read.
-pub(crate) fn read_private(path: &Path) -> Result<String, String> {
-    let file = read::open_given(path).map_err(|error| error.to_string())?;
-    let mode = file.metadata().map_err(|error| error.to_string())?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(format!("mode {mode:04o} lets others read it; chmod 0600"));
-    }
-    let bytes = read::contents(&file, SECRET).map_err(|error| error.to_string())?;
-    String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
 }

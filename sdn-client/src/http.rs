@@ -10,7 +10,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::credentials::read_private;
 use crate::not_api;
 use crate::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use ::http::header::{ACCEPT, ACCEPT_ENCODING};
@@ -268,7 +267,7 @@ fn certificates(ca: Option<&Path>) -> Result<Vec<reqwest::Certificate>, String> 
 
 fn identity(certificate: &Path, key: &Path) -> Result<reqwest::Identity, String> {
     let read = |path: &Path| read::given(path, CERTIFICATES).map_err(|error| format!("{}: {error}", path.display()));
-    let key = read_private(key).map_err(|problem| format!("client key {}: {problem}", key.display()))?;
+    let key = read::private(key).map_err(|problem| format!("client key {}: {problem}", key.display()))?;
     let mut text = (key + "\n").into_bytes();
     text.extend_from_slice(&read(certificate)?);
     reqwest::Identity::from_pem(&text)

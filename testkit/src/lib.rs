@@ -14,6 +14,7 @@
 //! | [`plane`] | a data plane in a network namespace of the test: topologies, pods, frames |
 //! | [`etcd`] | a real etcd of one test |
 //! | [`fixture`] | the records of a cluster with one node and one tenant |
+//! | [`ovn`] | real parts of OVN: its programs, database servers of one test |
 //! | [`lab`] | machines, servers and pods, as namespaces and processes |
 //! | [`program`] | programs of the machine that a test starts |
 
@@ -25,6 +26,7 @@ pub mod fixture;
 pub mod kernel;
 pub mod lab;
 pub mod mutate;
+pub mod ovn;
 pub mod plane;
 pub mod program;
 pub mod recorder;

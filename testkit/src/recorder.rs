@@ -4,10 +4,10 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use atoll_model::ids::HostId;
+use atoll_model::ids::{ClusterId, HostId, IfName};
 use atoll_network::{
-    Applied, Capabilities, Drift, Engine, EngineError, HostSide, HostState, Network, NetworkId, NetworkRoute, PodPort,
-    PortRemoval, PortState, ProviderCandidate, ProviderNetwork, SubnetId,
+    Applied, Capabilities, DatapathNeeds, Drift, Engine, EngineError, HostSide, HostState, Network, NetworkId,
+    NetworkRoute, PodPort, PortRemoval, PortState, ProviderCandidate, ProviderNetwork, SubnetId, WriterEpoch,
 };
 use uuid::Uuid;
 
@@ -103,6 +103,29 @@ impl Engine for Recorder {
     async fn delete_port(&self, port: &PortRemoval) -> Result<(), EngineError> {
         self.record(format!("delete port {}", port.id));
         Ok(())
+    }
+
+    async fn fence(&self, _: ClusterId, writer: &WriterEpoch, ports: &[PortRemoval]) -> Result<(), EngineError> {
+        self.record(format!("fence node {} and delete {} ports", writer.node, ports.len()));
+        Ok(())
+    }
+
+    async fn plug(&self, port: &PodPort) -> Result<DatapathNeeds, EngineError> {
+        self.record(format!("connect {}", port.location.interface));
+        Ok(DatapathNeeds::default())
+    }
+
+    async fn unplug(&self, interface: &IfName) -> Result<(), EngineError> {
+        self.record(format!("disconnect {interface}"));
+        Ok(())
+    }
+
+    fn fences(&self) -> bool {
+        false
+    }
+
+    async fn plugged(&self) -> Result<Vec<IfName>, EngineError> {
+        Ok(Vec::new())
     }
 
     fn host_id(&self, given: &HostId) -> Result<HostId, EngineError> {

@@ -110,7 +110,7 @@ impl<S: Store, E: Engine, K: Kernel> Adding<'_, S, E, K> {
             self.state.claim = Some(claim.clone());
             self.plugin.trace.stage("late requests", self.wait_for(late, until)).await?;
         }
-        let port = pod_port(&binding.cluster.record, &claim.record);
+        let port = pod_port(binding, &claim.record);
         engine.delete_port(&PortRemoval { id: port.id, port: Some(port), verified: false }).await?;
         let next = claim.record.attachment.port_after(binding.cluster.record.id, claim.record.port);
         Ok(renew(store, &claim, node, next, if is_waited_out { 0 } else { request_lifetime_end }).await?)

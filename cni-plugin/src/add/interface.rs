@@ -6,11 +6,13 @@ use atoll_model::attachment::Attachment;
 use atoll_network::Engine;
 use atoll_records::ClaimRecord;
 use atoll_store::Store;
+use atoll_tenant::TenantBinding;
 
 use super::adding::Adding;
 use super::call::AddCall;
 use crate::error::CallError;
 use crate::kernel::{Kernel, KernelError, Netns, PodChange, Veth};
+use crate::pod_port::pod_port;
 use crate::policy_routing;
 
 /// How often the request to the controller gets a turn before the kernel has the only thread for a millisecond: to connect,
@@ -19,7 +21,13 @@ const HEAD_START: u32 = 4;
 
 impl<S: Store, E: Engine, K: Kernel> Adding<'_, S, E, K> {
     /// Makes the interface as in the claim.
-    pub(super) async fn plug_in(&self, claim: &ClaimRecord, host_netns: Netns, stale: bool) -> Result<(), CallError> {
+    pub(super) async fn plug_in(
+        &self,
+        binding: &TenantBinding,
+        claim: &ClaimRecord,
+        host_netns: Netns,
+        stale: bool,
+    ) -> Result<(), CallError> {
         let Attachment { interface, .. } = &self.call.attachment;
         let pod_netns = PathBuf::from(&self.call.sandbox);
         let veth = Veth {
@@ -48,6 +56,11 @@ impl<S: Store, E: Engine, K: Kernel> Adding<'_, S, E, K> {
                 return Err(error.into());
             }
             self.plugin.kernel.create(&veth).await?;
+        }
+        let needs = self.plugin.engine.plug(&pod_port(binding, claim)).await?;
+        if needs.checksums {
+            let change = PodChange::ComputeChecksums(interface.clone());
+            self.plugin.kernel.configure(&veth.pod_netns, &change).await?;
         }
         self.refuse_policy_routing_conflict(&veth.pod_netns).await?;
         // Rules of an earlier interface of this name in this namespace, which had other addresses.

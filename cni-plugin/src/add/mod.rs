@@ -133,7 +133,7 @@ impl<S: Store, E: Engine, K: Kernel> Adding<'_, S, E, K> {
         }
 
         let stale_interface = self.is_new && self.had_interface;
-        let interface = self.plug_in(&claim.record, host_netns, stale_interface);
+        let interface = self.plug_in(&binding, &claim.record, host_netns, stale_interface);
         // Await both even if one fails: if the other future were dropped, its outcome would be unknown.
         let port = trace.stage("port", self.open_port(&binding, &claim.record));
         let (port, interface) = join(port, trace.stage("interface", interface)).await;

@@ -1,5 +1,6 @@
 //! The port of an ADD: it exists, is bound as in the claim, and its packets flow.
 
+use atoll_ipam::find;
 use atoll_network::{Engine, EngineFailure, PodPort, PortRemoval, PortState};
 use atoll_records::ClaimRecord;
 use atoll_store::Store;
@@ -19,7 +20,7 @@ impl<S: Store, E: Engine, K: Kernel> Adding<'_, S, E, K> {
         claim: &ClaimRecord,
     ) -> Result<(PodPort, PortState), CallError> {
         let engine = &self.plugin.engine;
-        let wanted = pod_port(&binding.cluster.record, claim);
+        let wanted = pod_port(binding, claim);
         let error = match engine.ensure_port(&wanted).await {
             Ok(state) => return Ok((wanted, state)),
             Err(error) => error,
@@ -30,12 +31,29 @@ impl<S: Store, E: Engine, K: Kernel> Adding<'_, S, E, K> {
             EngineFailure::Absent => {
                 let binding = self.resolver().rebuild(&self.who).await?;
                 self.refuse_another(&binding, claim)?;
-                pod_port(&binding.cluster.record, claim)
+                pod_port(&binding, claim)
+            }
+            // This node was fenced since its record was read.
+            EngineFailure::Overtaken => {
+                let binding = self.resolver().rebuild(&self.who).await?;
+                // After the epoch: an eviction raises it before it releases claims.
+                self.refuse_released(claim).await?;
+                pod_port(&binding, claim)
             }
             _ => return Err(error.into()),
         };
         let state = engine.ensure_port(&wanted).await?;
         Ok((wanted, state))
+    }
+
+    /// The claim is still this one.
+    async fn refuse_released(&self, claim: &ClaimRecord) -> Result<(), CallError> {
+        let attachment = &claim.attachment;
+        let found = find(&self.plugin.store, attachment).await?.claim;
+        match found {
+            Some(found) if found.record.claim == claim.claim => Ok(()),
+            _ => Err(CallError::Unsteady(Box::new(attachment.clone()))),
+        }
     }
 
     /// No ADD of this claim was finished: another port with its id belongs to a claim that was lost, unless it is not a

@@ -15,7 +15,7 @@ use atoll_model::ids::IfName;
 use atoll_model::sync::locked;
 use atoll_node::netlink::link::VethEnd;
 use atoll_node::netlink::route::{RoutePosition, RouteRequest};
-use atoll_node::netlink::{Refused, Socket, address, link, policy_rule, route};
+use atoll_node::netlink::{Refused, Socket, address, link, offload, policy_rule, route};
 use atoll_node::netns;
 use atoll_node::veth::DOOMED;
 use nix::errno::Errno;
@@ -97,6 +97,7 @@ impl Linux {
                 absent_is_fine(policy_rule::delete(&socket, &rule.message(PRIORITY, None)), Errno::ENOENT)
             }
             PodChange::Announce(name) => announce(&socket, &find(name)?),
+            PodChange::ComputeChecksums(name) => offload::compute_checksums(&Netns::At(pod_netns.to_owned()), name),
             PodChange::Address(name, address, metric) => {
                 there_already_is_fine(address::add(&socket, find(name)?.index, *address, *metric))
             }

@@ -72,6 +72,8 @@ pub enum PodChange {
     /// Announce the addresses of the interface by ARP (RFC 5227, section 2.3): a neighbour that remembers another MAC learns
     /// the new one.
     Announce(IfName),
+    /// The interface computes the checksums of TCP and UDP itself.
+    ComputeChecksums(IfName),
 }
 
 impl fmt::Display for PodChange {
@@ -84,6 +86,7 @@ impl fmt::Display for PodChange {
             Self::Up(interface) => write!(f, "bring {interface} up"),
             Self::Route(interface, route) => write!(f, "add route to {route} on {interface}"),
             Self::Announce(interface) => write!(f, "announce {interface}"),
+            Self::ComputeChecksums(interface) => write!(f, "let {interface} compute checksums"),
         }
     }
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use self::section::{Section, wrong};
 use super::{
     Addressing, ApiVersion, ClusterConfig, Config, ConfigError, ControllerConfig, DnsConfig, EtcdConfig,
-    KeystoneConfig, KeystoneDomain, LogConfig, Mtu, StatusMode, TenantConfig, Tunnel,
+    KeystoneConfig, KeystoneDomain, LogConfig, Mtu, OvnConfig, StatusMode, TenantConfig, Tunnel,
 };
 use crate::ids::{HostId, IfName, NodeName, TenantName};
 use crate::route::{PodRoute, SCOPE_LINK};
@@ -30,10 +30,13 @@ impl Config {
         };
         let top = Section { path: String::new(), object: Some(object) };
         refuse_foreign_ipam(&top)?;
-        top.choice("engine", &[("midonet", ())])?;
+        let ovn_section = top.section("ovn")?;
+        let usual = top.section("controller")?.object.is_none() && ovn_section.object.is_some();
+        let is_ovn = top.choice("engine", &[("midonet", false), ("ovn", true)])?.unwrap_or(usual);
         Ok(Self {
             etcd: etcd(&top.section("etcd")?)?,
-            controller: controller(&top.section("controller")?)?,
+            controller: if is_ovn { no_controller() } else { controller(&top.section("controller")?)? },
+            ovn: is_ovn.then(|| ovn(&ovn_section)).transpose()?,
             cluster: cluster(&top.section("cluster")?)?,
             tenant: tenant(&top.section("tenant")?)?,
             node_name: top.parsed::<NodeName>("nodeName", "a name of at most 253 letters, digits, '_', '.' and '-'")?,
@@ -83,6 +86,67 @@ fn etcd(section: &Section<'_>) -> Result<EtcdConfig, ConfigError> {
         (Some(_), None) => Err(section.missing("key", "a file, because `etcd.cert` is given")),
         (None, Some(_)) => Err(section.missing("cert", "a file, because `etcd.key` is given")),
         _ => Ok(config),
+    }
+}
+
+fn ovn(section: &Section<'_>) -> Result<OvnConfig, ConfigError> {
+    let northbound = servers(section, "northbound")?;
+    if northbound.is_empty() {
+        return Err(section.missing("northbound", SERVERS));
+    }
+    let config = OvnConfig {
+        northbound,
+        southbound: servers(section, "southbound")?,
+        ca: section.path("ca")?,
+        cert: section.path("cert")?,
+        key: section.path("key")?,
+        server_name: section.text("serverName")?.map(str::to_owned),
+        local: section.text("local")?.unwrap_or("unix:/run/openvswitch/db.sock").to_owned(),
+        bridge: section.text("bridge")?.unwrap_or("br-int").to_owned(),
+    };
+    if !config.local.starts_with("unix:/") {
+        return Err(section.wrong(
+            "local",
+            &config.local.as_str().into(),
+            "a socket like \"unix:/run/openvswitch/db.sock\"",
+        ));
+    }
+    // All three or none: OVN's servers ask for a client certificate.
+    let files = [("ca", &config.ca), ("cert", &config.cert), ("key", &config.key)];
+    match files.iter().find(|(_, file)| file.is_none()) {
+        Some((missing, _)) if files.iter().any(|(_, file)| file.is_some()) => {
+            Err(section.missing(missing, "a file, because another one of `ca`, `cert` and `key` is given"))
+        }
+        _ => Ok(config),
+    }
+}
+
+const SERVERS: &str = "a list of servers like \"ssl:10.0.0.1:6641\"";
+
+fn servers(section: &Section<'_>, key: &str) -> Result<Vec<String>, ConfigError> {
+    let mut servers = Vec::new();
+    for (n, value) in section.list(key, SERVERS)?.iter().enumerate() {
+        let known = |server: &&str| ["ssl:", "tcp:", "unix:/"].iter().any(|begin| server.starts_with(begin));
+        match value.as_str().filter(known) {
+            Some(server) => servers.push(server.to_owned()),
+            None => return Err(section.wrong(&format!("{key}[{n}]"), value, "a server like \"ssl:10.0.0.1:6641\"")),
+        }
+    }
+    Ok(servers)
+}
+
+/// With another engine there is no controller.
+fn no_controller() -> ControllerConfig {
+    ControllerConfig {
+        endpoints: Vec::new(),
+        version: ApiVersion::Auto,
+        username: None,
+        password_file: None,
+        project: "admin".to_owned(),
+        ca: None,
+        cert: None,
+        key: None,
+        keystone: None,
     }
 }
 
@@ -252,9 +316,10 @@ fn mtu(top: &Section<'_>) -> Result<Mtu, ConfigError> {
 const MTUS: std::ops::RangeInclusive<u32> = 68..=65_535;
 
 fn overhead(section: &Section<'_>) -> Result<u32, ConfigError> {
-    const EXPECTED: &str = "\"vxlan\", \"gre\" or \"none\"";
-    // Outer IPv4 header, tunnel header, inner Ethernet header: RFC 7348, section 5; RFC 2890, section 2.
-    let known = [("vxlan", 20 + 8 + 8 + 14), ("gre", 20 + 8 + 14), ("none", 0)];
+    const EXPECTED: &str = "\"geneve\", \"vxlan\", \"gre\" or \"none\"";
+    // Outer IPv4 header, tunnel header, inner Ethernet header: RFC 7348, section 5; RFC 2890, section 2; RFC 8926,
+    // section 3, with the option of 8 bytes that OVN adds.
+    let known = [("vxlan", 20 + 8 + 8 + 14), ("gre", 20 + 8 + 14), ("geneve", 20 + 8 + 8 + 8 + 14), ("none", 0)];
     let by_type = match section.text("type")? {
         None => known[0].1,
         Some(text) => known

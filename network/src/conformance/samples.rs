@@ -4,12 +4,12 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use atoll_model::attachment::Mac;
-use atoll_model::ids::{ClusterId, HostId, IfName, Incarnation, TenantName};
+use atoll_model::ids::{ClaimId, ClusterId, HostId, IfName, Incarnation, NodeName, TenantName};
 use ipnetwork::IpNetwork;
 use uuid::Uuid;
 
 use crate::network::{EngineMemory, Network, NetworkId, NetworkSubnet, SubnetPrefix, TransitLink};
-use crate::port::{PodPort, PortLocation};
+use crate::port::{PodPort, PortLocation, WriterEpoch};
 
 /// The address families of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,9 @@ pub fn port(network: &Network, ordinal: u8, port: u8, addresses: u8, host: &Host
     let id = Uuid::from_u128((u128::from(number) << 64) | (u128::from(ordinal) << 32) | u128::from(port));
     PodPort {
         id,
+        claim: ClaimId(id),
+        // Valid names.
+        writer: WriterEpoch { node: NodeName::new("node-1").expect("a valid name"), epoch: 1 },
         subnet: network.id.subnet(u32::from(ordinal)),
         location: PortLocation {
             host: host.clone(),

@@ -8,13 +8,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::ENTRIES;
+use super::{ENTRIES, SECRET};
 
 /// Reads a file below one of our directories, of at most `limit` bytes.
 ///
@@ -38,6 +38,20 @@ pub fn given(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// As [`given`], and `InvalidData` if it is not UTF-8.
 pub fn text(path: &Path, limit: u64) -> io::Result<String> {
     String::from_utf8(given(path, limit)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+}
+
+/// Reads a small file of an operator that only its owner may read.
+///
+/// # Errors
+/// Why it cannot be used, for people: others may read it, it is not UTF-8, or the errors of [`given`].
+pub fn private(path: &Path) -> Result<String, String> {
+    let file = open_given(path).map_err(|error| error.to_string())?;
+    let mode = file.metadata().map_err(|error| error.to_string())?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(format!("mode {mode:04o} lets others read it; chmod 0600"));
+    }
+    let bytes = contents(&file, SECRET).map_err(|error| error.to_string())?;
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
 }
 
 /// Opens a regular file below one of our directories; no link is followed. `options` may create it.

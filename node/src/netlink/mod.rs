@@ -12,6 +12,7 @@
 //! | [`policy_rule`] | policy rules (`ip rule`) |
 //! | [`neighbour`] | permanent neighbours and proxy entries |
 //! | [`fdb`] | entries of bridges |
+//! | [`offload`] | checksums of a link (`ethtool -K`) |
 //! | [`queue`] | queueing disciplines (`tc qdisc`) |
 //!
 //! The modules build and read messages. Which objects are ours, and what is to be done about others, is decided by the
@@ -23,6 +24,7 @@ pub mod fdb;
 pub mod link;
 pub mod message;
 pub mod neighbour;
+pub mod offload;
 pub mod policy_rule;
 pub mod queue;
 pub mod refused;

@@ -2,6 +2,7 @@
 //! machines that share a name would delete each other's pods. A second name for one machine is refused as well: what was
 //! made under the first would not be found any more. A node that is being evicted has to wait.
 
+use atoll_model::clock::now;
 use atoll_records::{NodeRecord, Query, SCHEMA, Versioned};
 use atoll_store::{Store, StoreError};
 
@@ -55,7 +56,8 @@ fn record(node: &Node) -> NodeRecord {
         v: SCHEMA,
         host_id: node.host_id.clone(),
         machine_id: node.machine_id.clone(),
-        epoch: 0,
+        // Larger than any that an earlier registration of this name had: an engine may still remember that one.
+        epoch: now(),
         evicting: None,
         unknown: serde_json::Map::new(),
     }

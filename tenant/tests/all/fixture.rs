@@ -13,9 +13,9 @@ use atoll_mock_controller::{Dialect, MockSettings, provider_router};
 use atoll_model::attachment::Attachment;
 use atoll_model::attachment::Mac;
 use atoll_model::config::ClusterConfig;
-use atoll_model::ids::{ContainerId, IfName, Namespace, NetworkName, NodeName, TenantName};
+use atoll_model::ids::{ClaimId, ContainerId, IfName, Namespace, NetworkName, NodeName, TenantName};
 use atoll_model::topology::{Route, RouteAction, Topology};
-use atoll_network::{Network, PodPort, PortLocation};
+use atoll_network::{Network, PodPort, PortLocation, WriterEpoch};
 use atoll_records::Versioned;
 use atoll_records::{ClusterRecord, Key, TenantRecord, decode};
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
@@ -335,6 +335,8 @@ pub(crate) fn pod_port(fixture: &Fixture, graph: &Graph, id: u128, interface: &s
     let host = fixture.mock.controller().settings().host.into();
     PodPort {
         id: Uuid::from_u128(id),
+        claim: ClaimId(Uuid::from_u128(id)),
+        writer: WriterEpoch { node: "node-1".parse().expect("a name"), epoch: 1 },
         subnet: graph.network.id.subnet(graph.network.subnets[0].ordinal),
         location: PortLocation { host, interface: IfName::new(interface).expect("valid") },
         mac: Mac([2, 0, 0, 0, 0, 1]),

@@ -7,7 +7,7 @@ use atoll_ipam::{Claimed, find, put_tombstone};
 use atoll_mock_controller::Dialect;
 use atoll_model::error::{Class, Classify as _};
 use atoll_model::ids::{HostId, Namespace, TenantName};
-use atoll_network::{Engine as _, PodPort, PortLocation};
+use atoll_network::{Engine as _, PodPort, PortLocation, WriterEpoch};
 use atoll_records::{ClusterRecord, Key, NodeRecord, SCHEMA, TombstoneKind, TombstoneRecord, Unknown, Versioned};
 use atoll_store::{Store as _, StoreChange, Txn};
 use atoll_tenant::admin::{self, Admin, Deletion, Edit, Eviction, InitRequest, Initialised, ProviderChoice};
@@ -147,6 +147,8 @@ async fn a_host_id_that_is_a_name_goes_through_every_record() {
     let location = PortLocation { host: claim.host_id.clone(), interface: claim.host_interface.clone() };
     let port = PodPort {
         id: claim.port,
+        claim: claim.claim,
+        writer: WriterEpoch { node: attachment.node.clone(), epoch: binding.node.record.epoch },
         subnet: binding.network().subnet(claim.addresses[0].ordinal),
         location,
         mac: claim.mac,

@@ -7,7 +7,8 @@ use atoll_midonet::MidoNet;
 use atoll_mock_controller::server::MockServer;
 use atoll_mock_controller::{Dialect, MockController, MockSettings};
 use atoll_model::attachment::Mac;
-use atoll_network::{Engine, PodPort, PortLocation, PortRemoval};
+use atoll_model::ids::ClaimId;
+use atoll_network::{Engine, PodPort, PortLocation, PortRemoval, WriterEpoch};
 use atoll_sdn_client::credentials::Credentials;
 use atoll_sdn_client::transport::{ApiRequest, Transport};
 use atoll_sdn_client::{Client, ClientSettings, Http, HttpSettings};
@@ -77,6 +78,8 @@ async fn live(url: String, dialect: Dialect, graph: &Graph, host: Uuid) {
 
     let port = PodPort {
         id: Uuid::from_u128(9),
+        claim: ClaimId(Uuid::from_u128(9)),
+        writer: WriterEpoch { node: "node-1".parse().expect("a name"), epoch: 1 },
         subnet: graph.network.id.subnet(1),
         location: PortLocation { host: host.into(), interface: "at0".parse().expect("a name") },
         mac: Mac([2, 0, 0, 0, 0, 9]),

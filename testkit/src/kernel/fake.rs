@@ -225,7 +225,8 @@ impl FakeState {
             PodChange::Address(name, ..)
             | PodChange::Up(name)
             | PodChange::Route(name, _)
-            | PodChange::Announce(name) => name.as_str(),
+            | PodChange::Announce(name)
+            | PodChange::ComputeChecksums(name) => name.as_str(),
         };
         let link = links.get_mut(name).ok_or("No such device")?;
         match change {
@@ -235,6 +236,7 @@ impl FakeState {
             PodChange::AddRule(rule) => drop(self.rules.insert((pod_netns.to_owned(), rule.clone()))),
             PodChange::DeleteRule(rule) => drop(self.rules.remove(&(pod_netns.to_owned(), rule.clone()))),
             PodChange::Route(..) if !link.link.up => return Err("Network is down"),
+            PodChange::ComputeChecksums(_) => {}
             PodChange::Announce(_) => link.announced += u32::from(link.link.up),
             PodChange::Route(_, route) if refuses_routes && route.destination.prefix() > 0 => {
                 return Err("out of routes");

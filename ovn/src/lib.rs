@@ -1,0 +1,35 @@
+//! The engine for OVN: tenants' networks as rows of its Northbound database, host ends of pods on the node's Open vSwitch.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`ovsdb`] | a client of the databases; it knows no table |
+//! | `names` | identities of rows. Pure |
+//! | `rows`, `provider` | a network, and the provider router, as rows. Pure, but for applying the latter |
+//! | `compare` | rows as they are beside rows as they should be. Pure |
+//! | `network` | ensure, compare, delete, withdraw networks |
+//! | `ports` | ports of pods, and the writer epoch |
+//! | `switch` | host ends on the node's bridge, and readiness |
+//! | `hosts`, `host_id` | chassis, and which one this machine is |
+//! | `engine` | the trait of `atoll-network` |
+//! | `error` | failures by class, with the remedy |
+//!
+//! Tables, traps and limits: `docs/design/ovn.md`.
+
+mod compare;
+mod engine;
+mod error;
+mod host_id;
+mod hosts;
+mod names;
+mod network;
+pub mod ovsdb;
+mod ports;
+mod provider;
+mod rows;
+mod switch;
+
+pub use engine::Ovn;
+pub use error::unusable;
+pub use provider::provider_rows;
+pub use rows::{ProviderRows, WantedRow, network_rows};
+pub use switch::Switch;

@@ -1,0 +1,352 @@
+//! Ports of pods in Northbound, and the fence against late requests.
+//!
+//! # Guarantees
+//! - **Writer epoch.** A server without a quorum executes a request when it has one again, hours later. So each node has a
+//!   row with an epoch, each creation of a port compares it, and [`Ovn::raise_epoch`] raises it in the transaction that
+//!   deletes ports: a request with an older epoch fails from then on, whenever it is executed.
+//! - A port is made only in a switch that exists: OVN collects a port without a switch silently.
+//! - A deletion compares the claim, so that a late one never deletes the port of a later claim.
+//! - That a port is absent is concluded from a transaction that changed something, or from a member that is up to date.
+
+use atoll_model::ids::{ClaimId, ClusterId};
+use atoll_network::{EngineError, EngineFailure, PodPort, PortRemoval, PortState, SubnetId, WriterEpoch};
+use uuid::Uuid;
+
+use crate::compare::{drop_children, exists_with, refer};
+use crate::engine::{Ovn, Rounds};
+use crate::error::{NORTHBOUND, engine_error, failed};
+use crate::names::{EXTERNAL_IDS, RowRole, cluster_owner, id, key, owner, with, writer_row};
+use crate::network::is_race;
+use crate::ovsdb::{
+    Database, DatabaseError, Freshness, Mutation, Outcome, RefusalKind, Row, RowCondition, RowOperation, UUID, Value,
+};
+use crate::rows::{MARK, Parent, SWITCH, SWITCH_PORT};
+
+/// How many ports are read by one transaction.
+const AT_ONCE: usize = 500;
+
+/// The columns of a port that are read.
+const COLUMNS: [&str; 7] = [UUID, "type", "addresses", "port_security", "options", "up", EXTERNAL_IDS];
+
+impl<D: Database> Ovn<D> {
+    pub(crate) async fn make_port(&self, port: &PodPort) -> Result<PortState, EngineError> {
+        let what = format!("create port {}", port.id);
+        let mut rounds = Rounds::of(&what);
+        // The node's row as it must be; none: it has the epoch already.
+        let mut raise = None;
+        loop {
+            rounds.begin()?;
+            let epoch = raise.take().unwrap_or_else(|| vec![has_epoch(port)]);
+            let guards = epoch.len();
+            let mut operations = epoch;
+            operations.extend([
+                exists_with(
+                    SWITCH,
+                    port.subnet.object(),
+                    owner(port.subnet.network, RowRole::Switch(port.subnet.ordinal)),
+                ),
+                RowOperation::Insert { table: SWITCH_PORT, uuid: port.id, row: row(port) },
+                refer(switch_ports(port.subnet), port.id),
+            ]);
+            let Err(error) = self.write(operations).await else { return Ok(state_as_wanted(port, false)) };
+            let DatabaseError::Refused { refused, .. } = &error else { return Err(failed(NORTHBOUND, what)(error)) };
+            match (refused.refusal, refused.operation) {
+                (RefusalKind::Unmet | RefusalKind::Duplicate, Some(place)) if place < guards => {
+                    raise = Some(self.epoch_operations(&what, port).await?);
+                }
+                (RefusalKind::Unmet, _) => {
+                    let message = format!("switch {} does not exist", port.subnet.object());
+                    let remedy = "run `atollctl tenant repair`";
+                    return Err(engine_error(NORTHBOUND, what, EngineFailure::Absent, message, remedy));
+                }
+                // It may be ours: a server may have executed the request and not answered.
+                (RefusalKind::Duplicate, _) => {
+                    if let Some(state) = self.own_port(&what, port).await? {
+                        return Ok(state);
+                    }
+                }
+                _ => return Err(failed(NORTHBOUND, what)(error)),
+            }
+        }
+    }
+
+    /// The port, if it is as it should be; none: it is gone by now.
+    async fn own_port(&self, what: &str, port: &PodPort) -> Result<Option<PortState>, EngineError> {
+        let Some(found) = self.port_row(what, port.id).await? else { return Ok(None) };
+        let wanted = row(port);
+        let differs = ["type", "addresses", "port_security", "options", EXTERNAL_IDS].into_iter().filter(|column| {
+            let (there, wanted) = (found.row.get(column), wanted.get(column));
+            match (there, wanted) {
+                (Some(there), Some(wanted)) => !crate::names::includes(there, wanted),
+                (Some(there), None) => *there != Value::one(""),
+                (None, _) => true,
+            }
+        });
+        let differs: Vec<_> = differs.collect();
+        if differs.is_empty() && found.switch == Some(port.subnet.object()) {
+            return Ok(Some(found.state()));
+        }
+        let message = format!("a port with this id exists, and differs in {}", differs.join(", "));
+        Err(engine_error(NORTHBOUND, what, EngineFailure::Conflict, message, "run `atollctl attachment show`"))
+    }
+
+    /// Operations after which the node's row has the writer's epoch, or why it cannot have it.
+    async fn epoch_operations(&self, what: &str, port: &PodPort) -> Result<Vec<RowOperation>, EngineError> {
+        let cluster = port.subnet.network.cluster;
+        let there = self.epoch(what, cluster, &port.writer).await?;
+        if there.as_ref().is_some_and(|there| there.epoch > port.writer.epoch) {
+            let message = format!(
+                "node {} was fenced: its writer epoch is {} by now, and this request has {}",
+                port.writer.node,
+                there.map_or(0, |there| there.epoch),
+                port.writer.epoch
+            );
+            return Err(engine_error(NORTHBOUND, what, EngineFailure::Overtaken, message, "try again"));
+        }
+        Ok(set_epoch(cluster, &port.writer, there))
+    }
+
+    async fn epoch(
+        &self,
+        what: &str,
+        cluster: ClusterId,
+        writer: &WriterEpoch,
+    ) -> Result<Option<SeenEpoch>, EngineError> {
+        let condition = vec![RowCondition::is(writer_row(cluster, &writer.node))];
+        let select = RowOperation::Select { table: MARK, condition, columns: vec![EXTERNAL_IDS] };
+        // An old copy is enough: an epoch only grows, and what is written compares the row as it was read.
+        let outcomes =
+            self.northbound.transact(vec![select], Freshness::Any).await.map_err(failed(NORTHBOUND, what))?;
+        let row = outcomes.into_iter().flat_map(Outcome::rows).next();
+        Ok(row.map(|row| SeenEpoch {
+            epoch: id(&row, key::EPOCH).and_then(|text| text.parse().ok()).unwrap_or(0),
+            ids: row.get(EXTERNAL_IDS).cloned().unwrap_or_else(Value::none),
+        }))
+    }
+
+    /// Raises a node's epoch and deletes ports, in one transaction. Requests of an older epoch fail from then on.
+    pub(crate) async fn raise_epoch(
+        &self,
+        cluster: ClusterId,
+        writer: &WriterEpoch,
+        ports: &[PortRemoval],
+    ) -> Result<(), EngineError> {
+        let what = format!("fence node {} at epoch {}", writer.node, writer.epoch);
+        let mut rounds = Rounds::of(&what);
+        loop {
+            rounds.begin()?;
+            let there = self.epoch(&what, cluster, writer).await?;
+            let raised = there.as_ref().is_some_and(|there| there.epoch >= writer.epoch);
+            let mut operations = if raised { Vec::new() } else { set_epoch(cluster, writer, there) };
+            operations.extend(ports.iter().map(|port| drop_anywhere(port.id)));
+            if operations.is_empty() {
+                return Ok(());
+            }
+            match self.write(operations).await {
+                Ok(_) => {
+                    // An epoch that was raised changed something. Otherwise absence has to be asked for.
+                    if raised {
+                        for port in ports {
+                            self.remove_port(port).await?;
+                        }
+                    }
+                    return Ok(());
+                }
+                Err(error) if is_race(&error) => {}
+                Err(error) => return Err(failed(NORTHBOUND, what)(error)),
+            }
+        }
+    }
+
+    pub(crate) async fn read_port(&self, port: Uuid) -> Result<Option<PortState>, EngineError> {
+        let found = self.port_row(&format!("read port {port}"), port).await?;
+        Ok(found.map(|found| found.state()))
+    }
+
+    async fn port_row(&self, what: &str, port: Uuid) -> Result<Option<FoundPort>, EngineError> {
+        let reference = Value::one(port);
+        let outcomes = self
+            .read(
+                what,
+                vec![
+                    RowOperation::Select {
+                        table: SWITCH_PORT,
+                        condition: vec![RowCondition::is(port)],
+                        columns: COLUMNS.to_vec(),
+                    },
+                    RowOperation::Select {
+                        table: SWITCH,
+                        condition: vec![RowCondition::includes("ports", reference)],
+                        columns: vec![UUID],
+                    },
+                ],
+            )
+            .await?;
+        let mut outcomes = outcomes.into_iter().map(Outcome::rows);
+        let row = outcomes.next().unwrap_or_default().into_iter().next();
+        let switch = outcomes.next().unwrap_or_default().into_iter().next();
+        let switch = switch.and_then(|row| row.get(UUID)?.uuids().next());
+        Ok(row.map(|row| FoundPort { row, switch }))
+    }
+
+    pub(crate) async fn list_ports(&self, subnet: SubnetId) -> Result<Vec<Uuid>, EngineError> {
+        let what = format!("list the ports of switch {}", subnet.object());
+        let condition = vec![RowCondition::is(subnet.object())];
+        let select = RowOperation::Select { table: SWITCH, condition, columns: vec!["ports"] };
+        let rows: Vec<Row> = self.read(&what, vec![select]).await?.into_iter().flat_map(Outcome::rows).collect();
+        let all: Vec<Uuid> = rows.iter().filter_map(|row| row.get("ports")).flat_map(Value::uuids).collect();
+        let mut pods = Vec::new();
+        for some in all.chunks(AT_ONCE) {
+            let select = |port: &Uuid| RowOperation::Select {
+                table: SWITCH_PORT,
+                condition: vec![RowCondition::is(*port)],
+                columns: vec![UUID, EXTERNAL_IDS],
+            };
+            let rows = self.read(&what, some.iter().map(select).collect()).await?;
+            let rows = rows.into_iter().flat_map(Outcome::rows).filter(is_pods);
+            pods.extend(rows.filter_map(|row| row.get(UUID)?.uuids().next()));
+        }
+        Ok(pods)
+    }
+
+    pub(crate) async fn remove_port(&self, removal: &PortRemoval) -> Result<(), EngineError> {
+        let what = format!("delete port {}", removal.id);
+        let mut rounds = Rounds::of(&what);
+        // The first attempt relies on what the claim describes, and the next ones on what is there.
+        let mut known = removal.port.as_ref().map(|port| (port.subnet.object(), Some(port.claim)));
+        loop {
+            rounds.begin()?;
+            let (switch, claim) = match known.take() {
+                Some(known) => known,
+                None => match self.port_row(&what, removal.id).await? {
+                    None => return Ok(()),
+                    Some(found) if !is_pods(&found.row) => {
+                        tracing::warn!(port = %removal.id, "it is not a pod's port of Atoll, and stays");
+                        return Ok(());
+                    }
+                    Some(found) => {
+                        let claim = id(&found.row, key::CLAIM).and_then(|claim| claim.parse().ok()).map(ClaimId);
+                        if let Some(port) =
+                            removal.port.as_ref().filter(|port| claim.is_some_and(|claim| claim != port.claim))
+                        {
+                            tracing::warn!(port = %removal.id, claim = %port.claim, "the port is of another claim, and stays");
+                            return Ok(());
+                        }
+                        (found.switch.unwrap_or_default(), claim)
+                    }
+                },
+            };
+            let mut ids = Value::map([(key::ROLE, RowRole::PodPort.to_string())]);
+            if let Some(claim) = claim {
+                ids = with(ids, key::CLAIM, claim.to_string());
+            }
+            let parent = Parent { table: SWITCH, uuid: switch, column: "ports" };
+            let operations = vec![
+                exists_with(SWITCH_PORT, removal.id, ids),
+                exists_with(SWITCH, switch, Value::map::<&str, &str>([])),
+                drop_children(parent, vec![removal.id]),
+            ];
+            match self.write(operations).await {
+                Ok(_) => return Ok(()),
+                Err(error) if is_race(&error) => {}
+                Err(error) => return Err(failed(NORTHBOUND, what)(error)),
+            }
+        }
+    }
+}
+
+struct SeenEpoch {
+    epoch: u64,
+    ids: Value,
+}
+
+struct FoundPort {
+    row: Row,
+    switch: Option<Uuid>,
+}
+
+impl FoundPort {
+    fn state(&self) -> PortState {
+        let host = self.row.get("options").and_then(|options| options.get(REQUESTED_CHASSIS));
+        let location = host.zip(id(&self.row, key::INTERFACE));
+        PortState {
+            belongs_to: self.switch.unwrap_or_default(),
+            location: location.map(|(host, interface)| (host.to_owned(), interface.to_owned())),
+            active: self.row.get("up").and_then(Value::boolean) == Some(true),
+        }
+    }
+}
+
+/// The option that binds a port to a chassis, by its name or the name of its host.
+const REQUESTED_CHASSIS: &str = "requested-chassis";
+
+/// The row of a pod's port.
+fn row(port: &PodPort) -> Row {
+    let mut addresses = port.mac.to_string();
+    for address in &port.addresses {
+        addresses.push(' ');
+        addresses.push_str(&address.to_string());
+    }
+    let mut ids = owner(port.subnet.network, RowRole::PodPort);
+    for (key, value) in [
+        (key::CLAIM, port.claim.to_string()),
+        (key::NODE, port.writer.node.to_string()),
+        (key::SUBNET, port.subnet.ordinal.to_string()),
+        (key::INTERFACE, port.location.interface.to_string()),
+    ] {
+        ids = with(ids, key, value);
+    }
+    Row::from([
+        ("name", Value::one(port.id.to_string())),
+        ("addresses", Value::set([addresses.clone()])),
+        ("port_security", Value::set([addresses])),
+        ("options", Value::map([(REQUESTED_CHASSIS, port.location.host.as_str())])),
+        (EXTERNAL_IDS, ids),
+    ])
+}
+
+fn is_pods(row: &Row) -> bool {
+    id(row, key::ROLE) == Some(&RowRole::PodPort.to_string())
+}
+
+fn state_as_wanted(port: &PodPort, active: bool) -> PortState {
+    let location = (port.location.host.to_string(), port.location.interface.to_string());
+    PortState { belongs_to: port.subnet.object(), location: Some(location), active }
+}
+
+fn switch_ports(subnet: SubnetId) -> Parent {
+    Parent { table: SWITCH, uuid: subnet.object(), column: "ports" }
+}
+
+/// Takes a port out of whatever switch has it.
+fn drop_anywhere(port: Uuid) -> RowOperation {
+    let members = Value::one(port);
+    RowOperation::Mutate {
+        table: SWITCH,
+        condition: vec![RowCondition::includes("ports", members.clone())],
+        column: "ports",
+        mutation: Mutation::Delete(members),
+    }
+}
+
+/// The node's row has the writer's epoch.
+fn has_epoch(port: &PodPort) -> RowOperation {
+    let uuid = writer_row(port.subnet.network.cluster, &port.writer.node);
+    exists_with(MARK, uuid, Value::map([(key::EPOCH, port.writer.epoch.to_string())]))
+}
+
+/// Gives a node's row an epoch: makes the row, or changes it as it was read.
+fn set_epoch(cluster: ClusterId, writer: &WriterEpoch, there: Option<SeenEpoch>) -> Vec<RowOperation> {
+    let uuid = writer_row(cluster, &writer.node);
+    let epoch = writer.epoch.to_string();
+    let Some(there) = there else {
+        let ids = with(cluster_owner(cluster, RowRole::Writer), key::NODE, writer.node.as_str());
+        let row = Row::from([(EXTERNAL_IDS, with(ids, key::EPOCH, epoch))]);
+        return vec![RowOperation::Insert { table: MARK, uuid, row }];
+    };
+    let row = Row::from([(EXTERNAL_IDS, with(there.ids.clone(), key::EPOCH, epoch))]);
+    vec![
+        RowOperation::wait_for(MARK, uuid, Row::from([(EXTERNAL_IDS, there.ids)])),
+        RowOperation::Update { table: MARK, condition: vec![RowCondition::is(uuid)], row },
+    ]
+}

@@ -1,0 +1,230 @@
+//! This machine's Open vSwitch: the host ends of pods on its bridge, and when their packets flow.
+//!
+//! # Guarantees
+//! - A host end is connected by an Interface row that this call inserts. Readiness is believed of that row alone: one of an
+//!   earlier call may still have the mark.
+//! - A port of the bridge that is not ours is never changed.
+//! - Nothing is polled, and no program of Open vSwitch is executed.
+
+use std::time::Duration;
+
+use atoll_model::ids::IfName;
+use atoll_network::{DatapathNeeds, EngineError, EngineFailure, PortLocation};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::error::{SWITCH, engine_error, failed};
+use crate::names::{EXTERNAL_IDS, id, key, with};
+use crate::ovsdb::{
+    ColumnKind, Database, DatabaseError, Freshness, Monitor, Mutation, Outcome, RefusalKind, Row, RowCondition,
+    RowOperation, RowWatch as _, Value,
+};
+
+/// The namespace of the ids of Port rows; a constant of this project.
+const PORTS: Uuid = Uuid::from_u128(0x9a51_2f0e_44c7_4d0a_8c53_1ab8_e7d2_6603);
+
+/// What ovn-controller writes when the flows of an Interface are installed (`ovn-controller(8)`).
+const INSTALLED: &str = "ovn-installed";
+
+/// The database of this machine's Open vSwitch.
+pub struct Switch<D> {
+    database: D,
+    bridge: String,
+}
+
+impl<D: Database> Switch<D> {
+    /// A bridge in a database.
+    pub fn new(database: D, bridge: String) -> Self {
+        Self { database, bridge }
+    }
+
+    /// Connects an interface of this machine with a logical port. Returns the Interface row, and what the datapath needs.
+    pub(crate) async fn plug(&self, location: &PortLocation, port: Uuid) -> Result<(Uuid, DatapathNeeds), EngineError> {
+        let PortLocation { host, interface } = location;
+        let what = format!("connect {interface} to bridge {}", self.bridge);
+        let (row, own) = (Uuid::new_v4(), port_row(interface));
+        let ids = with(ours(interface), key::IFACE_ID, port.to_string());
+        let insert = RowOperation::Insert {
+            table: "Interface",
+            uuid: row,
+            row: Row::from([("name", Value::one(interface.as_str())), (EXTERNAL_IDS, ids)]),
+        };
+        // The port asks for the claim's chassis. On another one its flows would never be installed.
+        let chassis = RowOperation::Wait {
+            table: "Open_vSwitch",
+            condition: vec![RowCondition::excludes(EXTERNAL_IDS, Value::map([(SYSTEM_ID, host.as_str())]))],
+            columns: vec![EXTERNAL_IDS],
+            rows: Vec::new(),
+        };
+        let bridge = RowOperation::Wait {
+            table: "Bridge",
+            condition: vec![RowCondition::equal("name", Value::one(self.bridge.as_str()))],
+            columns: vec!["name"],
+            rows: vec![Row::from([("name", Value::one(self.bridge.as_str()))])],
+        };
+        let datapath = RowOperation::Select {
+            table: "Bridge",
+            condition: vec![RowCondition::equal("name", Value::one(self.bridge.as_str()))],
+            columns: vec![DATAPATH_TYPE],
+        };
+        let first = vec![
+            chassis.clone(),
+            bridge.clone(),
+            datapath.clone(),
+            insert.clone(),
+            RowOperation::Insert {
+                table: "Port",
+                uuid: own,
+                row: Row::from([
+                    ("name", Value::one(interface.as_str())),
+                    ("interfaces", Value::one(row)),
+                    (EXTERNAL_IDS, ours(interface)),
+                ]),
+            },
+            RowOperation::Mutate {
+                table: "Bridge",
+                condition: vec![RowCondition::equal("name", Value::one(self.bridge.as_str()))],
+                column: "ports",
+                mutation: Mutation::Insert(Value::one(own)),
+            },
+        ];
+        let error = match self.write(first).await {
+            Ok(outcomes) => return Ok((row, needs(outcomes))),
+            Err(error) => error,
+        };
+        match refusal_at(&error) {
+            Some((RefusalKind::Unmet, Some(0))) => {
+                let own = self.system_id().await?.unwrap_or_else(|| "none".to_owned());
+                let message = format!("the claim is of host {host}, and this machine's Open vSwitch is chassis {own}");
+                let remedy = "correct `hostId`, or `system-id` in the external_ids of Open vSwitch";
+                return Err(engine_error(SWITCH, what, EngineFailure::Settings, message, remedy));
+            }
+            Some((RefusalKind::Unmet, _)) => {
+                let message = format!("bridge {} does not exist", self.bridge);
+                let remedy = "check `ovn.bridge`, and that ovn-controller runs on this node";
+                return Err(engine_error(SWITCH, what, EngineFailure::Absent, message, remedy));
+            }
+            Some((RefusalKind::Duplicate, _)) => {}
+            Some((RefusalKind::Constraint, None)) => {
+                let message = format!("another port of Open vSwitch is named {interface}: {error}");
+                let remedy = "find its owner with `ovs-vsctl list Port`; Atoll changes no port of another owner";
+                return Err(engine_error(SWITCH, what, EngineFailure::Conflict, message, remedy));
+            }
+            _ => return Err(failed(SWITCH, what)(error)),
+        }
+        // The port of an earlier call: it gets this Interface, and its own goes.
+        let again = vec![
+            chassis,
+            bridge,
+            datapath,
+            insert,
+            RowOperation::Update {
+                table: "Port",
+                condition: vec![RowCondition::is(own)],
+                row: Row::from([("interfaces", Value::one(row))]),
+            },
+            RowOperation::Mutate {
+                table: "Bridge",
+                condition: vec![RowCondition::equal("name", Value::one(self.bridge.as_str()))],
+                column: "ports",
+                mutation: Mutation::Insert(Value::one(own)),
+            },
+        ];
+        let outcomes = self.write(again).await.map_err(failed(SWITCH, what))?;
+        Ok((row, needs(outcomes)))
+    }
+
+    /// Takes an interface off the bridge. One that is not there, or not ours, is left alone.
+    pub(crate) async fn unplug(&self, interface: &IfName) -> Result<(), EngineError> {
+        let what = format!("disconnect {interface} from bridge {}", self.bridge);
+        let own = port_row(interface);
+        let operations = vec![RowOperation::Mutate {
+            table: "Bridge",
+            condition: vec![RowCondition::includes("ports", Value::one(own))],
+            column: "ports",
+            mutation: Mutation::Delete(Value::one(own)),
+        }];
+        self.write(operations).await.map(drop).map_err(failed(SWITCH, what))
+    }
+
+    /// The interfaces that are ours.
+    pub(crate) async fn plugged(&self) -> Result<Vec<IfName>, EngineError> {
+        let select = RowOperation::Select {
+            table: "Interface",
+            condition: vec![RowCondition::includes(EXTERNAL_IDS, Value::map([(OWNER, OWNED)]))],
+            columns: vec!["name"],
+        };
+        let outcomes = self.database.transact(vec![select], Freshness::Any).await;
+        let rows =
+            outcomes.map_err(failed(SWITCH, "list the ports of the bridge"))?.into_iter().flat_map(Outcome::rows);
+        Ok(rows.filter_map(|row| IfName::new(row.get("name")?.text()?).ok()).collect())
+    }
+
+    /// Waits until the packets of an Interface row are forwarded, at most `within`. False: they are not, or the row is gone.
+    pub(crate) async fn wait_for(&self, row: Uuid, within: Duration) -> Result<bool, EngineError> {
+        let what = "wait until the flows of a port are installed";
+        let monitor = Monitor {
+            table: "Interface",
+            condition: vec![RowCondition::is(row)],
+            columns: vec![(EXTERNAL_IDS, ColumnKind::Map)],
+        };
+        let installed = async {
+            let mut watch = self.database.watch(monitor).await?;
+            loop {
+                match watch.rows().get(&row) {
+                    None => return Ok(false),
+                    Some(row) if id(row, INSTALLED) == Some("true") => return Ok(true),
+                    Some(_) => watch.changed().await?,
+                }
+            }
+        };
+        match timeout(within, installed).await {
+            Ok(installed) => installed.map_err(failed(SWITCH, what)),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// The identity of this machine's chassis; none: Open vSwitch has none.
+    pub(crate) async fn system_id(&self) -> Result<Option<String>, EngineError> {
+        let select = RowOperation::Select { table: "Open_vSwitch", condition: Vec::new(), columns: vec![EXTERNAL_IDS] };
+        let outcomes = self.database.transact(vec![select], Freshness::Any).await;
+        let rows = outcomes.map_err(failed(SWITCH, "read the system id"))?.into_iter().flat_map(Outcome::rows);
+        Ok(rows.into_iter().find_map(|row| id(&row, SYSTEM_ID).map(str::to_owned)))
+    }
+
+    async fn write(&self, operations: Vec<RowOperation>) -> Result<Vec<Outcome>, DatabaseError> {
+        self.database.transact(operations, Freshness::Any).await
+    }
+}
+
+/// The identity of a chassis, as Open vSwitch has it (`ovn-controller(8)`).
+const SYSTEM_ID: &str = "system-id";
+const OWNER: &str = "atoll";
+const OWNED: &str = "pod";
+
+/// The column of a bridge that says where its packets are forwarded; empty: in the kernel (`ovs-vswitchd.conf.db(5)`).
+const DATAPATH_TYPE: &str = "datapath_type";
+
+/// What the datapath of the bridge needs of a pod.
+fn needs(outcomes: Vec<Outcome>) -> DatapathNeeds {
+    let rows: Vec<Row> = outcomes.into_iter().flat_map(Outcome::rows).collect();
+    let datapath = rows.iter().find_map(|row| row.get(DATAPATH_TYPE)?.text());
+    DatapathNeeds { checksums: datapath == Some("netdev") }
+}
+
+/// `external_ids` of our rows.
+fn ours(interface: &IfName) -> Value {
+    Value::map([(OWNER, OWNED), (key::INTERFACE, interface.as_str())])
+}
+
+/// The Port row of an interface: a repeated call finds it without looking.
+fn port_row(interface: &IfName) -> Uuid {
+    Uuid::new_v5(&PORTS, interface.as_str().as_bytes())
+}
+
+fn refusal_at(error: &DatabaseError) -> Option<(RefusalKind, Option<usize>)> {
+    match error {
+        DatabaseError::Refused { refused, .. } => Some((refused.refusal, refused.operation)),
+        _ => None,
+    }
+}

@@ -1,0 +1,329 @@
+//! The client against real servers: one of its own, a cluster, TLS, and servers that misbehave.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::Duration;
+
+use atoll_ovn::ovsdb::{
+    ColumnKind, Database as _, DatabaseError, Freshness, Monitor, Mutation, Outcome, RefusalKind, Remote,
+    RemoteSettings, Row, RowCondition, RowOperation, RowWatch as _, TlsFiles, Value,
+};
+use atoll_testkit::ovn::{OvsdbServer, Schema};
+use atoll_testkit::program::command;
+use serde_json::json;
+use uuid::Uuid;
+
+/// A database at these servers.
+fn remote(schema: Schema, servers: &[String], tls: Option<TlsFiles>) -> Result<Remote, DatabaseError> {
+    Remote::new(RemoteSettings {
+        database: schema.database(),
+        endpoints: servers.iter().map(|server| server.parse().expect("an endpoint")).collect(),
+        tls,
+        connect: Duration::from_secs(10),
+        request: Duration::from_secs(10),
+        memory: None,
+    })
+}
+
+fn northbound(servers: &[String]) -> Remote {
+    remote(Schema::Northbound, servers, None).expect("the settings are right")
+}
+
+fn switch(uuid: Uuid, name: &str) -> RowOperation {
+    RowOperation::Insert { table: "Logical_Switch", uuid, row: Row::from([("name", Value::one(name))]) }
+}
+
+fn read(uuid: Uuid) -> RowOperation {
+    RowOperation::Select {
+        table: "Logical_Switch",
+        condition: vec![RowCondition::is(uuid)],
+        columns: vec!["name", "ports"],
+    }
+}
+
+async fn rows(database: &Remote, operation: RowOperation, freshness: Freshness) -> Result<Vec<Row>, DatabaseError> {
+    let outcomes = database.transact(vec![operation], freshness).await?;
+    Ok(outcomes.into_iter().flat_map(Outcome::rows).collect())
+}
+
+#[tokio::test]
+async fn every_operation_does_what_it_says() {
+    let server = OvsdbServer::start(Schema::Northbound);
+    for endpoint in [server.unix(), server.tcp()] {
+        let database = northbound(&[endpoint]);
+        let (uuid, port) = (Uuid::new_v4(), Uuid::new_v4());
+        let transact = async |operations| database.transact(operations, Freshness::Any).await;
+        assert_eq!(transact(vec![switch(uuid, "one")]).await, Ok(vec![Outcome::Done]));
+        let lsp = Row::from([("name", Value::one(port.to_string())), ("addresses", Value::set(["a", "b"]))]);
+        let done = transact(vec![
+            RowOperation::wait_for("Logical_Switch", uuid, Row::from([("name", Value::one("one"))])),
+            RowOperation::Insert { table: "Logical_Switch_Port", uuid: port, row: lsp },
+            RowOperation::Mutate {
+                table: "Logical_Switch",
+                condition: vec![RowCondition::is(uuid)],
+                column: "ports",
+                mutation: Mutation::Insert(Value::one(port)),
+            },
+        ]);
+        assert_eq!(done.await, Ok(vec![Outcome::Done, Outcome::Done, Outcome::Count(1)]));
+        let there = Row::from([("name", Value::one("one")), ("ports", Value::one(port))]);
+        assert_eq!(rows(&database, read(uuid), Freshness::Current).await, Ok(vec![there]));
+        // An independent client sees the same.
+        let seen = server.transact(&json!([{"op": "select", "table": "Logical_Switch_Port",
+            "where": [["_uuid", "==", ["uuid", port.to_string()]]], "columns": ["addresses"]}]));
+        assert_eq!(seen, json!([{"rows": [{"addresses": ["set", ["a", "b"]]}]}]));
+        let is = vec![RowCondition::is(uuid)];
+        let renamed = Row::from([("name", Value::one("two"))]);
+        let update = RowOperation::Update { table: "Logical_Switch", condition: is.clone(), row: renamed };
+        assert_eq!(transact(vec![update]).await, Ok(vec![Outcome::Count(1)]));
+        let delete = || RowOperation::Delete { table: "Logical_Switch", condition: is.clone() };
+        assert_eq!(transact(vec![delete()]).await, Ok(vec![Outcome::Count(1)]));
+        assert_eq!(transact(vec![delete()]).await, Ok(vec![Outcome::Count(0)]), "again");
+        assert_eq!(rows(&database, read(uuid), Freshness::Current).await, Ok(vec![]));
+    }
+}
+
+#[tokio::test]
+async fn every_refusal_has_its_class_and_its_table() {
+    let server = OvsdbServer::start(Schema::Northbound);
+    let database = northbound(&[server.unix()]);
+    let (uuid, absent) = (Uuid::new_v4(), Uuid::new_v4());
+    database.transact(vec![switch(uuid, "one")], Freshness::Any).await.expect("inserted");
+    let group = |uuid| RowOperation::Insert {
+        table: "HA_Chassis_Group",
+        uuid,
+        row: Row::from([("name", Value::one("group"))]),
+    };
+    let wait = |table, uuid, name| RowOperation::wait_for(table, uuid, Row::from([("name", Value::one(name))]));
+    let insert =
+        |table, column, value| RowOperation::Insert { table, uuid: Uuid::new_v4(), row: Row::from([(column, value)]) };
+    for (operations, refusal, table) in [
+        (vec![switch(uuid, "again")], RefusalKind::Duplicate, Some("Logical_Switch")),
+        (vec![wait("Logical_Switch", uuid, "two")], RefusalKind::Unmet, Some("Logical_Switch")),
+        (vec![wait("Logical_Switch", absent, "one")], RefusalKind::Unmet, Some("Logical_Switch")),
+        (vec![group(Uuid::new_v4()), group(Uuid::new_v4())], RefusalKind::Constraint, None),
+        (vec![insert("Logical_Switch", "ports", Value::one(absent))], RefusalKind::Reference, None),
+        (vec![insert("NAT", "type", Value::one("none"))], RefusalKind::Constraint, Some("NAT")),
+        (vec![insert("Logical_Switch", "colour", Value::one("red"))], RefusalKind::Unknown, Some("Logical_Switch")),
+    ] {
+        let shown = format!("{operations:?}");
+        let error = database.transact(operations, Freshness::Any).await.expect_err("refused");
+        let DatabaseError::Refused { refused, .. } = &error else { panic!("{shown}: {error:?}") };
+        assert_eq!((refused.refusal, refused.table), (refusal, table), "{error}");
+    }
+    let there = rows(&database, read(uuid), Freshness::Any).await.expect("readable");
+    assert_eq!(there.len(), 1, "a refusal does not cost the connection");
+}
+
+#[tokio::test]
+async fn a_watch_follows_a_row_until_it_goes() {
+    let server = OvsdbServer::start(Schema::Northbound);
+    let database = northbound(&[server.unix()]);
+    let (uuid, other) = (Uuid::new_v4(), Uuid::new_v4());
+    let watched = |uuid| Monitor {
+        table: "Logical_Switch",
+        condition: vec![RowCondition::is(uuid)],
+        columns: vec![("name", ColumnKind::Single), ("external_ids", ColumnKind::Map)],
+    };
+    let mut watch = database.watch(watched(uuid)).await.expect("watched");
+    assert!(watch.rows().is_empty());
+    let ids = |pairs: &[(&str, &str)]| Value::map(pairs.iter().copied());
+    let set = |uuid, pairs: &[(&str, &str)]| RowOperation::Update {
+        table: "Logical_Switch",
+        condition: vec![RowCondition::is(uuid)],
+        row: Row::from([("external_ids", ids(pairs))]),
+    };
+    database.transact(vec![switch(other, "other"), switch(uuid, "one")], Freshness::Any).await.expect("inserted");
+    watch.changed().await.expect("a change");
+    let row = |pairs: &[(&str, &str)]| Row::from([("name", Value::one("one")), ("external_ids", ids(pairs))]);
+    assert_eq!(watch.rows().get(&uuid), Some(&row(&[])));
+    assert_eq!(watch.rows().len(), 1, "the other one is not watched");
+    for pairs in [&[("a", "1"), ("b", "2")][..], &[("b", "3")], &[]] {
+        database.transact(vec![set(other, pairs), set(uuid, pairs)], Freshness::Any).await.expect("updated");
+        watch.changed().await.expect("a change");
+        assert_eq!(watch.rows().get(&uuid), Some(&row(pairs)));
+    }
+    let late = database.watch(watched(uuid)).await.expect("watched");
+    assert_eq!(late.rows().get(&uuid), Some(&row(&[])), "it begins with what is there");
+    let delete = RowOperation::Delete { table: "Logical_Switch", condition: vec![RowCondition::is(uuid)] };
+    database.transact(vec![delete], Freshness::Any).await.expect("deleted");
+    watch.changed().await.expect("a change");
+    assert!(watch.rows().is_empty());
+}
+
+#[tokio::test]
+async fn a_member_that_is_gone_costs_one_attempt_and_a_leader_that_is_gone_an_election() {
+    let mut servers = OvsdbServer::cluster(Schema::Northbound, 3);
+    let database = northbound(&servers.iter().map(OvsdbServer::tcp).collect::<Vec<_>>());
+    let mut made = Vec::new();
+    for round in 0..3 {
+        let uuid = Uuid::new_v4();
+        database.transact(vec![switch(uuid, "one")], Freshness::Any).await.expect("inserted");
+        made.push(uuid);
+        for uuid in &made {
+            assert_eq!(rows(&database, read(*uuid), Freshness::Current).await.expect("readable").len(), 1);
+        }
+        let leader = servers.iter().position(OvsdbServer::is_leader).expect("a leader");
+        match round {
+            0 => servers[leader].stop(),
+            1 => {
+                // Two of three are gone: no leader, no absence, no write.
+                let rest = servers.iter().map(OvsdbServer::tcp).collect::<Vec<_>>();
+                servers[leader].stop();
+                let impatient = Remote::new(RemoteSettings {
+                    database: Schema::Northbound.database(),
+                    endpoints: rest.iter().map(|server| server.parse().expect("an endpoint")).collect(),
+                    tls: None,
+                    connect: Duration::from_secs(1),
+                    request: Duration::from_secs(2),
+                    memory: None,
+                })
+                .expect("right");
+                let error = loop {
+                    match rows(&impatient, read(Uuid::nil()), Freshness::Current).await {
+                        // The last member still takes itself for a follower of a leader.
+                        Ok(_) => {}
+                        Err(error) => break error,
+                    }
+                };
+                assert!(
+                    matches!(error, DatabaseError::Behind { .. } | DatabaseError::NotSent { .. }),
+                    "nothing is absent here: {error:?}"
+                );
+                let old = rows(&impatient, read(made[0]), Freshness::Any).await.expect("an old copy");
+                assert_eq!(old.len(), 1);
+                let write = impatient.transact(vec![switch(Uuid::new_v4(), "x")], Freshness::Any).await;
+                assert!(matches!(write, Err(DatabaseError::NoAnswer { .. })), "{write:?}");
+                for server in &mut servers {
+                    server.restart();
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Runs openssl in a directory.
+fn openssl(directory: &Path, arguments: &str) {
+    let output = command("openssl").current_dir(directory).args(arguments.split(' ')).output().expect("openssl runs");
+    assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// An authority, and certificates that it signed: of the server for one name, of a client.
+fn certificates(directory: &Path, server: &str) {
+    std::fs::write(directory.join("server.ext"), format!("subjectAltName={server}")).expect("writable");
+    std::fs::write(directory.join("client.ext"), "subjectAltName=DNS:node").expect("writable");
+    for authority in ["ca", "other"] {
+        let made = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj";
+        openssl(directory, &format!("{made} /CN={authority} -keyout {authority}.key -out {authority}.pem"));
+    }
+    for (name, authority, extensions) in
+        [("server", "ca", "server"), ("client", "ca", "client"), ("stranger", "other", "client")]
+    {
+        let request = "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj";
+        openssl(directory, &format!("{request} /CN={name} -keyout {name}.key -out {name}.csr"));
+        let signed =
+            format!("x509 -req -days 1 -in {name}.csr -CA {authority}.pem -CAkey {authority}.key -CAcreateserial");
+        openssl(directory, &format!("{signed} -extfile {extensions}.ext -out {name}.pem"));
+        let key = directory.join(format!("{name}.key"));
+        std::fs::set_permissions(key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("ours");
+    }
+}
+
+#[tokio::test]
+async fn tls_trusts_one_authority_and_the_right_name() {
+    let files = tempfile::Builder::new().prefix("at-tls-").tempdir().expect("a directory");
+    let path = |name: &str| files.path().join(name);
+    certificates(files.path(), "DNS:central");
+    let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a port").port();
+    let shown = |name: &str| path(name).display().to_string();
+    let server = OvsdbServer::start_with(Schema::Northbound, |_| {
+        vec![
+            format!("--remote=pssl:{port}:127.0.0.1"),
+            format!("--private-key={}", shown("server.key")),
+            format!("--certificate={}", shown("server.pem")),
+            format!("--ca-cert={}", shown("ca.pem")),
+        ]
+    });
+    let endpoint = [format!("ssl:127.0.0.1:{port}")];
+    let tls = |ca: &str, client: &str, server_name: Option<&str>| {
+        let (certificate, key) = (path(&format!("{client}.pem")), path(&format!("{client}.key")));
+        Some(TlsFiles { ca: path(ca), certificate, key, server_name: server_name.map(str::to_owned) })
+    };
+    let ask = async |tls| {
+        let database = remote(Schema::Northbound, &endpoint, tls)?;
+        let made = Uuid::new_v4();
+        database.transact(vec![switch(made, "one")], Freshness::Any).await?;
+        rows(&database, read(made), Freshness::Current).await
+    };
+    assert_eq!(ask(tls("ca.pem", "client", Some("central"))).await.map(|rows| rows.len()), Ok(1));
+    for (tls, expected) in [
+        (tls("ca.pem", "client", None), "central"),
+        (tls("other.pem", "client", Some("central")), "certificate"),
+        (tls("ca.pem", "stranger", Some("central")), "certificate"),
+    ] {
+        let error = ask(tls).await.expect_err("refused");
+        assert!(matches!(error, DatabaseError::Denied { .. }), "{error:?}");
+        assert!(error.to_string().to_lowercase().contains(expected), "{error}");
+    }
+    std::fs::set_permissions(path("client.key"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("ours");
+    let error = ask(tls("ca.pem", "client", Some("central"))).await.expect_err("others may read the key");
+    assert!(matches!(&error, DatabaseError::Settings(text) if text.contains("chmod 0600")), "{error:?}");
+    for (tls, endpoint) in [(None, &endpoint[0]), (tls("ca.pem", "client", None), &server.tcp())] {
+        let error = remote(Schema::Northbound, std::slice::from_ref(endpoint), tls).err().expect("refused");
+        assert!(matches!(&error, DatabaseError::Settings(text) if text.contains("ssl:")), "{error:?}");
+    }
+}
+
+/// A server that reads one request, sends this and closes. Returns its address.
+fn misbehaving(answer: Vec<u8>) -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    std::thread::spawn(move || {
+        // As many connections as one test makes.
+        for stream in listener.incoming().take(2).flatten() {
+            let (mut stream, mut request) = (stream, [0; 4096]);
+            // It may be gone: then the test has what it needs.
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(&answer);
+        }
+    });
+    format!("tcp:127.0.0.1:{port}")
+}
+
+#[tokio::test]
+async fn what_is_not_ovsdb_is_an_error_and_not_an_absence() {
+    for (answer, expected) in [
+        ("HTTP/1.1 400 Bad Request\r\n\r\n", "NotDatabase"),
+        ("", "NoAnswer"),
+        ("{\"id\":1,\"result\":[", "NoAnswer"),
+        ("{\"id\":7,\"result\":[],\"error\":null}", "NotDatabase"),
+        ("{\"id\":1,\"result\":[],\"error\":null}", "Unreadable"),
+        ("{\"id\":1,\"result\":[{\"rows\":[{\"name\":1.5}]}],\"error\":null}", "Unreadable"),
+        ("{\"id\":1,\"result\":null,\"error\":\"unknown method\"}", "NotDatabase"),
+        ("{\"id\":1,\"result\":null,\"error\":{\"error\":\"unknown database\"}}", "NotDatabase"),
+        ("{\"id\":\"echo\",\"method\":\"echo\",\"params\":[]}", "NoAnswer"),
+    ] {
+        let database = northbound(&[misbehaving(answer.as_bytes().to_vec())]);
+        let error = rows(&database, read(Uuid::nil()), Freshness::Any).await.expect_err(answer);
+        assert!(format!("{error:?}").starts_with(expected), "{answer}: {error:?}");
+    }
+    // More of them than are kept.
+    let flood = "{\"id\":null,\"method\":\"update3\",\"params\":[]}".repeat(2000);
+    let database = northbound(&[misbehaving(flood.into_bytes())]);
+    let error = rows(&database, read(Uuid::nil()), Freshness::Any).await.expect_err("a flood");
+    assert!(matches!(error, DatabaseError::NotDatabase { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_closed_meanwhile_is_made_again() {
+    let mut server = OvsdbServer::start(Schema::Northbound);
+    let database = northbound(&[server.tcp()]);
+    let uuid = Uuid::new_v4();
+    database.transact(vec![switch(uuid, "one")], Freshness::Any).await.expect("inserted");
+    server.restart();
+    let second = Uuid::new_v4();
+    database.transact(vec![switch(second, "two")], Freshness::Any).await.expect("the next request notices");
+    assert_eq!(rows(&database, read(uuid), Freshness::Current).await.expect("readable").len(), 1);
+}
