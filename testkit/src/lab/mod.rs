@@ -7,6 +7,7 @@
 //! | [`daemon`] | servers as child processes, with their log |
 //! | [`servers`] | etcd and the controller |
 //! | [`node`] | a machine: a namespace in which etcd, the controller and the runtime side of the plugin live |
+//! | [`ovn`] | several machines with OVN: databases, chassis, an external network |
 //! | [`pod`], [`cni`] | a pod's namespace, and the plugin called as a runtime calls it |
 //! | [`ctl`] | `atollctl`, as an operator runs it |
 //! | [`station`] | pods and hosts whose frames the conformance suite of the engines sends and captures |
@@ -29,6 +30,7 @@ pub mod http;
 pub mod leftovers;
 pub mod netns;
 pub mod node;
+pub mod ovn;
 pub mod pod;
 pub mod programs;
 pub mod reach;

@@ -58,7 +58,6 @@ impl LabStation {
         let host = match side {
             HostSide::NamespaceOrHost(namespace) if namespace.exists() => namespace.as_path(),
             HostSide::Host | HostSide::NamespaceOrHost(_) => node,
-            HostSide::OvsBridge { bridge, .. } => bail!("this lab attaches no pod to bridge {bridge}"),
         };
         let (host, netns) = (LabNetns::at(host), LabNetns::new()?);
         let (name, mac) = (port.location.interface.as_str(), port.mac.to_string());

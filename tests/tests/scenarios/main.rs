@@ -16,6 +16,7 @@ mod log;
 mod many;
 mod operate;
 mod outages;
+mod ovn;
 mod replay;
 mod reservations;
 mod runtimes;

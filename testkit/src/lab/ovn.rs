@@ -1,0 +1,364 @@
+//! A cluster of machines with OVN: a central machine with the databases and etcd, chassis with Open vSwitch, an external network.
+//! All are network namespaces, and the datapath is in user space, so that no kernel module is needed.
+//!
+//! ```text
+//!   central 172.20.0.1 ── under ── chassis c1 172.20.0.11, c2 .12, c3 .13        tunnels
+//!   out 192.0.2.1 ── ext ── every chassis                                        uplinks
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use atoll_node::netlink::offload;
+use atoll_node::netns::Netns;
+use serde_json::{Value, json};
+
+use crate::lab::cni::Cni;
+use crate::lab::daemon::{Daemon, Lifetime};
+use crate::lab::netns::{LabNetns, output};
+use crate::lab::node::merge;
+use crate::lab::scratch::{Scratch, unique_name};
+use crate::lab::{http, programs};
+use crate::ovn::Packages;
+use crate::program::command;
+
+/// The central machine.
+pub const CENTRAL: &str = "172.20.0.1";
+/// The gateway of the external network.
+pub const OUTSIDE: &str = "192.0.2.1";
+/// The address of the provider router in the external network.
+pub const UPLINK: &str = "192.0.2.2";
+/// The name of the external network in `ovn-bridge-mappings`.
+pub const PHYSICAL: &str = "ext";
+
+/// Timeout for the start of a daemon on a busy machine.
+const TIMEOUT: Duration = Duration::from_mins(1);
+
+/// The cluster.
+#[derive(Debug)]
+pub struct OvnLab {
+    // Dropped in this order: daemons, namespaces, files.
+    /// The chassis.
+    pub chassis: Vec<Chassis>,
+    _central_daemons: Vec<Daemon>,
+    /// The external network's namespace.
+    pub out: LabNetns,
+    central: LabNetns,
+    under: LabNetns,
+    scratch: Scratch,
+}
+
+/// A machine with Open vSwitch.
+#[derive(Debug)]
+pub struct Chassis {
+    /// Its name: system id, node name.
+    pub name: String,
+    daemons: Vec<Daemon>,
+    /// Its namespace.
+    pub netns: LabNetns,
+    config: Value,
+    directory: PathBuf,
+    packages: Packages,
+}
+
+impl OvnLab {
+    /// Starts everything, with so many chassis, all of which reach the external network, and makes the cluster with
+    /// `atollctl init`. `settings` override keys of the plugin's configuration.
+    pub fn start(chassis: usize, settings: &Value) -> Result<Self> {
+        let packages = Packages::new();
+        let scratch = Scratch::new(&unique_name())?;
+        let under = LabNetns::new()?;
+        under.run("ip", &["link", "add", "under", "type", "bridge"])?;
+        under.run("ip", &["link", "set", "under", "up"])?;
+        let central = LabNetns::new()?;
+        wire(&under, "under", "central", &central, "und0")?;
+        central.run("ip", &["address", "add", &format!("{CENTRAL}/24"), "dev", "und0"])?;
+        checksums_in_software(&central, "und0")?;
+        let out = LabNetns::new()?;
+        out.run("ip", &["link", "add", "ext", "type", "bridge"])?;
+        out.run("ip", &["address", "add", &format!("{OUTSIDE}/24"), "dev", "ext"])?;
+        out.run("ip", &["link", "set", "ext", "up"])?;
+        out.run("ip", &["route", "add", "100.64.0.0/10", "via", UPLINK, "mtu", "1442"])?;
+        checksums_in_software(&out, "ext")?;
+
+        let files = scratch.dir("central")?;
+        certificates(&files)?;
+        let mut lab = Self {
+            chassis: Vec::new(),
+            _central_daemons: start_central(&packages, &central, &files)?,
+            out,
+            central,
+            under,
+            scratch,
+        };
+        for number in 1..=chassis {
+            let one = Chassis::start(&lab, &packages, number, settings)?;
+            lab.chassis.push(one);
+        }
+        let hosts = lab.chassis.iter().map(|chassis| format!("{UPLINK}/24,{OUTSIDE},{},{PHYSICAL}", chassis.name));
+        let mut init = vec!["init".to_owned()];
+        init.extend(hosts.flat_map(|uplink| ["--uplink".to_owned(), uplink]));
+        lab.chassis[0].atollctl(&init.iter().map(String::as_str).collect::<Vec<_>>())?;
+        Ok(lab)
+    }
+
+    /// A command of OVN against the databases: `ovn-nbctl`, `ovn-sbctl`.
+    pub fn ctl(&self, program: &str, args: &[&str]) -> Result<String> {
+        let files = self.scratch.path().join("central");
+        let socket = if program == "ovn-nbctl" { "nb.sock" } else { "sb.sock" };
+        let mut command = Packages::new().command(program);
+        output(command.arg(format!("--db=unix:{}", files.join(socket).display())).args(args))
+    }
+
+    /// The namespace of the databases and etcd.
+    pub fn central(&self) -> &LabNetns {
+        &self.central
+    }
+
+    /// The test passed: the files are deleted.
+    pub fn passed(&self) {
+        self.scratch.passed();
+    }
+}
+
+/// The databases, northd and etcd.
+fn start_central(packages: &Packages, netns: &LabNetns, files: &Path) -> Result<Vec<Daemon>> {
+    let at = |name: &str| files.join(name).display().to_string();
+    let mut daemons = Vec::new();
+    for (name, schema, database, table) in [
+        ("nb", "ovn-nb.ovsschema", "OVN_Northbound", "NB_Global"),
+        ("sb", "ovn-sb.ovsschema", "OVN_Southbound", "SB_Global"),
+    ] {
+        let file = at(&format!("{name}.db"));
+        let schema = packages.schema(schema).display().to_string();
+        output(packages.command("ovsdb-tool").args(["create", &file, &schema]))?;
+        let mut args = vec![
+            file,
+            format!("--remote=punix:{}", at(&format!("{name}.sock"))),
+            format!("--remote=db:{database},{table},connections"),
+            format!("--unixctl={}", at(&format!("{name}.ctl"))),
+            format!("--private-key={}", at("server.key")),
+            format!("--certificate={}", at("server.pem")),
+            format!("--ca-cert={}", at("ca.pem")),
+        ];
+        args.push("-vconsole:warn".to_owned());
+        daemons.push(start(packages, netns, "ovsdb-server", &args, files, &at(&format!("{name}.log")))?);
+        wait_for_socket(&files.join(format!("{name}.sock")))?;
+    }
+    for (program, socket, connection) in
+        [("ovn-nbctl", "nb.sock", "pssl:6641:0.0.0.0"), ("ovn-sbctl", "sb.sock", "pssl:6642:0.0.0.0")]
+    {
+        let db = format!("--db=unix:{}", at(socket));
+        output(packages.command(program).args([
+            &db,
+            "init",
+            "--",
+            "set-connection",
+            connection,
+            "--",
+            "set",
+            "connection",
+            ".",
+            "inactivity_probe=60000",
+        ]))?;
+    }
+    let northd = [
+        format!("--ovnnb-db=unix:{}", at("nb.sock")),
+        format!("--ovnsb-db=unix:{}", at("sb.sock")),
+        format!("--unixctl={}", at("northd.ctl")),
+        "-vconsole:warn".to_owned(),
+    ];
+    daemons.push(start(packages, netns, "ovn-northd", &northd, files, &at("northd.log"))?);
+    let client = format!("http://{CENTRAL}:2379");
+    let etcd = [
+        format!("--data-dir={}", at("etcd")),
+        format!("--listen-client-urls={client}"),
+        format!("--advertise-client-urls={client}"),
+        "--listen-peer-urls=http://127.0.0.1:2380".to_owned(),
+        "--log-level=warn".to_owned(),
+        "--logger=zap".to_owned(),
+        "--heartbeat-interval=50".to_owned(),
+        "--election-timeout=500".to_owned(),
+    ];
+    let mut etcd = Daemon::start(netns, Lifetime::Scoped, Path::new("etcd"), &etcd, &files.join("etcd.log"))?;
+    etcd.wait_until(TIMEOUT, || {
+        let health = netns.within(|| http::get(format!("{CENTRAL}:2379").parse()?, "/health"))?;
+        ensure!(health.contains("\"true\""), "health: {health}");
+        Ok(())
+    })?;
+    daemons.push(etcd);
+    Ok(daemons)
+}
+
+impl Chassis {
+    fn start(lab: &OvnLab, packages: &Packages, number: usize, settings: &Value) -> Result<Self> {
+        let name = format!("c{number}");
+        let directory = lab.scratch.dir(&name)?;
+        let netns = LabNetns::new()?;
+        let central = lab.scratch.path().join("central");
+        let config = configuration(&name, &directory, &central, settings);
+        wire(&lab.under, "under", &name, &netns, "und0")?;
+        wire(&lab.out, "ext", &name, &netns, "ext0")?;
+        checksums_in_software(&lab.out, &name)?;
+        let mut chassis = Self { name, daemons: Vec::new(), netns, config, directory, packages: packages.clone() };
+        chassis.start_daemons(&central, &format!("172.20.0.{}", 10 + number))?;
+        Ok(chassis)
+    }
+
+    fn start_daemons(&mut self, central: &Path, address: &str) -> Result<()> {
+        let directory = self.directory.clone();
+        let at = |name: &str| directory.join(name).display().to_string();
+        let schema = self.packages.schema("vswitch.ovsschema").display().to_string();
+        output(self.packages.command("ovsdb-tool").args(["create", &at("conf.db"), &schema]))?;
+        let args = [
+            at("conf.db"),
+            format!("--remote=punix:{}", at("db.sock")),
+            format!("--unixctl={}", at("ovsdb.ctl")),
+            "-vconsole:warn".to_owned(),
+        ];
+        self.daemon("ovsdb-server", &args)?;
+        wait_for_socket(&self.directory.join("db.sock"))?;
+        self.vsctl(&["--no-wait", "init"])?;
+        let file = |name: &str| central.join(name).display().to_string();
+        self.vsctl(&["--no-wait", "set-ssl", &file("client.key"), &file("client.pem"), &file("ca.pem")])?;
+        self.vsctl(&[
+            "--no-wait",
+            "set",
+            "Open_vSwitch",
+            ".",
+            &format!("external_ids:system-id={}", self.name),
+            &format!("external_ids:ovn-remote=ssl:{CENTRAL}:6642"),
+            "external_ids:ovn-encap-type=geneve",
+            &format!("external_ids:ovn-encap-ip={address}"),
+            "external_ids:ovn-bridge-datapath-type=netdev",
+            &format!("external_ids:ovn-bridge-mappings={PHYSICAL}:br-ex"),
+            "external_ids:ovn-monitor-all=true",
+            "external_ids:ovn-remote-probe-interval=60000",
+        ])?;
+        let socket = format!("unix:{}", at("db.sock"));
+        self.daemon(
+            "ovs-vswitchd",
+            &[socket.clone(), format!("--unixctl={}", at("vswitchd.ctl")), "-vconsole:warn".to_owned()],
+        )?;
+        for bridge in ["br-int", "br-phy", "br-ex"] {
+            self.vsctl(&["--timeout=60", "add-br", bridge, "--", "set", "Bridge", bridge, "datapath_type=netdev"])?;
+        }
+        self.vsctl(&["--timeout=60", "set", "Bridge", "br-int", "fail_mode=secure"])?;
+        for (bridge, port) in [("br-phy", "und0"), ("br-ex", "ext0")] {
+            self.vsctl(&["--timeout=60", "add-port", bridge, port])?;
+        }
+        // A tunnel of the datapath in user space finds its own address on a bridge only.
+        self.netns.run("ip", &["address", "add", &format!("{address}/24"), "dev", "br-phy"])?;
+        self.netns.run("ip", &["link", "set", "br-phy", "up"])?;
+        self.daemon("ovn-controller", &[socket, "-vconsole:warn".to_owned()])
+    }
+
+    fn daemon(&mut self, program: &str, args: &[String]) -> Result<()> {
+        let log = self.directory.join(format!("{program}.log"));
+        let daemon = start(&self.packages, &self.netns, program, args, &self.directory, &log.display().to_string())?;
+        self.daemons.push(daemon);
+        Ok(())
+    }
+
+    /// Runs `ovs-vsctl` against this machine's Open vSwitch.
+    pub fn vsctl(&self, args: &[&str]) -> Result<String> {
+        let db = format!("--db=unix:{}", self.directory.join("db.sock").display());
+        output(self.packages.command("ovs-vsctl").arg(db).args(args))
+    }
+
+    /// A runtime on this machine.
+    pub fn cni(&self) -> Result<Cni<'_>> {
+        Ok(Cni::new(&self.netns, programs::path("atoll")?, self.config.clone()))
+    }
+
+    /// The output of an operator's `atollctl` on this machine; its failure is an error with its text.
+    pub fn atollctl(&self, args: &[&str]) -> Result<String> {
+        let file = self.directory.join("atollctl.json");
+        fs::write(&file, self.config.to_string()).with_context(|| format!("write {}", file.display()))?;
+        let (program, file) = (programs::path("atollctl")?.display().to_string(), file.display().to_string());
+        self.netns.run(&program, &[&["--config", &file], args].concat())
+    }
+}
+
+fn configuration(name: &str, directory: &Path, central: &Path, settings: &Value) -> Value {
+    let at = |file: &str| central.join(file).display().to_string();
+    let mut config = json!({
+        "cniVersion": "1.0.0", "name": "atoll", "type": "atoll",
+        "nodeName": name, "hostId": name, "runDir": directory.join("run"), "stateDir": directory.join("state"),
+        "mtu": 1442, "quietPeriodSeconds": 0, "timeoutSeconds": 60,
+        "etcd": { "endpoints": [format!("http://{CENTRAL}:2379")], "prefix": "/atoll/test" },
+        "ovn": {
+            "northbound": [format!("ssl:{CENTRAL}:6641")], "southbound": [format!("ssl:{CENTRAL}:6642")],
+            "ca": at("ca.pem"), "cert": at("client.pem"), "key": at("client.key"), "serverName": "central",
+            "local": format!("unix:{}", directory.join("db.sock").display()),
+        },
+        "cluster": { "addressing": "overlapping" },
+        "log": { "file": directory.join("cni.log"), "level": "debug" },
+    });
+    merge(&mut config, settings);
+    config
+}
+
+/// Starts a program of the packages in a namespace. What it makes besides is in `directory`.
+fn start(
+    packages: &Packages,
+    netns: &LabNetns,
+    program: &str,
+    args: &[String],
+    directory: &Path,
+    log: &str,
+) -> Result<Daemon> {
+    let (path, libraries) = packages.located(program);
+    let mut all = vec![format!("LD_LIBRARY_PATH={}", libraries.to_string_lossy())];
+    all.extend(
+        ["OVS_RUNDIR", "OVN_RUNDIR", "OVS_LOGDIR", "OVN_LOGDIR"].map(|name| format!("{name}={}", directory.display())),
+    );
+    all.push(path.display().to_string());
+    all.extend(args.iter().cloned());
+    Daemon::start(netns, Lifetime::Scoped, Path::new("env"), &all, Path::new(log))
+}
+
+fn wait_for_socket(path: &Path) -> Result<()> {
+    crate::lab::wait::until("a database server listens", TIMEOUT, || {
+        std::os::unix::net::UnixStream::connect(path).with_context(|| path.display().to_string()).map(drop)
+    })
+}
+
+/// A cable from a bridge of one machine to another machine.
+fn wire(bridge_netns: &LabNetns, bridge: &str, port: &str, machine: &LabNetns, interface: &str) -> Result<()> {
+    let other = machine.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    bridge_netns.run("ip", &["link", "add", port, "type", "veth", "peer", "name", interface, "netns", &other])?;
+    bridge_netns.run("ip", &["link", "set", port, "master", bridge, "up"])?;
+    // A link-local address would be taken for the end of a tunnel.
+    machine.run("ip", &["link", "set", interface, "addrgenmode", "none", "up"])?;
+    Ok(())
+}
+
+/// The datapath in user space takes frames as they are: checksums that are left to hardware are never filled in.
+fn checksums_in_software(netns: &LabNetns, interface: &str) -> Result<()> {
+    let interface = interface.parse()?;
+    Ok(offload::compute_checksums(&Netns::At(netns.path().to_owned()), &interface)?)
+}
+
+/// An authority, and certificates of the servers (name `central`) and of the nodes.
+fn certificates(directory: &Path) -> Result<()> {
+    let openssl = |arguments: &str| -> Result<()> {
+        output(command("openssl").current_dir(directory).args(arguments.split(' '))).map(drop)
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(&format!("req -x509 {key} -days 2 -subj /CN=ca -keyout ca.key -out ca.pem"))?;
+    for (name, alternative) in [("server", "DNS:central"), ("client", "DNS:node")] {
+        fs::write(directory.join(format!("{name}.ext")), format!("subjectAltName={alternative}"))?;
+        openssl(&format!("req {key} -subj /CN={name} -keyout {name}.key -out {name}.csr"))?;
+        openssl(&format!(
+            "x509 -req -days 2 -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile {name}.ext -out {name}.pem"
+        ))?;
+        fs::set_permissions(
+            directory.join(format!("{name}.key")),
+            std::os::unix::fs::PermissionsExt::from_mode(0o600),
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! OVN on several machines: real databases, real chassis, real packets.
+
+mod pods;
