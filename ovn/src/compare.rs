@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use atoll_network::{Drift, DriftKind};
 use uuid::Uuid;
 
-use crate::names::{EXTERNAL_IDS, includes, key};
+use crate::names::{EXTERNAL_IDS, key};
 use crate::ovsdb::{Mutation, Outcome, Row, RowCondition, RowOperation, UUID, Value};
 use crate::rows::{Parent, WantedRow};
 
@@ -148,7 +148,7 @@ fn update(wanted: &WantedRow, seen: &Seen) -> Option<RowOperation> {
 
 fn columns_that_differ<'a>(wanted: &'a WantedRow, row: &'a Row) -> impl Iterator<Item = (&'static str, &'a Value)> {
     wanted.row.iter().map(|(column, value)| (*column, value)).filter(|(column, value)| match row.get(column) {
-        Some(there) if wanted.shared.contains(column) => !includes(there, value),
+        Some(there) if wanted.shared.contains(column) => !there.includes(value),
         there => there != Some(*value),
     })
 }

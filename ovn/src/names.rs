@@ -176,15 +176,6 @@ pub(crate) fn with(map: Value, key: &str, value: impl Into<String>) -> Value {
     }
 }
 
-/// Whether a map has all pairs of another.
-pub(crate) fn includes(map: &Value, part: &Value) -> bool {
-    match (map, part) {
-        (Value::Map(map), Value::Map(part)) => part.iter().all(|(key, value)| map.get(key) == Some(value)),
-        (Value::Set(set), Value::Set(part)) => part.is_subset(set),
-        _ => false,
-    }
-}
-
 /// A key of a row's `external_ids`.
 pub(crate) fn id<'a>(row: &'a Row, key: &str) -> Option<&'a str> {
     row.get(EXTERNAL_IDS)?.get(key)

@@ -77,7 +77,7 @@ impl<D: Database> Ovn<D> {
         let differs = ["type", "addresses", "port_security", "options", EXTERNAL_IDS].into_iter().filter(|column| {
             let (there, wanted) = (found.row.get(column), wanted.get(column));
             match (there, wanted) {
-                (Some(there), Some(wanted)) => !crate::names::includes(there, wanted),
+                (Some(there), Some(wanted)) => !there.includes(wanted),
                 (Some(there), None) => *there != Value::one(""),
                 (None, _) => true,
             }

@@ -47,6 +47,20 @@ impl RowCondition {
         Self { column, function: "excludes", value }
     }
 
+    /// Whether a row meets it (RFC 7047, section 5.1, `<function>`).
+    pub fn matches(&self, uuid: Uuid, row: &Row) -> bool {
+        let identity = Value::one(uuid);
+        let there = if self.column == UUID { Some(&identity) } else { row.get(self.column) };
+        let Some(there) = there else { return false };
+        match self.function {
+            "==" => *there == self.value,
+            "!=" => *there != self.value,
+            "includes" => there.includes(&self.value),
+            // Nothing of it is there.
+            _ => there.excludes(&self.value),
+        }
+    }
+
     /// As OVSDB writes it.
     pub fn to_json(&self) -> Json {
         json!([self.column, self.function, self.value.to_json()])

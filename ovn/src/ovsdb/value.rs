@@ -154,6 +154,24 @@ impl Value {
         })
     }
 
+    /// Whether it has all of another value.
+    pub fn includes(&self, part: &Self) -> bool {
+        match (self, part) {
+            (Self::Map(map), Self::Map(part)) => part.iter().all(|(key, value)| map.get(key) == Some(value)),
+            (Self::Set(set), Self::Set(part)) => part.is_subset(set),
+            _ => false,
+        }
+    }
+
+    /// Whether it has nothing of another value.
+    pub fn excludes(&self, part: &Self) -> bool {
+        match (self, part) {
+            (Self::Map(map), Self::Map(part)) => part.iter().all(|(key, value)| map.get(key) != Some(value)),
+            (Self::Set(set), Self::Set(part)) => part.is_disjoint(set),
+            _ => true,
+        }
+    }
+
     /// As OVSDB writes it.
     pub fn to_json(&self) -> Json {
         match self {

@@ -1,4 +1,4 @@
-//! The conformance suite of `atoll-network`, against real database servers.
+//! The conformance suite of `atoll-network`, against real database servers and against databases in memory.
 
 use std::time::Duration;
 
@@ -6,18 +6,16 @@ use atoll_model::ids::{ClusterId, HostId, IfName};
 use atoll_network::conformance::{CASES, EngineUnderTest, run};
 use atoll_network::{Engine as _, ProviderNetwork, ProviderUplink};
 use atoll_ovn::Ovn;
-use atoll_ovn::ovsdb::{Remote, RemoteSettings};
-use atoll_testkit::ovn::{OvsdbServer, Schema};
+use atoll_ovn::ovsdb::{Database, Freshness, Remote, RemoteSettings, Row, RowOperation, Value};
+use atoll_testkit::ovn::{MemoryDatabase, OvsdbServer, Schema};
 use serde_json::json;
 use uuid::Uuid;
 
-/// Northbound and Southbound, with a provider router and two chassis.
-struct Databases {
-    northbound: OvsdbServer,
-    engine: Ovn<Remote>,
+/// An engine over databases with a provider router and two chassis.
+struct Subject<D, L> {
+    engine: Ovn<D>,
     provider: Uuid,
-    // Kept until the test ends.
-    _southbound: OvsdbServer,
+    lose: L,
 }
 
 const HOSTS: [&str; 2] = ["node-1.example", "5f2a9c1e-chassis"];
@@ -34,23 +32,21 @@ fn remote(server: &OvsdbServer, schema: Schema) -> Remote {
     .expect("the settings are right")
 }
 
-impl Databases {
-    async fn new() -> Self {
-        let northbound = OvsdbServer::start(Schema::Northbound);
-        let southbound = OvsdbServer::start(Schema::Southbound);
-        let chassis = HOSTS.iter().enumerate().flat_map(|(place, name)| {
-            let encap = format!("encap{place}");
-            [
-                json!({"op": "insert", "table": "Encap", "uuid-name": encap,
-                       "row": {"type": "geneve", "ip": format!("192.0.2.{place}"), "chassis_name": name}}),
-                json!({"op": "insert", "table": "Chassis",
-                       "row": {"name": name, "hostname": name, "encaps": ["named-uuid", encap]}}),
-            ]
-        });
-        let made = southbound.transact(&chassis.collect());
-        assert!(!made.to_string().contains("error"), "{made}");
-        let engine =
-            Ovn::new(remote(&northbound, Schema::Northbound), Some(remote(&southbound, Schema::Southbound)), None);
+impl<D: Database, L: Fn(Uuid) -> bool> Subject<D, L> {
+    async fn new(northbound: D, southbound: D, lose: L) -> Self {
+        for (place, name) in HOSTS.into_iter().enumerate() {
+            let encap = Uuid::new_v4();
+            let insert = |table, uuid, row| RowOperation::Insert { table, uuid, row };
+            let address = Value::one(format!("192.0.2.{place}"));
+            let chassis = Value::one(name);
+            let encap_row =
+                Row::from([("type", Value::one("geneve")), ("ip", address), ("chassis_name", chassis.clone())]);
+            let chassis_row =
+                Row::from([("name", chassis.clone()), ("hostname", chassis), ("encaps", Value::one(encap))]);
+            let operations = vec![insert("Encap", encap, encap_row), insert("Chassis", Uuid::new_v4(), chassis_row)];
+            southbound.transact(operations, Freshness::Any).await.expect("inserted");
+        }
+        let engine = Ovn::new(northbound, Some(southbound), None);
         let uplink = |host: &str| ProviderUplink {
             address: "192.0.2.2/24".parse().expect("an address"),
             gateway: "192.0.2.1".parse().expect("an address"),
@@ -64,12 +60,12 @@ impl Databases {
         assert_eq!((again.created, again.updated), (0, 0));
         let candidates = engine.provider_candidates().await.expect("listed");
         assert_eq!(candidates.len(), 1, "{candidates:?}");
-        Self { northbound, engine, provider: candidates[0].id, _southbound: southbound }
+        Self { engine, provider: candidates[0].id, lose }
     }
 }
 
-impl EngineUnderTest for Databases {
-    type Engine = Ovn<Remote>;
+impl<D: Database, L: Fn(Uuid) -> bool> EngineUnderTest for Subject<D, L> {
+    type Engine = Ovn<D>;
 
     fn engine(&self) -> &Self::Engine {
         &self.engine
@@ -84,18 +80,44 @@ impl EngineUnderTest for Databases {
     }
 
     async fn lose(&self, id: Uuid) -> bool {
-        let delete =
-            |table| json!({"op": "delete", "table": table, "where": [["_uuid", "==", ["uuid", id.to_string()]]]});
-        let deleted = self.northbound.transact(&json!([delete("Logical_Router"), delete("Logical_Switch")]));
-        deleted.as_array().is_some_and(|counts| counts.contains(&json!({"count": 1})))
+        (self.lose)(id)
     }
 }
 
-#[tokio::test]
-async fn ovn_conforms() {
-    let reports = Box::pin(run(async || Databases::new().await)).await;
+async fn conforms<D: Database, L: Fn(Uuid) -> bool>(fresh: impl AsyncFn() -> Subject<D, L>) {
+    let reports = Box::pin(run(fresh)).await;
     // Every case in IPv4, in IPv6 and in both.
     assert_eq!(reports.len(), 3 * CASES.len());
     let failed: Vec<_> = reports.iter().filter(|report| report.failure.is_some()).map(ToString::to_string).collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[tokio::test]
+async fn ovn_conforms_over_real_servers() {
+    let fresh = async || {
+        let (northbound, southbound) = (OvsdbServer::start(Schema::Northbound), OvsdbServer::start(Schema::Southbound));
+        let (nb, sb) = (remote(&northbound, Schema::Northbound), remote(&southbound, Schema::Southbound));
+        // Both servers live as long as the subject.
+        let lose = move |id: Uuid| {
+            let _ = &southbound;
+            let is = json!([["_uuid", "==", ["uuid", id.to_string()]]]);
+            let delete = |table| json!({"op": "delete", "table": table, "where": is});
+            let deleted = northbound.transact(&json!([delete("Logical_Router"), delete("Logical_Switch")]));
+            deleted.as_array().is_some_and(|counts| counts.contains(&json!({"count": 1})))
+        };
+        Subject::new(nb, sb, lose).await
+    };
+    conforms(fresh).await;
+}
+
+#[tokio::test]
+async fn ovn_conforms_over_databases_in_memory() {
+    let fresh = async || {
+        let (northbound, southbound) =
+            (MemoryDatabase::new(Schema::Northbound), MemoryDatabase::new(Schema::Southbound));
+        let database = northbound.clone();
+        let lose = move |id| database.lose("Logical_Router", id) || database.lose("Logical_Switch", id);
+        Subject::new(northbound, southbound, lose).await
+    };
+    conforms(fresh).await;
 }

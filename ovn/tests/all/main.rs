@@ -1,5 +1,7 @@
 //! Tests of the engine for OVN, with real database servers.
 
 mod conformance;
+mod database;
 mod late;
 mod remote;
+mod sweep;

@@ -1,12 +1,18 @@
-//! Real parts of OVN for tests: Debian's programs, unpacked and not installed.
+//! Real parts of OVN for tests: Debian's programs, unpacked and not installed. And doubles of its databases.
 //!
 //! | module | what |
 //! |---|---|
 //! | `packages` | where the programs are, and how they are started |
+//! | `memory` | a database in memory, with the packages' schema |
+//! | `faulty` | a database with injected faults |
 //! | `server` | `ovsdb-server` with one database: alone, or a cluster of members |
 
+mod faulty;
+mod memory;
 mod packages;
 mod server;
 
+pub use faulty::FaultyDatabase;
+pub use memory::{MemoryDatabase, MemoryWatch};
 pub use packages::Packages;
 pub use server::{OvsdbServer, Schema};

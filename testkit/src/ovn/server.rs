@@ -30,7 +30,8 @@ impl Schema {
         }
     }
 
-    fn file(self) -> &'static str {
+    /// The file of its schema in the packages.
+    pub(super) fn file(self) -> &'static str {
         match self {
             Self::Northbound => "ovn-nb.ovsschema",
             Self::Southbound => "ovn-sb.ovsschema",

@@ -1,0 +1,290 @@
+//! Everything that can go wrong at every transaction of every operation of the engine: the process dies before it, after it, or
+//! with the request on its way; the answer is lost; it is refused. Then the caller does it again, or undoes it; the late
+//! request arrives before that or after everything; and nothing may be left, missing or brought back.
+
+use std::collections::BTreeMap;
+
+use atoll_model::ids::{ClusterId, HostId};
+use atoll_network::conformance::samples::{Families, network, port};
+use atoll_network::{
+    Engine as _, EngineError, Network, NetworkNextHop, NetworkRoute, PodPort, PortRemoval, ProviderNetwork, WriterEpoch,
+};
+use atoll_ovn::Ovn;
+use atoll_testkit::fault::{Fault, FaultPlan};
+use atoll_testkit::ovn::{FaultyDatabase, MemoryDatabase, Schema};
+use uuid::Uuid;
+
+type FaultyEngine = Ovn<FaultyDatabase<MemoryDatabase>>;
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Verb {
+    /// The first network of a cluster.
+    FirstNetwork,
+    /// A further network.
+    Network,
+    /// A newer record of a network: a route comes, another goes.
+    Route,
+    /// A subnet goes.
+    DeleteSubnet,
+    /// What only an older record had goes.
+    Withdraw,
+    /// A network goes.
+    DeleteNetwork,
+    /// The first port of a node.
+    FirstPort,
+    /// A further port.
+    Port,
+    /// A port goes, as its claim describes it.
+    DeletePort,
+    /// A port goes, of which only the id is known.
+    DeletePortById,
+    /// A node is fenced.
+    Fence,
+}
+
+const VERBS: [Verb; 11] = [
+    Verb::FirstNetwork,
+    Verb::Network,
+    Verb::Route,
+    Verb::DeleteSubnet,
+    Verb::Withdraw,
+    Verb::DeleteNetwork,
+    Verb::FirstPort,
+    Verb::Port,
+    Verb::DeletePort,
+    Verb::DeletePortById,
+    Verb::Fence,
+];
+
+/// What the caller does afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// The same once more.
+    Again,
+    /// The network is deleted, or the node is fenced.
+    Undo,
+    /// A still newer record is applied, which takes the change back.
+    Newest,
+}
+
+/// When the late request arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Late {
+    Before,
+    After,
+}
+
+/// One run.
+struct Lab {
+    database: MemoryDatabase,
+    plan: FaultPlan,
+    network: Network,
+    /// The record that the verb applies.
+    newer: Network,
+    /// A record after that, which takes its change back.
+    newest: Network,
+    port: PodPort,
+}
+
+fn blackhole(destination: &str) -> NetworkRoute {
+    NetworkRoute { destination: destination.parse().expect("a network"), next_hop: NetworkNextHop::Blackhole }
+}
+
+impl Lab {
+    /// A lab before `verb`.
+    async fn new(verb: Verb) -> Self {
+        let (database, plan) = (MemoryDatabase::new(Schema::Northbound), FaultPlan::none());
+        let cluster = ClusterId(Uuid::from_u128(0xc));
+        let engine = Ovn::new(FaultyDatabase::new("northbound", database.clone(), plan.clone()), None, None);
+        engine.ensure_provider(&ProviderNetwork { cluster, uplinks: Vec::new() }).await.expect("made");
+        let provider = engine.routers().await.expect("listed")[0].id;
+        let network = Network { routes: vec![blackhole("10.98.0.0/16")], ..network(provider, 1, 2, Families::Both) };
+        let newer = Network {
+            routes: vec![blackhole("10.99.0.0/16")],
+            removed_routes: network.routes.clone(),
+            revision: network.revision + 1,
+            ..network.clone()
+        };
+        let newest = Network {
+            routes: network.routes.clone(),
+            removed_routes: newer.routes.clone(),
+            revision: newer.revision + 1,
+            ..network.clone()
+        };
+        let port = port(&network, 1, 9, 2, &HostId::new("node-1.example").expect("a host"), Families::Both);
+        let lab = Self { database, plan, network, newer, newest, port };
+        match verb {
+            Verb::FirstNetwork => {}
+            Verb::Network => {
+                let other = atoll_network::conformance::samples::network(provider, 2, 1, Families::V4);
+                engine.ensure_network(&other).await.expect("made");
+            }
+            _ => drop(engine.ensure_network(&lab.network).await.expect("made")),
+        }
+        if !matches!(verb, Verb::FirstPort) {
+            let other = PodPort { id: Uuid::from_u128(0xbb), ..lab.port.clone() };
+            if lab.is_made(&lab.network) {
+                engine.ensure_port(&other).await.expect("made");
+                engine.delete_port(&PortRemoval::by_id(other.id)).await.expect("deleted");
+            }
+        }
+        if matches!(verb, Verb::DeletePort | Verb::DeletePortById | Verb::Fence) {
+            engine.ensure_port(&lab.port).await.expect("made");
+        }
+        lab
+    }
+
+    /// Another process.
+    fn engine(&self) -> FaultyEngine {
+        Ovn::new(FaultyDatabase::new("northbound", self.database.clone(), self.plan.clone()), None, None)
+    }
+
+    async fn run(&self, verb: Verb) -> Result<(), EngineError> {
+        let (engine, network) = (self.engine(), &self.network);
+        let described = PortRemoval { id: self.port.id, port: Some(self.port.clone()), verified: true };
+        match verb {
+            Verb::FirstNetwork | Verb::Network => engine.ensure_network(network).await.map(drop),
+            Verb::Route => engine.ensure_network(&self.newer).await.map(drop),
+            Verb::DeleteSubnet => engine.delete_subnet(&self.newer, 2).await.map(drop),
+            Verb::Withdraw => engine.withdraw_network(network, Some(&self.newer)).await.map(drop),
+            Verb::DeleteNetwork => engine.delete_network(network).await.map(drop),
+            Verb::FirstPort | Verb::Port => engine.ensure_port(&self.port).await.map(drop),
+            Verb::DeletePort => engine.delete_port(&described).await,
+            Verb::DeletePortById => engine.delete_port(&PortRemoval::by_id(self.port.id)).await,
+            Verb::Fence => self.fence(2).await,
+        }
+    }
+
+    async fn fence(&self, epoch: u64) -> Result<(), EngineError> {
+        let writer = WriterEpoch { node: self.port.writer.node.clone(), epoch };
+        let described = PortRemoval { id: self.port.id, port: Some(self.port.clone()), verified: true };
+        self.engine().fence(self.network.id.cluster, &writer, &[described]).await
+    }
+
+    async fn undo(&self, verb: Verb) -> Result<(), EngineError> {
+        match verb {
+            Verb::FirstPort | Verb::Port | Verb::DeletePort | Verb::DeletePortById | Verb::Fence => self.fence(7).await,
+            _ => self.engine().delete_network(&self.newer).await.map(drop),
+        }
+    }
+
+    fn is_made(&self, network: &Network) -> bool {
+        self.database.rows("Logical_Router").contains_key(&network.id.router())
+    }
+
+    fn has_port(&self) -> bool {
+        self.database.rows("Logical_Switch_Port").contains_key(&self.port.id)
+    }
+
+    /// Rows of the network, by table.
+    fn left(&self) -> BTreeMap<&'static str, usize> {
+        let mine = self.network.id.incarnation.to_string();
+        let of = |table: &'static str| {
+            let rows = self.database.rows(table);
+            let mine = rows.values().filter(|row| {
+                row.get("external_ids").and_then(|ids| ids.get("atoll-incarnation")) == Some(mine.as_str())
+            });
+            (table, mine.count())
+        };
+        let tables = [
+            "Logical_Router",
+            "Logical_Router_Port",
+            "Logical_Router_Static_Route",
+            "NAT",
+            "Logical_Switch",
+            "Logical_Switch_Port",
+        ];
+        tables.map(of).into_iter().filter(|(_, count)| *count > 0).collect()
+    }
+
+    async fn check(&self, verb: Verb, then: Then, context: &str) {
+        let engine = self.engine();
+        if then == Then::Newest {
+            let drift = engine.diff_network(&self.newest).await.expect("compared");
+            assert!(drift.is_empty(), "{context}: {drift:?}");
+            let drift = engine.diff_network(&self.newer).await.expect("compared");
+            assert_eq!(drift.len(), 1, "{context}: the route that was taken back: {drift:?}");
+            return;
+        }
+        if then == Then::Undo {
+            match verb {
+                Verb::FirstPort | Verb::Port | Verb::DeletePort | Verb::DeletePortById | Verb::Fence => {
+                    assert!(!self.has_port(), "{context}: the port of a fenced node is there");
+                }
+                _ => assert_eq!(self.left(), BTreeMap::new(), "{context}: rows of a deleted network"),
+            }
+            return;
+        }
+        let complete = async |network: &Network| {
+            let drift = engine.diff_network(network).await.expect("compared");
+            assert!(drift.is_empty(), "{context}: {drift:?}");
+        };
+        match verb {
+            Verb::FirstNetwork | Verb::Network => complete(&self.network).await,
+            Verb::Route | Verb::Withdraw => {
+                if verb == Verb::Route {
+                    complete(&self.newer).await;
+                }
+                let old = Network { routes: self.network.routes.clone(), ..self.newer.clone() };
+                let drift = engine.diff_network(&old).await.expect("compared");
+                assert_eq!(drift.len(), 1, "{context}: the removed route: {drift:?}");
+            }
+            Verb::DeleteSubnet => {
+                let switch = self.network.id.subnet(2).object();
+                assert!(!self.database.rows("Logical_Switch").contains_key(&switch), "{context}: subnet 2");
+                let switch = self.network.id.subnet(1).object();
+                assert!(self.database.rows("Logical_Switch").contains_key(&switch), "{context}: subnet 1");
+            }
+            Verb::DeleteNetwork => assert_eq!(self.left(), BTreeMap::new(), "{context}"),
+            Verb::FirstPort | Verb::Port => assert!(self.has_port(), "{context}: there is no port"),
+            Verb::DeletePort | Verb::DeletePortById | Verb::Fence => {
+                assert!(!self.has_port(), "{context}: the port is there");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_sweep_over_every_transaction_of_the_engine() {
+    let mut points = BTreeMap::new();
+    for verb in VERBS {
+        for fault in Fault::ALL {
+            let changes_routes = matches!(verb, Verb::Route | Verb::Withdraw);
+            for then in
+                if changes_routes { &[Then::Again, Then::Undo, Then::Newest][..] } else { &[Then::Again, Then::Undo] }
+            {
+                for late in if fault == Fault::CrashLate { &[Late::Before, Late::After][..] } else { &[Late::After] } {
+                    for at in 0.. {
+                        let lab = Lab::new(verb).await;
+                        lab.plan.arm(at, fault);
+                        let outcome = lab.plan.run(lab.run(verb)).await;
+                        let passed = lab.plan.passed();
+                        if passed.len() <= at {
+                            outcome.expect("it did not die").expect("nothing went wrong");
+                            break;
+                        }
+                        lab.plan.reset();
+                        let context = format!("{verb:?}, {fault:?} at {at} ({}), {then:?}, {late:?}", passed[at]);
+                        if *late == Late::Before {
+                            lab.plan.deliver_late().await;
+                        }
+                        let done = match then {
+                            Then::Again => lab.run(verb).await,
+                            Then::Undo => lab.undo(verb).await,
+                            Then::Newest => lab.engine().ensure_network(&lab.newest).await.map(drop),
+                        };
+                        done.unwrap_or_else(|error| panic!("{context}: {error}"));
+                        lab.check(verb, *then, &context).await;
+                        lab.plan.deliver_late().await;
+                        lab.check(verb, *then, &format!("{context}, late")).await;
+                        *points.entry(verb).or_insert(0) += 1;
+                    }
+                }
+            }
+        }
+    }
+    let all: usize = points.values().sum();
+    println!("{all} points: {points:?}");
+    assert!(all >= 322, "{points:?}");
+}
