@@ -22,7 +22,7 @@ use atoll_model::ids::{ClusterId, IfName};
 use atoll_network::{Engine, NetworkId, PodPort, PortRemoval, WriterEpoch};
 use atoll_store::Store;
 use atoll_tenant::admin::same_engine;
-use atoll_tenant::raise_epoch;
+use atoll_tenant::raise_writer_epoch;
 use futures_util::future::join;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -341,8 +341,8 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
     /// Deletes a port so that no earlier request makes it again: raises the epoch of this node, first in etcd, where claims
     /// compare its record, then in the engine.
     async fn fence(&self, attachment: &Attachment, removal: &PortRemoval) -> Result<(), String> {
-        let node = raise_epoch(&self.store, &attachment.node).await.map_err(|error| with_causes(&error))?;
-        let writer = WriterEpoch { node: attachment.node.clone(), epoch: node.record.epoch };
+        let node = raise_writer_epoch(&self.store, &attachment.node).await.map_err(|error| with_causes(&error))?;
+        let writer = WriterEpoch { node: attachment.node.clone(), epoch: node.record.writer };
         let cluster = self.cluster().await?;
         self.engine.fence(cluster, &writer, std::slice::from_ref(removal)).await.map_err(|error| error.to_string())
     }

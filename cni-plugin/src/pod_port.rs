@@ -9,7 +9,7 @@ use atoll_tenant::TenantBinding;
 pub(crate) fn pod_port(binding: &TenantBinding, claim: &ClaimRecord) -> PodPort {
     let cluster = &binding.cluster.record;
     let network = NetworkId { cluster: cluster.id, incarnation: claim.incarnation };
-    let writer = WriterEpoch { node: claim.attachment.node.clone(), epoch: binding.node.record.epoch };
+    let writer = WriterEpoch { node: claim.attachment.node.clone(), epoch: binding.node.record.writer };
     PodPort { unique: cluster.addressing == Addressing::Unique, writer, ..claimed_port(network, claim) }
 }
 

@@ -160,6 +160,13 @@ impl<T: Transport, D: Database> Engine for AnyEngine<T, D> {
         }
     }
 
+    async fn cut_off(&self, host: &HostId, within: Duration) -> Result<(), EngineError> {
+        match self {
+            Self::MidoNet(engine) => engine.cut_off(host, within).await,
+            Self::Ovn(engine) => engine.cut_off(host, within).await,
+        }
+    }
+
     async fn plugged(&self) -> Result<Vec<IfName>, EngineError> {
         match self {
             Self::MidoNet(engine) => engine.plugged().await,

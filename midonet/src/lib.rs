@@ -301,6 +301,10 @@ impl<T: Transport> Engine for MidoNet<T> {
         Ok(())
     }
 
+    async fn cut_off(&self, _: &HostId, _: Duration) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     fn fences(&self) -> bool {
         false
     }

@@ -136,6 +136,10 @@ pub trait Engine: Send + Sync {
     /// passed.
     fn fences(&self) -> bool;
 
+    /// Makes sure that no other host accepts packets of this host's pods, at most `within`. An engine that forwards nothing for a
+    /// port that was deleted, wherever its host is, has nothing to do.
+    fn cut_off(&self, host: &HostId, within: Duration) -> impl Future<Output = Result<(), EngineError>> + Send;
+
     /// Connects the host end of a port's veth, which exists where [`Engine::host_side`] says. A host end that was connected
     /// by an earlier call is connected anew.
     fn plug(&self, port: &PodPort) -> impl Future<Output = Result<DatapathNeeds, EngineError>> + Send;

@@ -161,6 +161,10 @@ impl<D: Database> Engine for Ovn<D> {
         self.remove_port(port).await
     }
 
+    async fn cut_off(&self, host: &HostId, within: Duration) -> Result<(), EngineError> {
+        Ovn::cut_off(self, host, within).await
+    }
+
     fn fences(&self) -> bool {
         true
     }

@@ -142,6 +142,7 @@ mod tests {
                 host_id: Uuid::from_u128(host).into(),
                 machine_id: machine.to_owned(),
                 epoch: 0,
+                writer: 0,
                 evicting: None,
                 unknown: Unknown::new(),
             }),

@@ -31,4 +31,4 @@ pub use admission::{Admission, Admitted, Applicant};
 pub use binding::{Node, TenantBinding, Who};
 pub use cache::Cache;
 pub use error::TenantError;
-pub use fence::raise_epoch;
+pub use fence::raise_writer_epoch;

@@ -123,6 +123,7 @@ impl Fixture {
             host_id,
             machine_id: String::new(),
             epoch: 0,
+            writer: 0,
             evicting: None,
             unknown: Unknown::new(),
         };

@@ -120,6 +120,10 @@ impl Engine for Recorder {
         Ok(())
     }
 
+    async fn cut_off(&self, _: &HostId, _: Duration) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     fn fences(&self) -> bool {
         false
     }

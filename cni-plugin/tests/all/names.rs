@@ -208,6 +208,7 @@ async fn another_machines_name_gives_no_right_to_what_it_made() {
             host_id: Uuid::from_u128(9).into(),
             machine_id: "another".to_owned(),
             epoch: 0,
+            writer: 0,
             evicting: None,
             unknown: Unknown::new(),
         };

@@ -66,3 +66,20 @@ pub trait RowWatch: Send {
     /// Waits for the next change.
     fn changed(&mut self) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 }
+
+/// A database that several owners share.
+impl<D: Database> Database for std::sync::Arc<D> {
+    type Watch = D::Watch;
+
+    async fn transact(
+        &self,
+        operations: Vec<RowOperation>,
+        freshness: Freshness,
+    ) -> Result<Vec<Outcome>, DatabaseError> {
+        D::transact(self, operations, freshness).await
+    }
+
+    async fn watch(&self, monitor: Monitor) -> Result<D::Watch, DatabaseError> {
+        D::watch(self, monitor).await
+    }
+}

@@ -83,7 +83,7 @@ impl Monitor {
         Ok(())
     }
 
-    /// A row that is new. The server leaves out columns that have their default.
+    /// A row that is new. The server leaves out columns that have their default: they are empty here, whatever it is.
     fn whole(&self, row: &Map<String, Json>) -> Result<Row, NotValue> {
         let (given, missing): (Vec<_>, Vec<_>) = self.columns.iter().partition(|(column, _)| row.contains_key(*column));
         let mut read = read_row(row, &given.iter().map(|(column, _)| *column).collect::<Vec<_>>())?;

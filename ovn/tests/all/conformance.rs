@@ -1,13 +1,14 @@
 //! The conformance suite of `atoll-network`, against real database servers and against databases in memory.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_model::ids::{ClusterId, HostId, IfName};
 use atoll_network::conformance::{CASES, EngineUnderTest, run};
 use atoll_network::{Engine as _, ProviderNetwork, ProviderUplink};
 use atoll_ovn::Ovn;
-use atoll_ovn::ovsdb::{Database, Freshness, Remote, RemoteSettings, Row, RowOperation, Value};
-use atoll_testkit::ovn::{MemoryDatabase, OvsdbServer, Schema};
+use atoll_ovn::ovsdb::{Database, Remote, RemoteSettings};
+use atoll_testkit::ovn::{MemoryDatabase, OvsdbServer, Schema, agents};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -32,20 +33,13 @@ fn remote(server: &OvsdbServer, schema: Schema) -> Remote {
     .expect("the settings are right")
 }
 
-impl<D: Database, L: Fn(Uuid) -> bool> Subject<D, L> {
+impl<D: Database + Clone + 'static, L: Fn(Uuid) -> bool> Subject<D, L>
+where
+    D::Watch: 'static,
+{
     async fn new(northbound: D, southbound: D, lose: L) -> Self {
-        for (place, name) in HOSTS.into_iter().enumerate() {
-            let encap = Uuid::new_v4();
-            let insert = |table, uuid, row| RowOperation::Insert { table, uuid, row };
-            let address = Value::one(format!("192.0.2.{place}"));
-            let chassis = Value::one(name);
-            let encap_row =
-                Row::from([("type", Value::one("geneve")), ("ip", address), ("chassis_name", chassis.clone())]);
-            let chassis_row =
-                Row::from([("name", chassis.clone()), ("hostname", chassis), ("encaps", Value::one(encap))]);
-            let operations = vec![insert("Encap", encap, encap_row), insert("Chassis", Uuid::new_v4(), chassis_row)];
-            southbound.transact(operations, Freshness::Any).await.expect("inserted");
-        }
+        agents::init(&northbound, &southbound, &HOSTS).await;
+        tokio::spawn(agents::confirm(northbound.clone(), southbound.clone(), Vec::new()));
         let engine = Ovn::new(northbound, Some(southbound), None);
         let uplink = |host: &str| ProviderUplink {
             address: "192.0.2.2/24".parse().expect("an address"),
@@ -96,7 +90,8 @@ async fn conforms<D: Database, L: Fn(Uuid) -> bool>(fresh: impl AsyncFn() -> Sub
 async fn ovn_conforms_over_real_servers() {
     let fresh = async || {
         let (northbound, southbound) = (OvsdbServer::start(Schema::Northbound), OvsdbServer::start(Schema::Southbound));
-        let (nb, sb) = (remote(&northbound, Schema::Northbound), remote(&southbound, Schema::Southbound));
+        let nb = Arc::new(remote(&northbound, Schema::Northbound));
+        let sb = Arc::new(remote(&southbound, Schema::Southbound));
         // Both servers live as long as the subject.
         let lose = move |id: Uuid| {
             let _ = &southbound;

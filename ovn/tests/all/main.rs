@@ -2,6 +2,7 @@
 
 mod conformance;
 mod database;
+mod hosts;
 mod late;
 mod remote;
 mod sweep;

@@ -2,7 +2,9 @@
 //!
 //! 1. the node's record gets a new epoch and is marked: a later write of the node compares the old record and loses, and a
 //!    call that reads the new one has to wait;
-//! 2. its pods' ports are deleted: no interface sends with their addresses any more;
+//! 2. its pods' ports are deleted: no interface sends with their addresses any more. An engine whose servers may execute a request
+//!    at any later time compares the node's writer epoch, which is raised along with it; and with an engine that distributes
+//!    what it forwards, every other host confirms that it accepts nothing from this one ([`Engine::cut_off`]);
 //! 3. the longest time passes in which a call that began before could still make a port: the deadline of a call and the
 //!    maximum request lifetime;
 //! 4. ports that came back are deleted, claims released, and the pending cleanup of the node is finished, each guarded by the revision that was read;
@@ -39,10 +41,13 @@ use super::progress::{Deleted, wait_for_late_requests};
 use crate::attempts::RecordChange;
 use crate::error::TenantError;
 use crate::registry::same_engine;
-use atoll_network::{Engine, PortRemoval};
+use atoll_network::{Engine, PortRemoval, WriterEpoch};
 
 /// Ports that are deleted at once.
 const AT_ONCE: usize = 8;
+
+/// How long the other hosts have for confirming that they accept nothing from the node any more.
+const CUT_OFF: Duration = Duration::from_mins(2);
 
 /// For how long a deletion of an eviction that runs beside this one is reckoned with, at least.
 const BESIDE: Duration = Duration::from_mins(1);
@@ -115,6 +120,8 @@ pub async fn evict<S: Store, E: Engine>(
 
     let mut pending = pending_cleanup(admin, node, &cluster.record).await?;
     close_ports(admin, node, &record, &pending).await?;
+    let what = format!("cut off the host of node {node}");
+    admin.engine.cut_off(&record.record.host_id, CUT_OFF).await.map_err(TenantError::engine(what))?;
     progress(Deleted::Objects(pending.ports().count()));
     wait_for_late_requests(how.wait, &mut progress).await;
 
@@ -179,7 +186,8 @@ async fn close<S: Store, E: Engine>(
     let mut change = RecordChange::repeated(format!("close node {node}"));
     loop {
         change.begin()?;
-        let record = NodeRecord { epoch: seen.record.epoch + 1, evicting: Some(now()), ..seen.record.clone() };
+        let writer = if admin.engine.fences() { seen.record.writer + 1 } else { seen.record.writer };
+        let record = NodeRecord { epoch: seen.record.epoch + 1, writer, evicting: Some(now()), ..seen.record.clone() };
         match write(admin, node, &seen, Some(&record), &mut change).await? {
             Committed::Yes(done) => return Ok(seen.updated(record, done.revision)),
             Committed::Lost(snapshot) => {
@@ -312,6 +320,13 @@ async fn close_ports<S: Store, E: Engine>(
     pending: &PendingCleanup,
 ) -> Result<(), TenantError> {
     still_ours(admin, node, record).await?;
+    if admin.engine.fences() {
+        let writer = WriterEpoch { node: node.clone(), epoch: record.record.writer };
+        let ports: Vec<_> = pending.ports().map(PortRemoval::by_id).collect();
+        let what = format!("fence node {node}");
+        let (cluster, _) = known(admin, node).await?;
+        return admin.engine.fence(cluster.record.id, &writer, &ports).await.map_err(TenantError::engine(what));
+    }
     stream::iter(pending.ports().map(async |port| admin.engine.delete_port(&PortRemoval::by_id(port)).await))
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()

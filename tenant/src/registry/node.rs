@@ -23,7 +23,8 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
             record
         } else {
             self.refuse_second_name(node).await?;
-            self.create_once(&NodeRecord::at(&node.name), record(node)).await?
+            let writer = if self.engine.fences() { now() } else { 0 };
+            self.create_once(&NodeRecord::at(&node.name), record(node, writer)).await?
         };
         same(node, &record.record)?;
         if record.record.evicting.is_some() {
@@ -51,13 +52,14 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
     }
 }
 
-fn record(node: &Node) -> NodeRecord {
+/// `writer`: larger than any that an earlier registration of this name had, which an engine may still remember.
+fn record(node: &Node, writer: u64) -> NodeRecord {
     NodeRecord {
         v: SCHEMA,
         host_id: node.host_id.clone(),
         machine_id: node.machine_id.clone(),
-        // Larger than any that an earlier registration of this name had: an engine may still remember that one.
-        epoch: now(),
+        epoch: 0,
+        writer,
         evicting: None,
         unknown: serde_json::Map::new(),
     }
@@ -95,7 +97,7 @@ mod tests {
             host_id: Uuid::from_u128(host).into(),
             machine_id: machine.to_owned(),
         };
-        let registered = record(&node("aaaa", 1));
+        let registered = record(&node("aaaa", 1), 0);
         assert!(same(&node("aaaa", 1), &registered).is_ok());
         assert!(same(&node("", 1), &registered).is_ok(), "a machine without an id is identified by its host id");
         let error = same(&node("bbbb", 1), &registered).expect_err("another machine");

@@ -148,7 +148,7 @@ async fn a_host_id_that_is_a_name_goes_through_every_record() {
     let port = PodPort {
         id: claim.port,
         claim: claim.claim,
-        writer: WriterEpoch { node: attachment.node.clone(), epoch: binding.node.record.epoch },
+        writer: WriterEpoch { node: attachment.node.clone(), epoch: binding.node.record.writer },
         subnet: binding.network().subnet(claim.addresses[0].ordinal),
         location,
         mac: claim.mac,

@@ -3,10 +3,12 @@
 //! | module | what |
 //! |---|---|
 //! | `packages` | where the programs are, and how they are started |
+//! | [`agents`] | what northd and chassis do with a configuration number |
 //! | `memory` | a database in memory, with the packages' schema |
 //! | `faulty` | a database with injected faults |
 //! | `server` | `ovsdb-server` with one database: alone, or a cluster of members |
 
+pub mod agents;
 mod faulty;
 mod memory;
 mod packages;
