@@ -88,15 +88,12 @@ impl<D: Database> Ovn<D> {
         let mut global =
             southbound.watch(watch("SB_Global", &[(NUMBER, ColumnKind::Single)])).await.map_err(failed_to)?;
         while !global.rows().values().any(has) {
-            match timeout_at(until, global.changed()).await {
-                Ok(changed) => changed.map_err(failed_to)?,
-                Err(_) => {
-                    let message =
-                        format!("northd did not process configuration {number} within {} s", within.as_secs());
-                    let remedy = "check that ovn-northd runs, and how long it takes";
-                    return Err(engine_error(NORTHBOUND, what, EngineFailure::Busy, message, remedy));
-                }
-            }
+            let Ok(changed) = timeout_at(until, global.changed()).await else {
+                let message = format!("northd did not process configuration {number} within {} s", within.as_secs());
+                let remedy = "check that ovn-northd runs, and how long it takes";
+                return Err(engine_error(NORTHBOUND, what, EngineFailure::Busy, message, remedy));
+            };
+            changed.map_err(failed_to)?;
         }
         let columns = [("name", ColumnKind::Single), (NUMBER, ColumnKind::Single)];
         let mut chassis = southbound.watch(watch("Chassis_Private", &columns)).await.map_err(failed_to)?;

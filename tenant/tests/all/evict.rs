@@ -436,7 +436,7 @@ async fn disturbed(fixture: &Fixture, plan: &FaultPlan) -> Option<bool> {
     let store = FaultyStore::new(fixture.store.clone(), plan.clone());
     let controller = engine(FaultyTransport::<InProcess>::new(fixture.mock.clone(), plan.clone()));
     let admin = Admin { store: &store, engine: &controller, config: &fixture.config };
-    plan.run(evict(&admin, gently())).await.map(|evicted| evicted.is_ok())
+    Box::pin(plan.run(evict(&admin, gently()))).await.map(|evicted| evicted.is_ok())
 }
 
 #[tokio::test(start_paused = true)]

@@ -248,29 +248,29 @@ impl MemoryDatabase {
 }
 
 impl Database for MemoryDatabase {
-    type Watch = MemoryWatch;
+    type Watch = MemoryRowWatch;
 
     async fn transact(&self, operations: Vec<RowOperation>, _: Freshness) -> Result<Vec<Outcome>, DatabaseError> {
         let outcomes = self.execute(&operations);
         outcomes.map_err(|refused| DatabaseError::Refused { endpoint: "memory".to_owned(), refused })
     }
 
-    async fn watch(&self, monitor: Monitor) -> Result<MemoryWatch, DatabaseError> {
+    async fn watch(&self, monitor: Monitor) -> Result<MemoryRowWatch, DatabaseError> {
         let changes = self.changes.subscribe();
         let rows = self.watched(&monitor);
-        Ok(MemoryWatch { database: self.clone(), monitor, rows, changes })
+        Ok(MemoryRowWatch { database: self.clone(), monitor, rows, changes })
     }
 }
 
 /// A watch of a database in memory.
-pub struct MemoryWatch {
+pub struct MemoryRowWatch {
     database: MemoryDatabase,
     monitor: Monitor,
     rows: BTreeMap<Uuid, Row>,
     changes: watch::Receiver<u64>,
 }
 
-impl RowWatch for MemoryWatch {
+impl RowWatch for MemoryRowWatch {
     fn rows(&self) -> &BTreeMap<Uuid, Row> {
         &self.rows
     }

@@ -15,6 +15,6 @@ mod packages;
 mod server;
 
 pub use faulty::FaultyDatabase;
-pub use memory::{MemoryDatabase, MemoryWatch};
+pub use memory::{MemoryDatabase, MemoryRowWatch};
 pub use packages::Packages;
 pub use server::{OvsdbServer, Schema};
