@@ -10,6 +10,7 @@ use atoll_ovn::Ovn;
 use atoll_ovn::ovsdb::{Database, Remote, RemoteSettings};
 use atoll_testkit::ovn::{MemoryDatabase, OvsdbServer, Schema, agents};
 use serde_json::json;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 /// An engine over databases with a provider router and two chassis.
@@ -17,6 +18,8 @@ struct Subject<D, L> {
     engine: Ovn<D>,
     provider: Uuid,
     lose: L,
+    /// They end with the subject.
+    _chassis: JoinSet<()>,
 }
 
 const HOSTS: [&str; 2] = ["node-1.example", "5f2a9c1e-chassis"];
@@ -39,7 +42,8 @@ where
 {
     async fn new(northbound: D, southbound: D, lose: L) -> Self {
         agents::init(&northbound, &southbound, &HOSTS).await;
-        tokio::spawn(agents::confirm(northbound.clone(), southbound.clone(), Vec::new()));
+        let mut chassis = JoinSet::new();
+        chassis.spawn(agents::confirm(northbound.clone(), southbound.clone(), Vec::new()));
         let engine = Ovn::new(northbound, Some(southbound), None);
         let uplink = |host: &str| ProviderUplink {
             address: "192.0.2.2/24".parse().expect("an address"),
@@ -54,7 +58,7 @@ where
         assert_eq!((again.created, again.updated), (0, 0));
         let candidates = engine.provider_candidates().await.expect("listed");
         assert_eq!(candidates.len(), 1, "{candidates:?}");
-        Self { engine, provider: candidates[0].id, lose }
+        Self { engine, provider: candidates[0].id, lose, _chassis: chassis }
     }
 }
 

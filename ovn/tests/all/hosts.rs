@@ -6,6 +6,7 @@ use atoll_model::ids::HostId;
 use atoll_network::{Engine as _, EngineFailure};
 use atoll_ovn::Ovn;
 use atoll_testkit::ovn::{MemoryDatabase, Schema, agents};
+use tokio::task::JoinSet;
 
 const CHASSIS: [&str; 3] = ["c1", "c2", "c3"];
 
@@ -14,17 +15,18 @@ fn host(name: &str) -> HostId {
 }
 
 /// An engine over databases with three chassis, of which `dead` confirm nothing.
-async fn engine(dead: &[&str]) -> (Ovn<MemoryDatabase>, MemoryDatabase) {
+async fn engine(dead: &[&str]) -> (Ovn<MemoryDatabase>, MemoryDatabase, JoinSet<()>) {
     let (northbound, southbound) = (MemoryDatabase::new(Schema::Northbound), MemoryDatabase::new(Schema::Southbound));
     agents::init(&northbound, &southbound, &CHASSIS).await;
     let dead = dead.iter().map(|name| (*name).to_owned()).collect();
-    tokio::spawn(agents::confirm(northbound.clone(), southbound.clone(), dead));
-    (Ovn::new(northbound, Some(southbound.clone()), None), southbound)
+    let mut chassis = JoinSet::new();
+    chassis.spawn(agents::confirm(northbound.clone(), southbound.clone(), dead));
+    (Ovn::new(northbound, Some(southbound.clone()), None), southbound, chassis)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_chassis_is_alive_if_it_confirms_what_was_asked_now() {
-    let (engine, _) = engine(&["c2"]).await;
+    let (engine, _, _chassis) = engine(&["c2"]).await;
     for (name, alive) in [("c1", Some(true)), ("c2", Some(false)), ("c3", Some(true)), ("c4", None)] {
         let state = engine.host(&host(name)).await.expect("asked");
         assert_eq!(state.map(|state| state.alive), alive, "{name}");
@@ -33,7 +35,7 @@ async fn a_chassis_is_alive_if_it_confirms_what_was_asked_now() {
 
 #[tokio::test(start_paused = true)]
 async fn a_host_is_cut_off_when_all_others_have_confirmed_it() {
-    let (engine, southbound) = engine(&["c2"]).await;
+    let (engine, southbound, _chassis) = engine(&["c2"]).await;
     engine.cut_off(&host("c2"), Duration::from_secs(30)).await.expect("c1 and c3 confirm it");
     let left: Vec<_> = southbound.rows("Chassis").into_values().collect();
     assert_eq!(left.len(), 2, "{left:?}");
@@ -42,7 +44,7 @@ async fn a_host_is_cut_off_when_all_others_have_confirmed_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_does_not_confirm_it_is_named() {
-    let (engine, _) = engine(&["c2", "c3"]).await;
+    let (engine, _, _chassis) = engine(&["c2", "c3"]).await;
     let error = engine.cut_off(&host("c2"), Duration::from_secs(30)).await.expect_err("c3 is silent");
     assert_eq!(error.failure, EngineFailure::Busy);
     assert!(error.message.contains("c3") && !error.message.contains("c1"), "{error}");
