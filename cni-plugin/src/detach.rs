@@ -125,7 +125,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
         known: &KnownAttachment,
         limits: DetachDeadlines,
     ) -> DetachOutcome {
-        let unplug = self.trace.stage("interface", self.unplug(attachment, known));
+        let unplug = self.trace.stage("interface", self.unplug(attachment, known, limits));
         let close = self.trace.stage("port", self.close_port(attachment, deletion_note, known, limits));
         let (link, (records, port)) = join(unplug, close).await;
         let link = match link {
@@ -195,12 +195,21 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
     }
 
     /// Deletes the interface where it should be. False: it was nowhere there.
-    async fn unplug(&self, attachment: &Attachment, known: &KnownAttachment) -> Result<bool, KernelError> {
+    async fn unplug(
+        &self,
+        attachment: &Attachment,
+        known: &KnownAttachment,
+        limits: DetachDeadlines,
+    ) -> Result<bool, KernelError> {
         self.delete_policy_rules_of(attachment, known).await;
         let host = attachment.host_interface();
-        if let Err(error) = self.engine.unplug(&host).await {
-            // Without its interface it carries nothing. GC takes it away.
-            tracing::warn!(%host, error = &error as &dyn std::error::Error, "the host end is still connected");
+        // Without its interface it carries nothing. GC takes it away.
+        match timeout_at(limits.requests, self.engine.unplug(&host)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%host, error = &error as &dyn std::error::Error, "the host end is still connected");
+            }
+            Err(_) => tracing::warn!(%host, "the host end is still connected: no answer in time"),
         }
         let remembered = known.state.as_ref().and_then(|state| state.host_netns.as_ref());
         if let Some(netns) = remembered
