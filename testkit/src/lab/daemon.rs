@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -28,6 +28,7 @@ pub enum Lifetime {
 #[derive(Debug)]
 pub struct Daemon {
     name: String,
+    command: Command,
     child: Child,
     log: PathBuf,
     lifetime: Lifetime,
@@ -58,7 +59,25 @@ impl Daemon {
         };
         command.args(args).stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
         let child = command.spawn().with_context(|| format!("start {command:?}"))?;
-        Ok(Self { name, child, log: log.to_owned(), lifetime })
+        Ok(Self { name, command, child, log: log.to_owned(), lifetime })
+    }
+
+    /// Ends it, if it runs, and starts it again with the same arguments.
+    pub fn restart(&mut self) -> Result<()> {
+        self.kill()?;
+        self.child = self.command.spawn().with_context(|| format!("start {:?} again", self.command))?;
+        Ok(())
+    }
+
+    /// Kills it (SIGKILL) and waits for its end.
+    pub fn kill(&mut self) -> Result<()> {
+        self.signal(Signal::SIGKILL)
+    }
+
+    /// Sends a signal that does not end it: SIGSTOP, SIGCONT.
+    pub fn send(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?);
+        kill(pid, signal).with_context(|| format!("{signal} to {} ({pid})", self.name))
     }
 
     /// Waits until `ready` holds. If the server ends first, the error has the end of its log.
@@ -100,8 +119,7 @@ impl Daemon {
         if self.child.try_wait()?.is_some() {
             return Ok(());
         }
-        let pid = Pid::from_raw(i32::try_from(self.child.id())?);
-        kill(pid, signal).with_context(|| format!("{signal} to {} ({pid})", self.name))?;
+        self.send(signal)?;
         wait::until(&format!("{} ends", self.name), Duration::from_secs(10), || {
             ensure!(self.child.try_wait()?.is_some(), "it runs");
             Ok(())

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use crate::lab::netns::LabNetns;
 use crate::lab::node::LabNode;
@@ -13,15 +14,7 @@ use crate::lab::wait;
 
 /// Remains of pods in etcd, in the controller, in the kernel and on disk, one line each; empty if there are none.
 pub fn of_pods(node: &LabNode) -> Result<Vec<String>> {
-    let mut left = Vec::new();
-    for below in ["claims/", "tombstones/", "addresses/"] {
-        for (key, value) in node.keys(below)? {
-            // An address in cool-down has a lease and no owner.
-            if value["state"] != "cool-down" {
-                left.push(format!("etcd: {key}: {value}"));
-            }
-        }
-    }
+    let mut left = records(|below| node.keys(below))?;
     let dump = node.controller_get("/mock/dump")?;
     for (id, port) in dump["ports"].as_object().context("the controller's dump has no ports")? {
         // A port of a pod on a bridge; the uplink of the provider router belongs to no pod.
@@ -33,8 +26,8 @@ pub fn of_pods(node: &LabNode) -> Result<Vec<String>> {
     for (id, bridge) in dump["bridges"].as_object().context("the controller's dump has no bridges")? {
         for table in ["arp", "macs"] {
             let is_empty = match &bridge[table] {
-                serde_json::Value::Object(entries) => entries.is_empty(),
-                serde_json::Value::Array(entries) => entries.is_empty(),
+                Value::Object(entries) => entries.is_empty(),
+                Value::Array(entries) => entries.is_empty(),
                 other => anyhow::bail!("the dump's {table} of bridge {id} is {other}"),
             };
             if !is_empty {
@@ -43,13 +36,37 @@ pub fn of_pods(node: &LabNode) -> Result<Vec<String>> {
         }
     }
     for netns in pinned(&node.run_dir().join("dataplane"))? {
-        let links = LabNode::links(&netns)?;
-        left.extend(links.into_iter().filter(|name| is_host_end(name)).map(|name| format!("{netns:?}: link {name}")));
+        left.extend(host_ends(&netns)?);
     }
-    let own = LabNode::links(node.netns())?;
-    left.extend(own.into_iter().filter(|name| is_host_end(name)).map(|name| format!("the node: link {name}")));
-    left.extend(files(&node.state_dir().join("tombstones"))?.into_iter().map(|file| format!("file: {file}")));
+    left.extend(of_machine(node.netns(), &node.state_dir())?);
     Ok(left)
+}
+
+/// Remains of pods in etcd. `keys` reads those below a key.
+pub(crate) fn records(keys: impl Fn(&str) -> Result<Vec<(String, Value)>>) -> Result<Vec<String>> {
+    let mut left = Vec::new();
+    for below in ["claims/", "tombstones/", "addresses/"] {
+        let found = keys(below)?.into_iter();
+        // An address in cool-down has a lease and no owner.
+        left.extend(
+            found
+                .filter(|(_, value)| value["state"] != "cool-down")
+                .map(|(key, value)| format!("etcd: {key}: {value}")),
+        );
+    }
+    Ok(left)
+}
+
+/// Remains of pods in a machine's own namespace, and in its files.
+pub(crate) fn of_machine(netns: &LabNetns, state_dir: &Path) -> Result<Vec<String>> {
+    let mut left = host_ends(netns)?;
+    left.extend(files(&state_dir.join("tombstones"))?.into_iter().map(|file| format!("file: {file}")));
+    Ok(left)
+}
+
+fn host_ends(netns: &LabNetns) -> Result<Vec<String>> {
+    let links = LabNode::links(netns)?.into_iter().filter(|name| is_host_end(name));
+    Ok(links.map(|name| format!("{}: link {name}", netns.path().display())).collect())
 }
 
 /// Returns an error with the list if pods left anything.

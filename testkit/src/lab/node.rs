@@ -175,21 +175,7 @@ impl LabNode {
 
     /// The keys of the installation that begin with `below`, with their values.
     pub fn keys(&self, below: &str) -> Result<Vec<(String, Value)>> {
-        let prefix = format!("{PREFIX}/v2/{below}");
-        let out = self.netns.run(
-            "etcdctl",
-            &[&format!("--endpoints={}", servers::ETCD), "get", "--prefix", &prefix, "--print-value-only=false"],
-        )?;
-        let lines: Vec<&str> = out.lines().collect();
-        lines
-            .chunks(2)
-            .map(|pair| {
-                let value = pair.get(1).filter(|text| !text.is_empty()).map_or(Ok(Value::Null), |text| {
-                    serde_json::from_str(text).with_context(|| format!("the value of {}", pair[0]))
-                })?;
-                Ok((pair[0].trim_start_matches(PREFIX).trim_start_matches("/v2/").to_owned(), value))
-            })
-            .collect()
+        servers::keys(&self.netns, servers::ETCD, PREFIX, below)
     }
 
     /// A record is lost: deletes one key below `v2/` in etcd.

@@ -2,10 +2,14 @@
 //! All are network namespaces, and the datapath is in user space, so that no kernel module is needed.
 //!
 //! ```text
-//!   central 172.20.0.1 ── under ── chassis c1 172.20.0.11, c2 .12, c3 .13        tunnels
+//!   central 172.20.1.1 ── manage ── chassis c1 172.20.1.11, c2 .12, c3 .13       databases and etcd
+//!                         under ── chassis c1 172.20.0.11, c2 .12, c3 .13        tunnels
 //!   out 192.0.2.1 ── ext ── every chassis                                        uplinks
 //! ```
+//!
+//! Databases have a network of their own: a datapath in user space stops with its daemon, also while that has no database.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,14 +22,15 @@ use serde_json::{Value, json};
 use crate::lab::cni::Cni;
 use crate::lab::daemon::{Daemon, Lifetime};
 use crate::lab::netns::{LabNetns, output};
-use crate::lab::node::merge;
+use crate::lab::node::{PREFIX, merge};
+use crate::lab::pod::LabPod;
 use crate::lab::scratch::{Scratch, unique_name};
-use crate::lab::{http, programs};
+use crate::lab::{http, leftovers, programs, servers, wait};
 use crate::ovn::Packages;
 use crate::program::command;
 
 /// The central machine.
-pub const CENTRAL: &str = "172.20.0.1";
+pub const CENTRAL: &str = "172.20.1.1";
 /// The gateway of the external network.
 pub const OUTSIDE: &str = "192.0.2.1";
 /// The address of the provider router in the external network.
@@ -42,7 +47,7 @@ pub struct OvnLab {
     // Dropped in this order: daemons, namespaces, files.
     /// The chassis.
     pub chassis: Vec<Chassis>,
-    _central_daemons: Vec<Daemon>,
+    daemons: BTreeMap<&'static str, Daemon>,
     /// The external network's namespace.
     pub out: LabNetns,
     central: LabNetns,
@@ -55,7 +60,7 @@ pub struct OvnLab {
 pub struct Chassis {
     /// Its name: system id, node name.
     pub name: String,
-    daemons: Vec<Daemon>,
+    daemons: BTreeMap<&'static str, Daemon>,
     /// Its namespace.
     pub netns: LabNetns,
     config: Value,
@@ -70,12 +75,13 @@ impl OvnLab {
         let packages = Packages::new();
         let scratch = Scratch::new(&unique_name())?;
         let under = LabNetns::new()?;
-        under.run("ip", &["link", "add", "under", "type", "bridge"])?;
-        under.run("ip", &["link", "set", "under", "up"])?;
+        for bridge in ["under", "manage"] {
+            under.run("ip", &["link", "add", bridge, "type", "bridge"])?;
+            under.run("ip", &["link", "set", bridge, "up"])?;
+        }
         let central = LabNetns::new()?;
-        wire(&under, "under", "central", &central, "und0")?;
-        central.run("ip", &["address", "add", &format!("{CENTRAL}/24"), "dev", "und0"])?;
-        checksums_in_software(&central, "und0")?;
+        wire(&under, "manage", "central", &central, "man0")?;
+        central.run("ip", &["address", "add", &format!("{CENTRAL}/24"), "dev", "man0"])?;
         let out = LabNetns::new()?;
         out.run("ip", &["link", "add", "ext", "type", "bridge"])?;
         out.run("ip", &["address", "add", &format!("{OUTSIDE}/24"), "dev", "ext"])?;
@@ -87,7 +93,7 @@ impl OvnLab {
         certificates(&files)?;
         let mut lab = Self {
             chassis: Vec::new(),
-            _central_daemons: start_central(&packages, &central, &files)?,
+            daemons: start_central(&packages, &central, &files)?,
             out,
             central,
             under,
@@ -117,16 +123,62 @@ impl OvnLab {
         &self.central
     }
 
-    /// The test passed: the files are deleted.
-    pub fn passed(&self) {
+    /// A daemon of the central machine, for the caller to stop and start; it ends with the value: the databases `nb` and `sb`,
+    /// `ovn-northd`, `etcd`.
+    pub fn take_daemon(&mut self, name: &str) -> Result<Daemon> {
+        self.daemons.remove(name).with_context(|| format!("{name} is no daemon here, or was taken"))
+    }
+
+    /// The names of the logical ports of pods, with this condition of `ovn-nbctl find`.
+    pub fn ports(&self, condition: &str) -> Result<Vec<String>> {
+        let find = ["--bare", "--columns=name", "find", "Logical_Switch_Port", "external_ids:atoll-role=pod-port"];
+        let condition = Some(condition).filter(|condition| !condition.is_empty());
+        let found = self.ctl("ovn-nbctl", &find.into_iter().chain(condition).collect::<Vec<_>>())?;
+        Ok(found.split_whitespace().map(str::to_owned).collect())
+    }
+
+    /// Remains of pods in etcd, in Northbound, and on each chassis in its Open vSwitch, kernel and files, one line each.
+    pub fn leftovers(&self) -> Result<Vec<String>> {
+        let etcd = format!("{CENTRAL}:2379").parse()?;
+        let mut left = leftovers::records(|below| servers::keys(&self.central, etcd, PREFIX, below))?;
+        left.extend(self.ports("")?.into_iter().map(|port| format!("Northbound: port {port}")));
+        for chassis in &self.chassis {
+            left.extend(chassis.plugged()?.into_iter().map(|row| format!("{}: {row}", chassis.name)));
+            left.extend(leftovers::of_machine(&chassis.netns, &chassis.directory.join("state"))?);
+        }
+        Ok(left)
+    }
+
+    /// Returns an error with the list if pods left anything.
+    pub fn assert_nothing_left(&self) -> Result<()> {
+        let left = self.leftovers()?;
+        ensure!(left.is_empty(), "left behind:\n  {}", left.join("\n  "));
+        Ok(())
+    }
+
+    /// The end of a scenario: its pods left nothing, and its files are deleted.
+    pub fn finish(self) -> Result<()> {
+        self.assert_nothing_left()?;
         self.scratch.passed();
+        Ok(())
+    }
+
+    /// The same with pending cleanup, which later calls of each chassis complete.
+    pub fn finish_after_cleanup(self) -> Result<()> {
+        wait::until("later calls complete the pending cleanup", TIMEOUT, || {
+            for chassis in &self.chassis {
+                chassis.cni()?.del(&LabPod::new("cleanup", "missing")?)?;
+            }
+            self.assert_nothing_left()
+        })?;
+        self.finish()
     }
 }
 
 /// The databases, northd and etcd.
-fn start_central(packages: &Packages, netns: &LabNetns, files: &Path) -> Result<Vec<Daemon>> {
+fn start_central(packages: &Packages, netns: &LabNetns, files: &Path) -> Result<BTreeMap<&'static str, Daemon>> {
     let at = |name: &str| files.join(name).display().to_string();
-    let mut daemons = Vec::new();
+    let mut daemons = BTreeMap::new();
     for (name, schema, database, table) in [
         ("nb", "ovn-nb.ovsschema", "OVN_Northbound", "NB_Global"),
         ("sb", "ovn-sb.ovsschema", "OVN_Southbound", "SB_Global"),
@@ -144,7 +196,7 @@ fn start_central(packages: &Packages, netns: &LabNetns, files: &Path) -> Result<
             format!("--ca-cert={}", at("ca.pem")),
         ];
         args.push("-vconsole:warn".to_owned());
-        daemons.push(start(packages, netns, "ovsdb-server", &args, files, &at(&format!("{name}.log")))?);
+        daemons.insert(name, start(packages, netns, "ovsdb-server", &args, files, &at(&format!("{name}.log")))?);
         wait_for_socket(&files.join(format!("{name}.sock")))?;
     }
     for (program, socket, connection) in
@@ -170,7 +222,7 @@ fn start_central(packages: &Packages, netns: &LabNetns, files: &Path) -> Result<
         format!("--unixctl={}", at("northd.ctl")),
         "-vconsole:warn".to_owned(),
     ];
-    daemons.push(start(packages, netns, "ovn-northd", &northd, files, &at("northd.log"))?);
+    daemons.insert("ovn-northd", start(packages, netns, "ovn-northd", &northd, files, &at("northd.log"))?);
     let client = format!("http://{CENTRAL}:2379");
     let etcd = [
         format!("--data-dir={}", at("etcd")),
@@ -188,7 +240,7 @@ fn start_central(packages: &Packages, netns: &LabNetns, files: &Path) -> Result<
         ensure!(health.contains("\"true\""), "health: {health}");
         Ok(())
     })?;
-    daemons.push(etcd);
+    daemons.insert("etcd", etcd);
     Ok(daemons)
 }
 
@@ -200,9 +252,11 @@ impl Chassis {
         let central = lab.scratch.path().join("central");
         let config = configuration(&name, &directory, &central, settings);
         wire(&lab.under, "under", &name, &netns, "und0")?;
+        wire(&lab.under, "manage", &format!("{name}-man"), &netns, "man0")?;
+        netns.run("ip", &["address", "add", &format!("172.20.1.{}/24", 10 + number), "dev", "man0"])?;
         wire(&lab.out, "ext", &name, &netns, "ext0")?;
         checksums_in_software(&lab.out, &name)?;
-        let mut chassis = Self { name, daemons: Vec::new(), netns, config, directory, packages: packages.clone() };
+        let mut chassis = Self { name, daemons: BTreeMap::new(), netns, config, directory, packages: packages.clone() };
         chassis.start_daemons(&central, &format!("172.20.0.{}", 10 + number))?;
         Ok(chassis)
     }
@@ -255,11 +309,27 @@ impl Chassis {
         self.daemon("ovn-controller", &[socket, "-vconsole:warn".to_owned()])
     }
 
-    fn daemon(&mut self, program: &str, args: &[String]) -> Result<()> {
+    fn daemon(&mut self, program: &'static str, args: &[String]) -> Result<()> {
         let log = self.directory.join(format!("{program}.log"));
         let daemon = start(&self.packages, &self.netns, program, args, &self.directory, &log.display().to_string())?;
-        self.daemons.push(daemon);
+        self.daemons.insert(program, daemon);
         Ok(())
+    }
+
+    /// A daemon of this machine, for the caller to stop and start; it ends with the value: `ovsdb-server`, `ovs-vswitchd`,
+    /// `ovn-controller`.
+    pub fn take_daemon(&mut self, program: &str) -> Result<Daemon> {
+        self.daemons.remove(program).with_context(|| format!("{program} is no daemon here, or was taken"))
+    }
+
+    /// The rows of Open vSwitch that belong to pods: table and name.
+    pub fn plugged(&self) -> Result<Vec<String>> {
+        let mut rows = Vec::new();
+        for table in ["Interface", "Port"] {
+            let find = ["--timeout=10", "--bare", "--columns=name", "find", table, "external_ids:atoll=pod"];
+            rows.extend(self.vsctl(&find)?.split_whitespace().map(|name| format!("{table} {name}")));
+        }
+        Ok(rows)
     }
 
     /// Runs `ovs-vsctl` against this machine's Open vSwitch.
@@ -288,7 +358,7 @@ fn configuration(name: &str, directory: &Path, central: &Path, settings: &Value)
         "cniVersion": "1.0.0", "name": "atoll", "type": "atoll",
         "nodeName": name, "hostId": name, "runDir": directory.join("run"), "stateDir": directory.join("state"),
         "mtu": 1442, "quietPeriodSeconds": 0, "timeoutSeconds": 60,
-        "etcd": { "endpoints": [format!("http://{CENTRAL}:2379")], "prefix": "/atoll/test" },
+        "etcd": { "endpoints": [format!("http://{CENTRAL}:2379")], "prefix": PREFIX },
         "ovn": {
             "northbound": [format!("ssl:{CENTRAL}:6641")], "southbound": [format!("ssl:{CENTRAL}:6642")],
             "ca": at("ca.pem"), "cert": at("client.pem"), "key": at("client.key"), "serverName": "central",
@@ -321,7 +391,7 @@ fn start(
 }
 
 fn wait_for_socket(path: &Path) -> Result<()> {
-    crate::lab::wait::until("a database server listens", TIMEOUT, || {
+    wait::until("a database server listens", TIMEOUT, || {
         std::os::unix::net::UnixStream::connect(path).with_context(|| path.display().to_string()).map(drop)
     })
 }

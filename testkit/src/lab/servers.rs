@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::lab::daemon::{Daemon, Lifetime};
@@ -21,6 +22,23 @@ pub const API: &str = "/midonet-api";
 
 /// Timeout for the start of a server on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The keys of etcd below `<root>/v2/<below>`, without that root, and their values. They are JSON, or empty.
+pub fn keys(netns: &LabNetns, endpoint: SocketAddr, root: &str, below: &str) -> Result<Vec<(String, Value)>> {
+    let prefix = format!("{root}/v2/{below}");
+    let endpoint = format!("--endpoints=http://{endpoint}");
+    let out = netns.run("etcdctl", &[&endpoint, "get", "--prefix", &prefix, "--print-value-only=false"])?;
+    let lines: Vec<&str> = out.lines().collect();
+    lines
+        .chunks(2)
+        .map(|pair| {
+            let value = pair.get(1).filter(|text| !text.is_empty()).map_or(Ok(Value::Null), |text| {
+                serde_json::from_str(text).with_context(|| format!("the value of {}", pair[0]))
+            })?;
+            Ok((pair[0].trim_start_matches(root).trim_start_matches("/v2/").to_owned(), value))
+        })
+        .collect()
+}
 
 /// Starts Debian's etcd on `data` and waits until it is healthy.
 pub fn etcd(netns: &LabNetns, lifetime: Lifetime, data: &Path, log: &Path) -> Result<Daemon> {

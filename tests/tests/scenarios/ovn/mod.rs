@@ -1,3 +1,32 @@
 //! OVN on several machines: real databases, real chassis, real packets.
 
+mod daemons;
+mod detach;
+mod isolation;
+mod killed;
+mod many;
 mod pods;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use atoll_testkit::lab::ovn::OUTSIDE;
+use atoll_testkit::lab::pod::LabPod;
+use atoll_testkit::lab::reach::{Banner, ask};
+use atoll_testkit::lab::wait;
+
+/// Limit for OVN to notice which machine is the gateway, on a busy machine.
+const GATEWAY: Duration = Duration::from_mins(1);
+
+/// Asks the server `outside` from a pod as soon as a machine is the gateway: at first, and after one is gone, the others take
+/// seconds to notice.
+fn ask_outside(pod: &LabPod) -> Result<Banner> {
+    let mut answer = None;
+    wait::until("a gateway forwards", GATEWAY, || {
+        let banner = ask(&pod.netns, OUTSIDE.parse()?)?.with_context(|| format!("{} asks outside", pod.name))?;
+        ensure!(banner.name == "outside", "{} is answered by {banner:?}", pod.name);
+        answer = Some(banner);
+        Ok(())
+    })?;
+    answer.context("it was asked")
+}

@@ -1,10 +1,12 @@
 //! Pods of two tenants with the same addresses, on different machines.
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_testkit::lab::ovn::{OUTSIDE, OvnLab};
+use atoll_testkit::lab::ovn::OvnLab;
 use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::reach::{TcpServer, ask, ping};
 use serde_json::json;
+
+use super::ask_outside;
 
 #[test]
 fn pods_on_two_machines_reach_each_other_and_no_other_tenant() -> Result<()> {
@@ -31,13 +33,12 @@ fn pods_on_two_machines_reach_each_other_and_no_other_tenant() -> Result<()> {
     }
     let outside = TcpServer::start(&lab.out, "outside")?;
     for (pod, ..) in &pods {
-        let banner = ask(&pod.netns, OUTSIDE.parse()?)?.with_context(|| format!("{} asks outside", pod.name))?;
-        ensure!(banner.name == "outside" && banner.seen_as.octets()[..2] == [100, 64], "{banner:?}");
+        let banner = ask_outside(pod)?;
+        ensure!(banner.seen_as.octets()[..2] == [100, 64], "{banner:?}");
     }
     drop(outside);
     for ((pod, ..), chassis) in pods.iter().zip([first, second, second]) {
         chassis.cni()?.del(pod)?;
     }
-    lab.passed();
-    Ok(())
+    lab.finish()
 }

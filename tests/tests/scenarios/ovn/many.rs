@@ -1,0 +1,64 @@
+//! Many pods at once, from several machines, in tenants that do not exist yet.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+use atoll_testkit::lab::cni::Cni;
+use atoll_testkit::lab::ovn::{Chassis, OvnLab};
+use atoll_testkit::lab::pod::LabPod;
+use atoll_testkit::lab::reach::ping;
+use serde_json::json;
+
+const TENANTS: usize = 5;
+const PODS: usize = 40;
+const MACHINES: usize = 3;
+
+#[test]
+fn pods_that_come_at_once_on_three_machines_get_addresses_and_ports_of_their_own() -> Result<()> {
+    let lab = OvnLab::start(MACHINES, &json!({}))?;
+    let runtimes = lab.chassis.iter().map(Chassis::cni).collect::<Result<Vec<_>>>()?;
+    let pods = (0..PODS)
+        .map(|number| LabPod::new(&format!("tenant-{}", number % TENANTS), &format!("pod-{number}")))
+        .collect::<Result<Vec<_>>>()?;
+    // The numbers of machines and tenants have no common divisor: each tenant has pods on every machine.
+    let placed: Vec<_> = pods.iter().zip(runtimes.iter().cycle()).collect();
+    let attached = at_once(&placed, Cni::add)?;
+
+    for tenant in 0..TENANTS {
+        let addresses: Vec<_> = attached.iter().skip(tenant).step_by(TENANTS).map(|at| at.address.ip()).collect();
+        let distinct: BTreeSet<_> = addresses.iter().collect();
+        ensure!(distinct.len() == PODS / TENANTS, "an address twice in tenant {tenant}: {addresses:?}");
+        let other = (tenant + TENANTS, &attached[tenant + TENANTS]);
+        let pod = &pods[tenant];
+        ensure!(
+            ping(&pod.netns, other.1.address.ip())?,
+            "{} does not reach pod-{} on another machine",
+            pod.name,
+            other.0
+        );
+    }
+    let macs: BTreeSet<_> = attached.iter().map(|at| &at.mac).collect();
+    ensure!(macs.len() == PODS, "a MAC twice");
+    let ports: BTreeSet<_> = lab.ports("")?.into_iter().collect();
+    ensure!(ports.len() == PODS, "{} ports in Northbound", ports.len());
+    for chassis in &lab.chassis {
+        let expected = lab.ports(&format!("external_ids:atoll-node={}", chassis.name))?.len();
+        let rows = chassis.plugged()?;
+        ensure!(rows.len() == 2 * expected, "{}: {expected} ports, and {rows:?}", chassis.name);
+    }
+
+    at_once(&placed, Cni::del)?;
+    // A DEL that Northbound answered too late on a busy machine has recorded the rest.
+    lab.finish_after_cleanup()
+}
+
+fn at_once<'a, T: Send>(
+    placed: &[(&LabPod, &Cni<'a>)],
+    work: impl Fn(&Cni<'a>, &LabPod) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let running: Vec<_> = placed.iter().map(|(pod, cni)| scope.spawn(move || work(cni, pod))).collect();
+        running.into_iter().map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
