@@ -21,6 +21,11 @@ const STRANGE: &str = "02:00:5e:10:00:09";
 /// All nodes of a link, in IPv6.
 const ALL_NODES: &str = "33:33:00:00:00:01";
 
+/// How often an ADD is repeated while its pod sends.
+const ADDS: usize = 4;
+/// The pause between two bursts of frames.
+const PAUSE: Duration = Duration::from_millis(2);
+
 /// Frames of a pod to a neighbour on another machine that it may not send, each with a mark.
 fn forbidden(own: &PodInterface, victim: &PodInterface, to: &PodInterface) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let address = |at: &PodInterface| at.address.ip().octets();
@@ -79,11 +84,30 @@ fn a_pod_sends_with_its_own_addresses_only() -> Result<()> {
         }
     }
 
+    // Also while a repeated ADD replaces the Interface.
+    let mut heard = Vec::new();
+    std::thread::scope(|scope| -> Result<()> {
+        let adding = scope.spawn(|| (0..ADDS).try_for_each(|_| first.cni()?.add(&attacker).map(drop)));
+        while !adding.is_finished() {
+            for (name, frame) in &frames {
+                shoot(&sender, frame, name);
+            }
+            heard.extend(std::iter::from_fn(|| overhear(&ear)));
+            std::thread::sleep(PAUSE);
+        }
+        adding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    shoot(&sender, &permitted("the third end")?, "the third end");
+    heard.extend(hear(&ear, b"the third end"));
+    for (name, _) in &frames {
+        ensure!(!contains(&heard, name.as_bytes()), "the target received a frame with {name} during an ADD");
+    }
+
     // The same frames arrive as soon as the port's rules are taken away: it is these that refuse them.
     let [port] =
         <[String; 1]>::try_from(lab.ports("external_ids:atoll-node=c1")?).map_err(|all| anyhow::anyhow!("{all:?}"))?;
     lab.ctl("ovn-nbctl", &["--wait=hv", "lsp-set-port-security", &port])?;
-    let mut heard = Vec::new();
+    heard.clear();
     wait::until("frames without port security arrive", Duration::from_secs(20), || {
         for (name, frame) in &frames {
             shoot(&sender, frame, name);
