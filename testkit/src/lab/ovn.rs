@@ -163,7 +163,8 @@ impl OvnLab {
         Ok(())
     }
 
-    /// The same with pending cleanup, which later calls of each chassis complete.
+    /// The same with pending cleanup, which later calls of each chassis complete. On a busy machine every DEL may leave some:
+    /// Northbound answered too late.
     pub fn finish_after_cleanup(self) -> Result<()> {
         wait::until("later calls complete the pending cleanup", TIMEOUT, || {
             for chassis in &self.chassis {

@@ -54,7 +54,7 @@ fn the_gateway_moves_to_another_machine_when_its_own_dies() -> Result<()> {
     for (pod, chassis) in pods.iter().zip(&lab.chassis) {
         chassis.cni()?.del(pod)?;
     }
-    lab.finish()
+    lab.finish_after_cleanup()
 }
 
 #[test]
@@ -97,5 +97,5 @@ fn packets_flow_on_while_northd_and_a_controller_are_away_and_new_pods_get_ready
     }
     here.del(&one)?;
     there.del(&two)?;
-    lab.finish()
+    lab.finish_after_cleanup()
 }

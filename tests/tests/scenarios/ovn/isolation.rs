@@ -123,7 +123,7 @@ fn a_pod_sends_with_its_own_addresses_only() -> Result<()> {
     for pod in [&victim, &target] {
         second.cni()?.del(pod)?;
     }
-    lab.finish()
+    lab.finish_after_cleanup()
 }
 
 /// The addresses of the tenants differ, so that an unwanted route would lead somewhere.
@@ -176,5 +176,5 @@ fn no_route_leads_to_another_tenant() -> Result<()> {
     for pod in [&blue, &neighbour] {
         second.cni()?.del(pod)?;
     }
-    lab.finish()
+    lab.finish_after_cleanup()
 }

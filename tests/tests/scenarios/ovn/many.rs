@@ -48,7 +48,6 @@ fn pods_that_come_at_once_on_three_machines_get_addresses_and_ports_of_their_own
     }
 
     at_once(&placed, Cni::del)?;
-    // A DEL that Northbound answered too late on a busy machine has recorded the rest.
     lab.finish_after_cleanup()
 }
 

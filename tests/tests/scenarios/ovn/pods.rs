@@ -40,5 +40,5 @@ fn pods_on_two_machines_reach_each_other_and_no_other_tenant() -> Result<()> {
     for ((pod, ..), chassis) in pods.iter().zip([first, second, second]) {
         chassis.cni()?.del(pod)?;
     }
-    lab.finish()
+    lab.finish_after_cleanup()
 }
