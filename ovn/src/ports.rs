@@ -137,21 +137,17 @@ impl<D: Database> Ovn<D> {
             rounds.begin()?;
             let there = self.epoch(&what, cluster, writer).await?;
             let raised = there.as_ref().is_some_and(|there| there.epoch >= writer.epoch);
-            let mut operations = if raised { Vec::new() } else { set_epoch(cluster, writer, there) };
-            operations.extend(ports.iter().map(|port| drop_anywhere(port.id)));
-            if operations.is_empty() {
+            if raised {
+                // Nothing would guard a deletion by id alone: each compares the claim.
+                for port in ports {
+                    self.remove_port(port).await?;
+                }
                 return Ok(());
             }
+            let mut operations = set_epoch(cluster, writer, there);
+            operations.extend(ports.iter().map(|port| drop_anywhere(port.id)));
             match self.write(operations).await {
-                Ok(_) => {
-                    // An epoch that was raised changed something. Otherwise absence has to be asked for.
-                    if raised {
-                        for port in ports {
-                            self.remove_port(port).await?;
-                        }
-                    }
-                    return Ok(());
-                }
+                Ok(_) => return Ok(()),
                 Err(error) if is_race(&error) => {}
                 Err(error) => return Err(failed(NORTHBOUND, what)(error)),
             }

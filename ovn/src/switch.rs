@@ -4,6 +4,7 @@
 //! - A host end is connected by an Interface row that this call inserts. Readiness is believed of that row alone: one of an
 //!   earlier call may still have the mark.
 //! - A port of the bridge that is not ours is never changed.
+//! - What a late request changes is the Interface that its call has seen: it neither replaces nor disconnects a later one.
 //! - Nothing is polled, and no program of Open vSwitch is executed.
 
 use std::time::Duration;
@@ -77,7 +78,7 @@ impl<D: Database> Switch<D> {
                 uuid: own,
                 row: Row::from([
                     ("name", Value::one(interface.as_str())),
-                    ("interfaces", Value::one(row)),
+                    (INTERFACES, Value::one(row)),
                     (EXTERNAL_IDS, ours(interface)),
                 ]),
             },
@@ -113,15 +114,17 @@ impl<D: Database> Switch<D> {
             _ => return Err(failed(SWITCH, what)(error)),
         }
         // The port of an earlier call: it gets this Interface, and its own goes.
+        let interfaces = self.interfaces(own).await.map_err(failed(SWITCH, &*what))?;
         let again = vec![
             chassis,
             bridge,
             datapath,
+            RowOperation::wait_for("Port", own, Row::from([(INTERFACES, interfaces.unwrap_or_else(Value::none))])),
             insert,
             RowOperation::Update {
                 table: "Port",
                 condition: vec![RowCondition::is(own)],
-                row: Row::from([("interfaces", Value::one(row))]),
+                row: Row::from([(INTERFACES, Value::one(row))]),
             },
             RowOperation::Mutate {
                 table: "Bridge",
@@ -138,13 +141,25 @@ impl<D: Database> Switch<D> {
     pub(crate) async fn unplug(&self, interface: &IfName) -> Result<(), EngineError> {
         let what = format!("disconnect {interface} from bridge {}", self.bridge);
         let own = port_row(interface);
-        let operations = vec![RowOperation::Mutate {
-            table: "Bridge",
-            condition: vec![RowCondition::includes("ports", Value::one(own))],
-            column: "ports",
-            mutation: Mutation::Delete(Value::one(own)),
-        }];
+        let Some(interfaces) = self.interfaces(own).await.map_err(failed(SWITCH, &*what))? else { return Ok(()) };
+        let operations = vec![
+            RowOperation::wait_for("Port", own, Row::from([(INTERFACES, interfaces)])),
+            RowOperation::Mutate {
+                table: "Bridge",
+                condition: vec![RowCondition::includes("ports", Value::one(own))],
+                column: "ports",
+                mutation: Mutation::Delete(Value::one(own)),
+            },
+        ];
         self.write(operations).await.map(drop).map_err(failed(SWITCH, what))
+    }
+
+    /// The Interface rows of a Port row; none: there is no such port.
+    async fn interfaces(&self, port: Uuid) -> Result<Option<Value>, DatabaseError> {
+        let condition = vec![RowCondition::is(port)];
+        let select = RowOperation::Select { table: "Port", condition, columns: vec![INTERFACES] };
+        let outcomes = self.database.transact(vec![select], Freshness::Any).await?;
+        Ok(outcomes.into_iter().flat_map(Outcome::rows).find_map(|mut row| row.remove(INTERFACES)))
     }
 
     /// The interfaces that are ours.
@@ -201,6 +216,9 @@ impl<D: Database> Switch<D> {
 const SYSTEM_ID: &str = "system-id";
 const OWNER: &str = "atoll";
 const OWNED: &str = "pod";
+
+/// The column of a Port that names its Interface.
+const INTERFACES: &str = "interfaces";
 
 /// The column of a bridge that says where its packets are forwarded; empty: in the kernel (`ovs-vswitchd.conf.db(5)`).
 const DATAPATH_TYPE: &str = "datapath_type";
