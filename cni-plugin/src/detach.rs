@@ -4,6 +4,8 @@
 //! * Interface and port go first, side by side. The claim goes last, and only when no late request can bring the port back. Until
 //!   then the address stays claimed: no other pod gets it while an old port may send with it.
 //! * What cannot be finished is recorded: in etcd, or else in a local tombstone.
+//! * With an engine that fences ([`Engine::fences`]) nothing waits: the epoch of the node is raised, and what was sent before fails
+//!   whenever it arrives. Neither does anything end by itself there: that late requests may come stays recorded until a fence.
 //! * A deletion is recorded before it is sent ([`DeletionNote`]). A call that finds the attachment after one that died knows that
 //!   a deletion may be in flight, and gives the attachment's next port another id.
 //!
@@ -22,7 +24,7 @@ use atoll_model::ids::{ClusterId, IfName};
 use atoll_network::{Engine, NetworkId, PodPort, PortRemoval, WriterEpoch};
 use atoll_store::Store;
 use atoll_tenant::admin::same_engine;
-use atoll_tenant::raise_writer_epoch;
+use atoll_tenant::{TenantError, raise_writer_epoch};
 use futures_util::future::join;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -312,7 +314,15 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
                 }
             }
         };
-        let Some(id) = port else { return (records, Ok(ClosedPort::default())) };
+        let is_fence = |tombstone: &Versioned<TombstoneRecord>| tombstone.record.kind == TombstoneKind::Fence;
+        let may_come_late = known.late_requests_until != 0
+            || matches!(&records, Records::Read(found) if found.tombstone.as_ref().is_some_and(is_fence));
+        let must_fence = may_come_late && self.engine.fences();
+        let Some(id) = port else {
+            let closed =
+                if must_fence { self.fence_claims(attachment, limits).await } else { Ok(ClosedPort::default()) };
+            return (records, closed);
+        };
         // Ours would not find it, and its address would be released.
         if let Err(error) = same_engine(self.engine.name(), self.engine_of(&records, known)) {
             return (records, Err(error.to_string()));
@@ -325,17 +335,16 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
             Records::Read(found) => found.claim.as_ref().map(|claim| &claim.record),
             Records::Unknown(_) => None,
         };
-        let is_fence = |tombstone: &Versioned<TombstoneRecord>| tombstone.record.kind == TombstoneKind::Fence;
-        let may_come_late = known.late_requests_until != 0
-            || matches!(&records, Records::Read(found) if found.tombstone.as_ref().is_some_and(is_fence));
         let close = async {
             let port = self.described(claim).await?;
             // A finished ADD has verified that the port is the pod's. Otherwise a port of its id may be another object.
             let is_seen = |state: &AttachmentState| state.phase == AddPhase::Done && state.claim.is_some();
             let verified = known.state.as_ref().is_some_and(is_seen);
             let removal = PortRemoval { id, port, verified };
-            if may_come_late && self.engine.fences() {
-                return self.fence(attachment, &removal).await.map(|()| true);
+            if must_fence {
+                let cluster = self.cluster().await?;
+                let fenced = self.fence(cluster, attachment, &removal).await;
+                return fenced.map(|()| true).map_err(|error| with_causes(&error));
             }
             self.engine.delete_port(&removal).await.map(|()| false).map_err(|error| error.to_string())
         };
@@ -349,11 +358,25 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
 
     /// Deletes a port so that no earlier request makes it again: raises the epoch of this node, first in etcd, where claims
     /// compare its record, then in the engine.
-    async fn fence(&self, attachment: &Attachment, removal: &PortRemoval) -> Result<(), String> {
-        let node = raise_writer_epoch(&self.store, &attachment.node).await.map_err(|error| with_causes(&error))?;
+    pub(crate) async fn fence(
+        &self,
+        cluster: ClusterId,
+        attachment: &Attachment,
+        removal: &PortRemoval,
+    ) -> Result<(), CallError> {
+        let node = raise_writer_epoch(&self.store, &attachment.node).await?;
         let writer = WriterEpoch { node: attachment.node.clone(), epoch: node.record.writer };
-        let cluster = self.cluster().await?;
-        self.engine.fence(cluster, &writer, std::slice::from_ref(removal)).await.map_err(|error| error.to_string())
+        Ok(self.engine.fence(cluster, &writer, std::slice::from_ref(removal)).await?)
+    }
+
+    /// There is no port, because there is no claim: only a claim of an earlier call may still arrive. It fails from now on.
+    async fn fence_claims(&self, attachment: &Attachment, limits: DetachDeadlines) -> Result<ClosedPort, String> {
+        match timeout_at(limits.requests, raise_writer_epoch(&self.store, &attachment.node)).await {
+            // A claim compares the record of its node: without one none can succeed.
+            Ok(Ok(_) | Err(TenantError::NoNode { .. })) => Ok(ClosedPort { id: None, is_fenced: true }),
+            Ok(Err(error)) => Err(with_causes(&error)),
+            Err(_) => Err("etcd did not answer in time".to_owned()),
+        }
     }
 
     /// Records that a deletion may be in flight, unless that is recorded already.
@@ -389,7 +412,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
         let note = "its port is being deleted".to_owned();
         let pending = PendingCleanup {
             deletion_sent: true,
-            ..PendingCleanup::new(attachment, self.engine.name(), Some(port), known, Some(note))
+            ..PendingCleanup::new(attachment, (self.engine.name(), self.engine.fences()), Some(port), known, Some(note))
         };
         self.local_tombstones.put(&pending.tombstone(now))
     }
@@ -429,7 +452,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
         };
         let is_closed = port.is_ok();
         let closed = port.unwrap_or_default();
-        let engine = self.engine_of(&records, known);
+        let engine = (self.engine_of(&records, known), self.engine.fences());
         let mut pending = PendingCleanup::new(attachment, engine, closed.id.or(known.port), known, problem);
         pending.is_fenced = closed.is_fenced;
         // A deletion that was answered is not in flight.
@@ -471,7 +494,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
             );
             let seen = found.tombstone.as_ref().map(|tombstone| tombstone.mod_revision);
             let now = (self.clock)();
-            if pending.problem.is_some() || (!pending.is_fenced && pending.late_requests_until > now) {
+            if pending.problem.is_some() || (!pending.is_fenced && pending.may_come_late(now)) {
                 put_tombstone(&self.store, &pending.tombstone(now), seen).await?;
                 self.note_pending_cleanup(&pending.attachment, pending.note());
                 return Ok(Detached::Pending);
@@ -550,6 +573,8 @@ struct PendingCleanup {
     engine: String,
     port: Option<Uuid>,
     late_requests_until: u64,
+    /// The engine makes late requests fail; otherwise they are waited for.
+    fences: bool,
     /// A deletion of the port may be in flight.
     deletion_sent: bool,
     /// There is certainly no port.
@@ -561,9 +586,10 @@ struct PendingCleanup {
 }
 
 impl PendingCleanup {
+    /// `engine`: the name of the engine that has the port, and whether ours fences.
     fn new(
         attachment: &Attachment,
-        engine: &str,
+        (engine, fences): (&str, bool),
         port: Option<Uuid>,
         known: &KnownAttachment,
         problem: Option<String>,
@@ -571,7 +597,12 @@ impl PendingCleanup {
         let KnownAttachment { late_requests_until, deletion_sent, has_no_port, .. } = *known;
         let (attachment, engine) = (attachment.clone(), engine.to_owned());
         let is_fenced = false;
-        Self { attachment, engine, port, late_requests_until, deletion_sent, has_no_port, is_fenced, problem }
+        Self { attachment, engine, port, late_requests_until, fences, deletion_sent, has_no_port, is_fenced, problem }
+    }
+
+    /// A late request may arrive. Where an engine fences, no time ends that.
+    fn may_come_late(&self, now: u64) -> bool {
+        if self.fences { self.late_requests_until != 0 } else { self.late_requests_until > now }
     }
 
     /// The port that was deleted is the one that the claim names.
@@ -596,11 +627,11 @@ impl PendingCleanup {
     fn tombstone(&self, now: u64) -> TombstoneRecord {
         TombstoneRecord {
             v: SCHEMA,
-            kind: if self.late_requests_until > now { TombstoneKind::Fence } else { TombstoneKind::Delete },
+            kind: if self.may_come_late(now) { TombstoneKind::Fence } else { TombstoneKind::Delete },
             attachment: self.attachment.clone(),
             port: self.port,
             engine: self.engine.clone(),
-            not_before: self.late_requests_until.max(now),
+            not_before: if self.fences { now } else { self.late_requests_until.max(now) },
             since: now,
             note: self.note().to_owned(),
             deletion_sent: self.deletion_sent,

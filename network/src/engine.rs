@@ -132,8 +132,8 @@ pub trait Engine: Send + Sync {
         ports: &[PortRemoval],
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Whether [`Engine::fence`] makes earlier requests fail. Otherwise they may take effect until the maximum request lifetime has
-    /// passed.
+    /// Whether [`Engine::fence`] makes earlier requests fail. Such an engine never forgets a request, so that waiting would not
+    /// help, and its deletions compare the claim. Otherwise requests may take effect until the maximum request lifetime has passed.
     fn fences(&self) -> bool;
 
     /// Makes sure that no other host accepts packets of this host's pods, at most `within`. An engine that forwards nothing for a

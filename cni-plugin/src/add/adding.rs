@@ -72,6 +72,12 @@ impl<'a, S: Store, E: Engine, K: Kernel> Adding<'a, S, E, K> {
         self.is_new || self.lock.before().is_some_and(|before| before.phase == AddPhase::Adding)
     }
 
+    /// A deletion of what the engine has for further addresses names no port, and must not arrive after they are made. An engine
+    /// that fences deletes them with the port of one claim.
+    pub(super) fn waits_for_deletions(&self, claim: &ClaimRecord) -> bool {
+        claim.addresses.len() > 1 && !self.plugin.engine.fences()
+    }
+
     /// Waits until a time of the clock, seconds since 1970, at which no request of an earlier call can arrive any more.
     pub(super) async fn wait_for(&self, then: u64, until: Instant) -> Result<(), CallError> {
         let seconds = then.saturating_sub((self.plugin.clock)());

@@ -96,11 +96,19 @@ impl<S: Store, E: Engine, K: Kernel> Adding<'_, S, E, K> {
         // From here on there is a claim to roll back. The file does not have its final content: the claim is about to
         // change. If it is not changed, the rollback detects that.
         self.state.claim = Some(claim.clone());
-        // A deletion of what further addresses need names no port.
-        let is_waited_out = claim.record.addresses.len() > 1;
+        let is_waited_out = self.waits_for_deletions(&claim.record);
         let late =
             if is_waited_out { request_lifetime_end } else { self.state.late_requests_until.min(request_lifetime_end) };
         let mut claim = claim;
+        if engine.fences() && self.state.late_requests_until != 0 {
+            // A late creation of the port before would have the claim's addresses. From now on it fails, and so does what
+            // this call knows of its node: the claim is read anew.
+            let port = pod_port(binding, &claim.record);
+            let removal = PortRemoval { id: port.id, port: Some(port), verified: false };
+            self.plugin.fence(binding.cluster.record.id, &claim.record.attachment, &removal).await?;
+            self.state.late_requests_until = 0;
+            return Ok(None);
+        }
         if late > (self.plugin.clock)() {
             // At once: a late release of the claim would come true while we wait.
             let Some(ours) = renew(store, &claim, node, claim.record.port, request_lifetime_end).await? else {

@@ -127,7 +127,7 @@ impl<S: Store, E: Engine, K: Kernel> Adding<'_, S, E, K> {
         self.state.host_netns = Some(host_netns.clone());
         self.note()?;
         self.refuse_routes(&claim.record)?;
-        if claim.record.addresses.len() > 1 {
+        if self.waits_for_deletions(&claim.record) {
             let until_then = claim.record.deletions_until.min(self.plugin.request_lifetime_end());
             trace.stage("late requests", self.wait_for(until_then, until)).await?;
         }
