@@ -37,12 +37,21 @@ impl Fault {
 
 type Late = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// Which effect fails.
+#[derive(Clone, Debug)]
+enum Place {
+    /// Its index; 0 is the first.
+    Index(usize),
+    /// The first that has this in its name.
+    Named(String),
+}
+
 #[derive(Default)]
 struct State {
     /// Effects passed so far, each as "seam: what".
     passed: Mutex<Vec<String>>,
-    /// The index of the effect that fails (0 is the first), and its fault.
-    planned: Mutex<Option<(usize, Fault)>>,
+    /// The effect that fails, and its fault.
+    planned: Mutex<Option<(Place, Fault)>>,
     crashed: AtomicBool,
     late: Mutex<Vec<Late>>,
 }
@@ -60,7 +69,23 @@ impl FaultPlan {
     /// Restarts the count at zero and injects `fault` at effect `at`.
     pub fn arm(&self, at: usize, fault: Fault) {
         self.reset();
-        *locked(&self.0.planned) = Some((at, fault));
+        *locked(&self.0.planned) = Some((Place::Index(at), fault));
+    }
+
+    /// The same at the first effect that has `part` in its name.
+    pub fn arm_named(&self, part: &str, fault: Fault) {
+        self.reset();
+        *locked(&self.0.planned) = Some((Place::Named(part.to_owned()), fault));
+    }
+
+    /// The fault of this effect. There is one at most.
+    fn take(&self, index: usize, name: &str) -> Option<Fault> {
+        let mut planned = locked(&self.0.planned);
+        let (_, fault) = planned.take_if(|(place, _)| match place {
+            Place::Index(at) => *at == index,
+            Place::Named(part) => name.contains(&**part),
+        })?;
+        Some(fault)
     }
 
     /// Disables faults and restarts the count. Late requests stay in flight.
@@ -83,14 +108,15 @@ impl FaultPlan {
         lost: impl FnOnce() -> E + Send,
         refused: impl FnOnce() -> E + Send,
     ) -> Result<T, E> {
-        let index = {
+        let planned = {
             let mut passed = locked(&self.0.passed);
-            passed.push(what());
-            passed.len() - 1
+            let what = what();
+            let planned = self.take(passed.len(), &what);
+            passed.push(what);
+            planned
         };
-        let planned = *locked(&self.0.planned);
         match planned {
-            Some((at, fault)) if at == index => match fault {
+            Some(fault) => match fault {
                 Fault::CrashBefore => self.crash().await,
                 Fault::CrashAfter => {
                     drop(effect.await);
@@ -107,7 +133,7 @@ impl FaultPlan {
                 Fault::LostRequest => Err(lost()),
                 Fault::Refused => Err(refused()),
             },
-            _ => effect.await,
+            None => effect.await,
         }
     }
 

@@ -4,6 +4,7 @@ use atoll_testkit::cell::{SyncCell, SyncRefCell};
 use atoll_testkit::controller::InProcess;
 use atoll_testkit::fault::FaultPlan;
 use atoll_testkit::kernel::{FakeKernel, FaultyKernel};
+use atoll_testkit::ovn::{Chassis, FaultyDatabase, MemoryDatabase};
 use atoll_testkit::store::{FaultyStore, MemoryStore};
 use atoll_testkit::transport::FaultyTransport;
 use std::cell::{Cell, RefCell};
@@ -41,7 +42,10 @@ use atoll_sdn_client::Client;
 use atoll_sdn_client::dialect::Dialect;
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 
+use atoll_engines::AnyEngine;
 use atoll_midonet::MidoNet;
+use atoll_ovn::ovsdb::{Database, DatabaseError, Freshness, Monitor, Outcome, Row, RowOperation, Value};
+use atoll_ovn::{Ovn, Switch};
 use atoll_store::{Choice, Chosen, Store, StoreError, Txn};
 use atoll_tenant::{Cache, Node};
 use http::Method;
@@ -203,8 +207,51 @@ impl<T: Transport + Clone + 'static> Transport for Disturbed<T> {
     }
 }
 
+impl<D: Database> Database for Disturbed<D> {
+    type Watch = D::Watch;
+
+    async fn transact(
+        &self,
+        operations: Vec<RowOperation>,
+        freshness: Freshness,
+    ) -> Result<Vec<Outcome>, DatabaseError> {
+        self.state(not_sent).await?;
+        self.0.transact(operations, freshness).await
+    }
+
+    async fn watch(&self, monitor: Monitor) -> Result<D::Watch, DatabaseError> {
+        self.state(not_sent).await?;
+        self.0.watch(monitor).await
+    }
+}
+
+fn not_sent() -> DatabaseError {
+    DatabaseError::NotSent { endpoint: "lab".to_owned(), reason: "connection refused".to_owned() }
+}
+
 type LabStore = Tracked<Disturbed<FaultyStore<MemoryStore>>>;
-pub(crate) type LabController = MidoNet<Tracked<Disturbed<FaultyTransport<InProcess>>>>;
+type LabTransport = Tracked<Disturbed<FaultyTransport<InProcess>>>;
+type LabDatabase = Tracked<Disturbed<FaultyDatabase<MemoryDatabase>>>;
+pub(crate) type LabController = AnyEngine<LabTransport, LabDatabase>;
+
+/// The engine of a lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LabEngine {
+    /// With a controller of either API.
+    MidoNet(Dialect),
+    Ovn,
+}
+
+impl From<Dialect> for LabEngine {
+    fn from(dialect: Dialect) -> Self {
+        Self::MidoNet(dialect)
+    }
+}
+
+/// The bridge of the node's Open vSwitch.
+const BRIDGE: &str = "br-int";
+/// The provider router in Northbound.
+const PROVIDER: Uuid = Uuid::from_u128(0xc0);
 
 /// What one process sees.
 pub(crate) type LabWorld = Plugin<LabStore, LabController, FaultyKernel<FakeKernel>>;
@@ -227,8 +274,9 @@ pub(crate) struct Lab {
     /// The interface of the pod that the tests are about.
     pub(crate) interface: SyncCell<&'static str>,
     subnet_prefix: u8,
-    /// Which API the controller has.
-    dialect: Dialect,
+    engine: LabEngine,
+    /// Northbound and the node's Open vSwitch. A lab with MidoNet has none.
+    ovn: Option<Arc<Chassis>>,
     /// What the pod asks for.
     pub(crate) requested: SyncRefCell<AddressRequest>,
     directory: tempfile::TempDir,
@@ -248,7 +296,8 @@ struct Parts {
     plan: FaultPlan,
     etcds: Arc<SyncRefCell<BTreeMap<String, MemoryStore>>>,
     controller: InProcess,
-    dialect: Dialect,
+    engine: LabEngine,
+    ovn: Option<Arc<Chassis>>,
     kernel: Arc<FakeKernel>,
     /// Of etcd and of the controller.
     states: (Arc<SyncCell<ServerState>>, Arc<SyncCell<ServerState>>),
@@ -259,10 +308,7 @@ struct Parts {
 impl Parts {
     fn plugin(&self, config: Config) -> LabWorld {
         let in_flight = InFlightRequests::new();
-        let (etcd_state, controller_state) = self.states.clone();
-        let transport = FaultyTransport::new(self.controller.clone(), self.plan.clone());
-        let transport = Tracked::new(Disturbed(transport, controller_state), in_flight.clone());
-        let settings = atoll_sdn_client::ClientSettings { dialect: Some(self.dialect), ..Default::default() };
+        let (etcd_state, _) = self.states.clone();
         let etcd = self.etcds.borrow_mut().entry(config.etcd.prefix.clone()).or_default().clone();
         let store = FaultyStore::new(etcd, self.plan.clone());
         let (parts, template) = (self.clone(), config.clone());
@@ -273,8 +319,7 @@ impl Parts {
         };
         Plugin {
             store: Tracked::new(Disturbed(store, etcd_state), in_flight.clone()),
-            engine: MidoNet::new(Client::new(transport, settings))
-                .with_router_namespaces(atoll_node::paths::router_namespaces(&config.run_dir)),
+            engine: self.engine(&config, &in_flight),
             kernel: FaultyKernel::new(Arc::clone(&self.kernel), self.plan.clone()),
             in_flight,
             node: self.node.clone(),
@@ -292,6 +337,30 @@ impl Parts {
     }
 }
 
+impl Parts {
+    fn engine(&self, config: &Config, in_flight: &InFlightRequests) -> LabController {
+        let (_, state) = self.states.clone();
+        if let Some(chassis) = &self.ovn {
+            let database = |name, database: &MemoryDatabase, state| {
+                let faulty = FaultyDatabase::new(name, database.clone(), self.plan.clone());
+                Tracked::new(Disturbed(faulty, state), in_flight.clone())
+            };
+            let local = database("switch", &chassis.switch, Arc::new(SyncCell::new(ServerState::Fine)));
+            let switch = Switch::new(local, BRIDGE.to_owned());
+            return AnyEngine::Ovn(Ovn::new(database("northbound", &chassis.northbound, state), None, Some(switch)));
+        }
+        let dialect = match self.engine {
+            LabEngine::MidoNet(dialect) => Some(dialect),
+            LabEngine::Ovn => None,
+        };
+        let transport = FaultyTransport::new(self.controller.clone(), self.plan.clone());
+        let transport = Tracked::new(Disturbed(transport, state), in_flight.clone());
+        let settings = atoll_sdn_client::ClientSettings { dialect, ..Default::default() };
+        let namespaces = atoll_node::paths::router_namespaces(&config.run_dir);
+        AnyEngine::MidoNet(MidoNet::new(Client::new(transport, settings)).with_router_namespaces(namespaces))
+    }
+}
+
 /// The namespace of the pod that the tests are about.
 pub(crate) const NETNS: &str = "/netns/pod";
 
@@ -301,13 +370,19 @@ impl Lab {
         Self::cold_with(Dialect::V5)
     }
 
-    /// The same with a controller of either API.
-    pub(crate) fn cold_with(dialect: Dialect) -> Self {
+    /// The same with this engine.
+    pub(crate) fn cold_with(engine: impl Into<LabEngine>) -> Self {
+        let engine = engine.into();
         // Claims have the wall-clock time, and GC compares with it.
         NOW.set(atoll_model::clock::now());
         DENIED.take();
+        let dialect = match engine {
+            LabEngine::MidoNet(dialect) => dialect,
+            LabEngine::Ovn => Dialect::V5,
+        };
         let settings = MockSettings { dialect, ..MockSettings::default() };
         let host = settings.host;
+        let ovn = (engine == LabEngine::Ovn).then(|| Arc::new(chassis(host)));
         let kernel = Arc::new(FakeKernel::new());
         kernel.add_netns(NETNS);
         kernel.add_netns("/netns/other");
@@ -327,7 +402,8 @@ impl Lab {
             interface: SyncCell::new("eth0"),
             requested: SyncRefCell::default(),
             subnet_prefix: 24,
-            dialect,
+            engine,
+            ovn,
             directory: tempfile::tempdir().expect("a directory"),
             host,
             node: SyncRefCell::new(node_name()),
@@ -340,9 +416,9 @@ impl Lab {
         Self::cold().warmed().await
     }
 
-    /// The same with a controller of either API.
-    pub(crate) async fn warm_with(dialect: Dialect) -> Self {
-        Self::cold_with(dialect).warmed().await
+    /// The same with this engine.
+    pub(crate) async fn warm_with(engine: impl Into<LabEngine>) -> Self {
+        Self::cold_with(engine).warmed().await
     }
 
     /// The same with its `runDir` elsewhere.
@@ -361,12 +437,16 @@ impl Lab {
 
     /// The same with subnets of few addresses.
     pub(crate) async fn small() -> Self {
-        Self { subnet_prefix: 28, ..Self::cold() }.warmed().await
+        Self::small_with(Dialect::V5).await
+    }
+
+    async fn small_with(engine: impl Into<LabEngine>) -> Self {
+        Self { subnet_prefix: 28, ..Self::cold_with(engine) }.warmed().await
     }
 
     /// The same with a full subnet: each of its addresses is reserved.
-    pub(crate) async fn full() -> Self {
-        let lab = Self::small().await;
+    pub(crate) async fn full_with(engine: impl Into<LabEngine>) -> Self {
+        let lab = Self::small_with(engine).await;
         let [tenant] = lab.records::<TenantRecord>("v2/tenants/").try_into().expect("one tenant");
         let subnet = &tenant.subnets[0];
         let reserve = |address| {
@@ -379,10 +459,18 @@ impl Lab {
     }
 
     pub(crate) fn config(&self) -> Config {
+        let (section, servers, provider) = match self.engine {
+            LabEngine::MidoNet(_) => {
+                ("controller", json!({ "endpoints": ["http://127.0.0.1:1/midonet-api"] }), "auto".to_owned())
+            }
+            LabEngine::Ovn => {
+                ("ovn", json!({ "northbound": ["tcp:127.0.0.1:1"], "bridge": BRIDGE }), PROVIDER.to_string())
+            }
+        };
         Config::parse(&json!({
             "etcd": { "endpoints": ["http://127.0.0.1:1"], "prefix": *self.prefix.borrow() },
-            "controller": { "endpoints": ["http://127.0.0.1:1/midonet-api"] },
-            "cluster": { "subnetPrefix": self.subnet_prefix },
+            section: servers,
+            "cluster": { "subnetPrefix": self.subnet_prefix, "providerRouter": provider },
             "runDir": self.run_dir.clone().unwrap_or_else(|| self.directory.path().join("run")),
             "stateDir": self.directory.path().join("state"),
             "routes": if self.bad_route.get() { json!([{ "dst": "10.0.0.0/8" }]) } else { json!([]) },
@@ -402,7 +490,8 @@ impl Lab {
             plan: self.plan.clone(),
             etcds: Arc::clone(&self.etcds),
             controller: self.controller.clone(),
-            dialect: self.dialect,
+            engine: self.engine,
+            ovn: self.ovn.clone(),
             kernel: Arc::clone(&self.kernel),
             states: (Arc::clone(&self.etcd_state), Arc::clone(&self.controller_state)),
             node: self.node.borrow().clone(),
@@ -513,16 +602,52 @@ impl Lab {
 
     /// Pods' ports in the controller: those with port security.
     pub(crate) fn pod_ports(&self) -> Vec<Uuid> {
+        if self.ovn.is_some() {
+            return self.ovn_ports().into_iter().map(|port| port.id).collect();
+        }
         self.controller.dump().ports.into_iter().filter(|(_, port)| port.vif_id.is_some()).map(|(id, _)| id).collect()
     }
 
     /// The addresses that may be used besides the one in a port's `vifId`, each with its MAC.
     pub(crate) fn seeds(&self) -> Vec<(std::net::Ipv4Addr, atoll_model::attachment::Mac)> {
+        if self.ovn.is_some() {
+            let further = |port: OvnPort| port.addresses.into_iter().skip(1).map(move |address| (address, port.mac));
+            return self.ovn_ports().into_iter().flat_map(further).collect();
+        }
         self.controller.dump().bridges.into_iter().flat_map(|(_, bridge)| bridge.arp).collect()
+    }
+
+    /// Pods' ports in Northbound.
+    fn ovn_ports(&self) -> Vec<OvnPort> {
+        let rows = self.ovn.iter().flat_map(|chassis| chassis.northbound.rows("Logical_Switch_Port"));
+        rows.filter_map(|(id, row)| OvnPort::read(id, &row)).collect()
+    }
+
+    /// The Interfaces of pods on the bridge: name, port, and whether its packets flow.
+    pub(crate) fn connected(&self) -> Vec<(String, String, bool)> {
+        let rows = self.ovn.iter().flat_map(|chassis| chassis.switch.rows("Interface"));
+        rows.map(|(_, row)| {
+            let id = |key| row.get("external_ids").and_then(|ids| ids.get(key)).unwrap_or_default().to_owned();
+            let name = row.get("name").and_then(Value::text).unwrap_or_default().to_owned();
+            (name, id("iface-id"), id("ovn-installed") == "true")
+        })
+        .collect()
+    }
+
+    /// With OVN: the host end of this claim is on the bridge, and its packets flow.
+    #[track_caller]
+    pub(crate) fn assert_connected(&self, claim: &ClaimRecord, when: &str) {
+        if self.ovn.is_some() {
+            let connected = (claim.host_interface.to_string(), claim.port.to_string(), true);
+            assert!(self.connected().contains(&connected), "{when}: {connected:?} is not in {:?}", self.connected());
+        }
     }
 
     /// The number of entries for ports in the MAC table.
     pub(crate) fn seeded_macs(&self) -> usize {
+        if self.ovn.is_some() {
+            return self.seeds().len();
+        }
         self.controller.dump().bridges.values().map(|bridge| bridge.macs.len()).sum()
     }
 
@@ -547,6 +672,7 @@ impl Lab {
         if self.seeded_macs() > 0 {
             left.push("controller: seed of a MAC".to_owned());
         }
+        left.extend(self.connected().iter().map(|(name, port, _)| format!("switch: {name} of port {port}")));
         let links = self.kernel.everything();
         left.extend(links.iter().map(|(netns, link)| format!("kernel: {} in {netns}", link.link.name)));
         let rules = self.kernel.all_rules();
@@ -569,11 +695,25 @@ impl Lab {
             let is_claimed = claimed.iter().any(|claimed| claimed.address.ip() == address);
             assert!(is_claimed, "{when}: a port may send from {address}, which is not claimed");
         }
+        for port in self.ovn_ports() {
+            let is_claimed = self.claims().iter().any(|claim| {
+                let ours: Vec<_> = claim.addresses.iter().map(|address| address.address.ip()).collect();
+                (claim.port, claim.claim.to_string(), ours) == (port.id, port.claim.clone(), port.addresses.clone())
+            });
+            assert!(is_claimed, "{when}: no claim describes {port:?}");
+        }
         for (id, port) in self.controller.dump().ports {
             let Some(vif) = port.vif_id.and_then(PortSecurity::from_vif_id) else { continue };
             let is_claimed = claimed.iter().any(|address| address.address.ip() == vif.address);
             assert!(is_claimed, "{when}: port {id} may send from {}, which is not claimed", vif.address);
         }
+    }
+
+    /// The same, but for Interfaces on the bridge that GC will collect.
+    #[track_caller]
+    pub(crate) fn assert_empty_but_bridge(&self, when: &str) {
+        let left: Vec<_> = self.leftovers().into_iter().filter(|left| !left.starts_with("switch: ")).collect();
+        assert_eq!(left, Vec::<String>::new(), "{when}");
     }
 
     #[track_caller]
@@ -674,6 +814,36 @@ impl Lab {
     /// The links of the pod, with their place.
     pub(crate) fn links(&self) -> Vec<(Netns, String)> {
         self.kernel.everything().into_iter().map(|(netns, link)| (netns, link.link.name)).collect()
+    }
+}
+
+/// The node's chassis, and a Northbound that has a provider router.
+fn chassis(host: Uuid) -> Chassis {
+    let chassis = Chassis::start(&host.to_string(), BRIDGE);
+    let row = Row::from([("name", Value::one("provider"))]);
+    let provider = RowOperation::Insert { table: "Logical_Router", uuid: PROVIDER, row };
+    chassis.northbound.execute(&[provider]).expect("the schema has it");
+    chassis
+}
+
+/// A pod's port in Northbound.
+#[derive(Debug)]
+struct OvnPort {
+    id: Uuid,
+    /// The claim that it was made for.
+    claim: String,
+    mac: atoll_model::attachment::Mac,
+    addresses: Vec<std::net::Ipv4Addr>,
+}
+
+impl OvnPort {
+    /// None: it is not a pod's.
+    fn read(id: Uuid, row: &Row) -> Option<Self> {
+        let claim = row.get("external_ids")?.get("atoll-claim")?.to_owned();
+        let mut words = row.get("port_security")?.text()?.split(' ');
+        let mac = words.next()?.parse().expect("a MAC");
+        let addresses = words.map(|address| address.parse().expect("an address")).collect();
+        Some(Self { id, claim, mac, addresses })
     }
 }
 

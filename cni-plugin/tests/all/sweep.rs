@@ -3,8 +3,11 @@
 //! request arrives early or late; the maximum request lifetime passes; and nothing may be left.
 //!
 //! A kernel operation cannot arrive late: it happens inside the call. That fault is left out for the wire.
+//!
+//! With OVN nothing waits for late requests: they arrive after everything, when another pod has the address, and change nothing.
 
 use atoll_testkit::fault::Fault;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use atoll_cni_plugin::add::AddCall;
@@ -15,7 +18,10 @@ use atoll_model::cni::result::AddResult;
 use atoll_model::address_request::AddressRequest;
 use atoll_sdn_client::dialect::Dialect;
 
-use crate::lab::{Detour, Lab, NETNS, ServerState, attachment, del};
+use crate::lab::{Detour, Lab, LabEngine, NETNS, ServerState, attachment, del};
+
+const V5: LabEngine = LabEngine::MidoNet(Dialect::V5);
+const V1: LabEngine = LabEngine::MidoNet(Dialect::V1);
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +52,7 @@ enum Late {
     Before,
     /// When the next ADD has begun, or has succeeded: a second later.
     Beside,
-    /// After everything, just before the maximum request lifetime ends.
+    /// After everything: just before the maximum request lifetime ends, or, with OVN, when another pod has the address.
     After,
 }
 
@@ -73,44 +79,46 @@ enum Verb {
     RetryPending,
     /// Resolving a fence whose time has come: the port of its dead ADD came after its DEL.
     Fence,
+    /// The DEL of a dead ADD whose port may still come, with an engine that fences.
+    FencingDel,
     /// Of an attachment that the runtime has forgotten, and of one whose DEL left a tombstone.
     Gc,
 }
 
-async fn lab(verb: Verb, dialect: Dialect) -> Lab {
+async fn lab(verb: Verb, engine: LabEngine) -> Lab {
     match verb {
-        Verb::ColdAdd => Lab::cold_with(dialect),
-        Verb::Add => Lab::warm_with(dialect).await,
-        Verb::AddWithRequest => requesting(dialect).await,
+        Verb::ColdAdd => Lab::cold_with(engine),
+        Verb::Add => Lab::warm_with(engine).await,
+        Verb::AddWithRequest => requesting(engine).await,
         Verb::FurtherAdd => {
-            let lab = Lab::warm_with(dialect).await;
+            let lab = Lab::warm_with(engine).await;
             lab.interface.set("eth1");
             lab
         }
         Verb::DelWithRequest => {
-            let lab = requesting(dialect).await;
+            let lab = requesting(engine).await;
             lab.add().await.expect("it works without faults");
             lab
         }
         Verb::LostAdd => {
-            let lab = Lab::warm_with(dialect).await;
+            let lab = Lab::warm_with(engine).await;
             lab.add().await.expect("it works without faults");
             lab.lose_claim().await;
             lab
         }
-        Verb::GrowingAdd => Lab::full().await,
+        Verb::GrowingAdd => Lab::full_with(engine).await,
         Verb::Del => {
-            let lab = Lab::warm_with(dialect).await;
+            let lab = Lab::warm_with(engine).await;
             lab.add().await.expect("it works without faults");
             lab
         }
         Verb::UndoneAdd => {
-            let lab = Lab::warm_with(dialect).await;
+            let lab = Lab::warm_with(engine).await;
             lab.bad_route.set(true);
             lab
         }
         Verb::Gc => {
-            let lab = Lab::warm_with(dialect).await;
+            let lab = Lab::warm_with(engine).await;
             let buried =
                 AddCall { attachment: attachment("buried", "eth0"), sandbox: "/netns/other".to_owned(), ..lab.call() };
             lab.plugin().add(&buried).await.expect("it works without faults");
@@ -122,16 +130,27 @@ async fn lab(verb: Verb, dialect: Dialect) -> Lab {
             lab
         }
         Verb::Fence => {
-            let lab = Lab::warm_with(dialect).await;
-            Box::pin(die(&lab, dialect, Verb::Add, "POST", Fault::CrashLate)).await;
+            let lab = Lab::warm_with(engine).await;
+            Box::pin(die(&lab, Verb::Add, creation(engine), Fault::CrashLate)).await;
+            if engine == LabEngine::Ovn {
+                lab.controller_state.set(ServerState::Refusing);
+            }
             lab.del().await.expect("it leaves a fence");
+            lab.controller_state.set(ServerState::Fine);
             lab.plan.deliver_late().await;
             assert_eq!(lab.pod_ports().len(), 1, "there is something to delete");
-            lab.pass_request_lifetime().await;
+            if engine != LabEngine::Ovn {
+                lab.pass_request_lifetime().await;
+            }
+            lab
+        }
+        Verb::FencingDel => {
+            let lab = Lab::warm_with(engine).await;
+            Box::pin(die(&lab, Verb::Add, creation(engine), Fault::CrashLate)).await;
             lab
         }
         Verb::RetryPending => {
-            let lab = Lab::warm_with(dialect).await;
+            let lab = Lab::warm_with(engine).await;
             lab.add().await.expect("it works without faults");
             lab.controller_state.set(ServerState::Refusing);
             lab.del().await.expect("it leaves a tombstone");
@@ -141,9 +160,17 @@ async fn lab(verb: Verb, dialect: Dialect) -> Lab {
     }
 }
 
+/// What is in the name of the effect that makes a port.
+fn creation(engine: LabEngine) -> &'static str {
+    match engine {
+        LabEngine::MidoNet(_) => "POST",
+        LabEngine::Ovn => "Logical_Switch_Port",
+    }
+}
+
 /// The pod asks for the addresses 7 and 9 of the first subnet, and for a MAC.
-async fn requesting(dialect: Dialect) -> Lab {
-    let lab = Lab::warm_with(dialect).await;
+async fn requesting(engine: LabEngine) -> Lab {
+    let lab = Lab::warm_with(engine).await;
     let subnet = lab.first_subnet();
     let addresses = [7, 9].map(|n| subnet.nth(n).expect("it is large enough")).to_vec();
     lab.requested.replace(AddressRequest { addresses, mac: Some(Mac([2, 0, 0x5e, 0x10, 0, 9])), subnet: None });
@@ -161,7 +188,9 @@ async fn run(lab: &Lab, verb: Verb) -> Option<Result<Option<AddResult>, String>>
             | Verb::LostAdd
             | Verb::GrowingAdd
             | Verb::UndoneAdd => lab.add().await.map(Some).map_err(|error| error.to_string()),
-            Verb::Del | Verb::DelWithRequest => lab.del().await.map(|()| None).map_err(|error| error.to_string()),
+            Verb::Del | Verb::DelWithRequest | Verb::FencingDel => {
+                lab.del().await.map(|()| None).map_err(|error| error.to_string())
+            }
             Verb::RetryPending | Verb::Fence => {
                 lab.retry_pending_cleanup().await;
                 Ok(None)
@@ -175,8 +204,8 @@ async fn run(lab: &Lab, verb: Verb) -> Option<Result<Option<AddResult>, String>>
 }
 
 /// The effects of a verb when nothing goes wrong.
-async fn effects(verb: Verb, dialect: Dialect) -> Vec<String> {
-    let lab = Box::pin(lab(verb, dialect)).await;
+async fn effects(verb: Verb, engine: LabEngine) -> Vec<String> {
+    let lab = Box::pin(lab(verb, engine)).await;
     lab.plan.reset();
     let answer = Box::pin(run(&lab, verb)).await.expect("no call dies");
     assert_eq!(answer.is_err(), verb == Verb::UndoneAdd, "{answer:?}");
@@ -188,10 +217,8 @@ fn no_interface(lab: &Lab, when: &str) {
 }
 
 /// A call dies at its first effect of this name.
-async fn die(lab: &Lab, dialect: Dialect, verb: Verb, effect: &str, fault: Fault) {
-    let effects = Box::pin(effects(verb, dialect)).await;
-    let at = effects.iter().position(|name| name.contains(effect)).expect("it has such an effect");
-    lab.plan.arm(at, fault);
+async fn die(lab: &Lab, verb: Verb, effect: &str, fault: Fault) {
+    lab.plan.arm_named(effect, fault);
     assert!(Box::pin(run(lab, verb)).await.is_none(), "it dies");
     lab.plan.reset();
 }
@@ -229,12 +256,13 @@ fn assert_runs(lab: &Lab, when: &str) {
     let seeds: Vec<_> = requested.addresses.iter().skip(1).zip(requested.mac).map(|(a, mac)| (*a, mac)).collect();
     assert_eq!(lab.seeds(), seeds, "{when}: its port has all its addresses");
     assert_eq!(lab.seeded_macs(), seeds.len(), "{when}: and its MAC is behind that port alone");
+    lab.assert_connected(&claims[0], when);
     lab.assert_ports_have_claims(when);
 }
 
-async fn point(verb: Verb, dialect: Dialect, disturbance: Disturbance, then: Then, late: Late, name: &str) -> bool {
-    let when = format!("{dialect:?}: {verb:?}, {disturbance:?} ({name}), then {then:?}, late requests {late:?}");
-    let lab = Box::pin(lab(verb, dialect)).await;
+async fn point(verb: Verb, engine: LabEngine, disturbance: Disturbance, then: Then, late: Late, name: &str) -> bool {
+    let when = format!("{engine:?}: {verb:?}, {disturbance:?} ({name}), then {then:?}, late requests {late:?}");
+    let lab = Box::pin(lab(verb, engine)).await;
     match disturbance {
         Disturbance::Fault(at, fault) => lab.plan.arm(at, fault),
         Disturbance::Detour(detour) => lab.detour(Some(detour)),
@@ -248,6 +276,7 @@ async fn point(verb: Verb, dialect: Dialect, disturbance: Disturbance, then: The
     if verb != Verb::LostAdd {
         lab.assert_ports_have_claims(&when);
     }
+    let mut address = first_address(&lab);
     let succeeded = matches!(answer, Some(Ok(_)));
     let must_call = match verb {
         // After a successful ADD there is a pod; after a DEL that failed or died the runtime calls again.
@@ -259,13 +288,13 @@ async fn point(verb: Verb, dialect: Dialect, disturbance: Disturbance, then: The
         | Verb::GrowingAdd
         | Verb::UndoneAdd => succeeded || answer.is_none(),
         // After a failed GC the attachment may still exist: the runtime calls GC again.
-        Verb::Del | Verb::DelWithRequest | Verb::Gc => !succeeded,
+        Verb::Del | Verb::DelWithRequest | Verb::FencingDel | Verb::Gc => !succeeded,
         Verb::RetryPending | Verb::Fence => false,
     };
     if then == Then::Nothing && must_call {
         return false;
     }
-    if matches!(verb, Verb::Del | Verb::DelWithRequest | Verb::Gc) && succeeded {
+    if matches!(verb, Verb::Del | Verb::DelWithRequest | Verb::FencingDel | Verb::Gc) && succeeded {
         no_interface(&lab, &when);
     }
     if then == Then::AddDel {
@@ -279,6 +308,7 @@ async fn point(verb: Verb, dialect: Dialect, disturbance: Disturbance, then: The
             assert_eq!(again, first, "{when}: another result");
         }
         assert_runs(&lab, &when);
+        address = first_address(&lab);
         // A later call on this node must not take it for pending cleanup.
         lab.retry_pending_cleanup().await;
         assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.links().len()), (1, 1, 2), "{when}: it was drained");
@@ -300,6 +330,10 @@ async fn point(verb: Verb, dialect: Dialect, disturbance: Disturbance, then: The
     }
     lab.retry_pending_cleanup().await;
     lab.assert_ports_have_claims(&when);
+    if engine == LabEngine::Ovn {
+        give_away(&lab, address, is_of_bridge(name), &when).await;
+        return true;
+    }
     lab.plan.deliver_late().await;
     lab.assert_ports_have_claims(&when);
     lab.pass_request_lifetime().await;
@@ -310,17 +344,59 @@ async fn point(verb: Verb, dialect: Dialect, disturbance: Disturbance, then: The
     true
 }
 
+fn first_address(lab: &Lab) -> Option<Ipv4Addr> {
+    lab.claims().first().map(|claim| claim.addresses[0].address.ip())
+}
+
+/// The effect is of the node's Open vSwitch. What a call could not disconnect there, or connects late, is GC's.
+fn is_of_bridge(effect: &str) -> bool {
+    effect.starts_with("switch:")
+}
+
+/// Nothing has to be waited for: all is gone, and another pod has the address when the late requests arrive. They change
+/// nothing of it, and leave nothing.
+async fn give_away(lab: &Lab, address: Option<Ipv4Addr>, is_of_bridge: bool, when: &str) {
+    if is_of_bridge {
+        lab.assert_empty_but_bridge(when);
+    } else {
+        lab.assert_empty(when);
+    }
+    // The address is in cool-down.
+    lab.pass(60).await;
+    let requested = AddressRequest { addresses: address.into_iter().collect(), ..AddressRequest::default() };
+    let sandbox = "/netns/other".to_owned();
+    let next = AddCall { attachment: attachment("next", "eth0"), requested, sandbox, ..lab.call() };
+    let given =
+        Box::pin(lab.plugin().add(&next)).await.unwrap_or_else(|error| panic!("{when}: the next pod: {error:?}"));
+    assert!(address.is_none_or(|address| given.addresses[0].0.ip() == address), "{when}: it has the address");
+    lab.plan.deliver_late().await;
+    lab.retry_pending_cleanup().await;
+    let when = format!("{when}, beside the next pod");
+    let claims = lab.claims();
+    assert_eq!(claims.len(), 1, "{when}: claims");
+    assert_eq!(lab.pod_ports(), [claims[0].port], "{when}: ports");
+    assert_eq!(lab.links().len(), 2, "{when}: links");
+    lab.assert_connected(&claims[0], &when);
+    lab.assert_ports_have_claims(&when);
+    Box::pin(lab.plugin().del(&del(&next))).await.unwrap_or_else(|error| panic!("{when}: its DEL: {error:?}"));
+    if !is_of_bridge {
+        lab.assert_empty(&when);
+    }
+    lab.collect().await.unwrap_or_else(|error| panic!("{when}: GC: {error:?}"));
+    lab.assert_empty(&when);
+}
+
 #[expect(clippy::print_stderr, reason = "how much was covered is part of the result")]
 fn eprint_points(verb: Verb, points: usize, effects: usize) {
     eprintln!("{verb:?}: {points} points covered, {effects} effects");
 }
 
 async fn sweep(verb: Verb, thens: &[Then]) {
-    sweep_with(verb, Dialect::V5, thens).await;
+    sweep_with(verb, V5, thens).await;
 }
 
-async fn sweep_with(verb: Verb, dialect: Dialect, thens: &[Then]) {
-    let effects = Box::pin(effects(verb, dialect)).await;
+async fn sweep_with(verb: Verb, engine: LabEngine, thens: &[Then]) {
+    let effects = Box::pin(effects(verb, engine)).await;
     assert!(effects.len() > 2, "{effects:?}");
     let mut points = 0;
     for (at, name) in effects.iter().enumerate() {
@@ -330,11 +406,13 @@ async fn sweep_with(verb: Verb, dialect: Dialect, thens: &[Then]) {
             }
             let lates: &[Late] = match fault {
                 Fault::CrashLate => &[Late::Before, Late::Beside, Late::After],
+                // The dead ADD's request is on its way whatever happens to this call.
+                _ if verb == Verb::FencingDel => &[Late::Before, Late::After],
                 _ => &[Late::Before],
             };
             for then in thens {
                 for late in lates.iter().filter(|late| **late != Late::Beside || *then == Then::AddDel) {
-                    let point = point(verb, dialect, Disturbance::Fault(at, fault), *then, *late, name);
+                    let point = point(verb, engine, Disturbance::Fault(at, fault), *then, *late, name);
                     points += usize::from(Box::pin(point).await);
                 }
             }
@@ -346,7 +424,7 @@ async fn sweep_with(verb: Verb, dialect: Dialect, thens: &[Then]) {
 /// A gateway answers a request in the controller's place, or that one and all that follow: with an empty body, and in the
 /// form of the API's own errors. Its answer has no information on a port.
 async fn detours(verb: Verb) {
-    let effects = Box::pin(effects(verb, Dialect::V5)).await;
+    let effects = Box::pin(effects(verb, V5)).await;
     let requests: Vec<_> = effects.iter().filter(|name| name.starts_with("controller:")).collect();
     assert!(!requests.is_empty(), "{effects:?}");
     let mut points = 0;
@@ -356,8 +434,7 @@ async fn detours(verb: Verb) {
             for times in [1, 2, usize::MAX] {
                 for then in ALL {
                     let disturbance = Disturbance::Detour(Detour { after, times, body });
-                    points +=
-                        usize::from(Box::pin(point(verb, Dialect::V5, disturbance, then, Late::Before, name)).await);
+                    points += usize::from(Box::pin(point(verb, V5, disturbance, then, Late::Before, name)).await);
                 }
             }
         }
@@ -395,15 +472,15 @@ async fn resolving_tombstones_leaks_nothing_wherever_it_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn an_add_whose_claim_was_lost_leaks_nothing_wherever_it_fails() {
-    for dialect in [Dialect::V5, Dialect::V1] {
-        sweep_with(Verb::LostAdd, dialect, &[Then::AddDel]).await;
+    for engine in [V5, V1] {
+        sweep_with(Verb::LostAdd, engine, &[Then::AddDel]).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn resolving_a_fence_leaks_nothing_wherever_it_fails() {
-    for dialect in [Dialect::V5, Dialect::V1] {
-        sweep_with(Verb::Fence, dialect, &ALL).await;
+    for engine in [V5, V1] {
+        sweep_with(Verb::Fence, engine, &ALL).await;
     }
 }
 
@@ -412,7 +489,7 @@ async fn resolving_a_fence_leaks_nothing_wherever_it_fails() {
 async fn an_add_that_fails_over_a_finished_one_does_not_forget_what_it_has_on_its_way() {
     let lab = Lab::warm().await;
     lab.add().await.expect("works");
-    die(&lab, Dialect::V5, Verb::Del, "DELETE", Fault::CrashAfter).await;
+    die(&lab, Verb::Del, "DELETE", Fault::CrashAfter).await;
     lab.controller_state.set(ServerState::Slow);
     lab.add().await.expect_err("its port is not answered for");
     lab.controller_state.set(ServerState::Fine);
@@ -449,7 +526,7 @@ async fn gc_leaks_nothing_wherever_it_fails() {
 #[tokio::test(start_paused = true)]
 async fn with_the_older_api_nothing_leaks_wherever_it_fails() {
     for verb in [Verb::Add, Verb::UndoneAdd, Verb::Del, Verb::DelWithRequest, Verb::RetryPending] {
-        sweep_with(verb, Dialect::V1, &[Then::AddDel, Then::Del]).await;
+        sweep_with(verb, V1, &[Then::AddDel, Then::Del]).await;
     }
 }
 
@@ -457,9 +534,24 @@ async fn with_the_older_api_nothing_leaks_wherever_it_fails() {
 /// network, and its DEL leaves nothing.
 #[tokio::test(start_paused = true)]
 async fn whatever_died_before_the_pod_of_an_add_keeps_its_port() {
+    let all = [[LATE, LATE], [LATE, Fault::CrashAfter], [Fault::CrashAfter, LATE]];
+    for engine in [V5, V1] {
+        rows_of_dying_calls(engine, &[Late::Beside], &all).await;
+    }
+}
+
+/// With OVN they also arrive after everything.
+#[tokio::test(start_paused = true)]
+async fn with_ovn_whatever_died_before_the_pod_of_an_add_keeps_its_port() {
+    rows_of_dying_calls(LabEngine::Ovn, &[Late::Beside, Late::After], &[[LATE, LATE]]).await;
+}
+
+const LATE: Fault = Fault::CrashLate;
+
+async fn rows_of_dying_calls(engine: LabEngine, lates: &[Late], all: &[[Fault; 2]]) {
     use Verb::{Add, Del, UndoneAdd};
     let mut points = 0;
-    for dialect in [Dialect::V5, Dialect::V1] {
+    for late in lates {
         for (begun, dying) in [(Add, [Del, Add]), (Add, [Del, Del]), (UndoneAdd, [Del, Add]), (Add, [Add, Del])] {
             // The last of the three: the first works, or is the dead one itself.
             let dies = |verb, effect, fault| Step { verb, effect, fault };
@@ -469,13 +561,9 @@ async fn whatever_died_before_the_pod_of_an_add_keeps_its_port() {
                 let mut is_over = true;
                 loop {
                     let mut is_last = true;
-                    for faults in [
-                        [Fault::CrashLate; 2],
-                        [Fault::CrashLate, Fault::CrashAfter],
-                        [Fault::CrashAfter, Fault::CrashLate],
-                    ] {
+                    for faults in all {
                         let steps = [dies(dying[0], first, faults[0]), dies(dying[1], second, faults[1])];
-                        let [one, two] = Box::pin(in_a_row(dialect, begun, steps)).await;
+                        let [one, two] = Box::pin(in_a_row(engine, begun, steps, *late)).await;
                         points += 1;
                         is_over &= !one;
                         is_last &= !two;
@@ -505,11 +593,12 @@ struct Step {
 
 /// Lets these calls die in a row, then an ADD succeed and a DEL take it apart. Which of them had the effect at which it was
 /// to die.
-async fn in_a_row(dialect: Dialect, begun: Verb, steps: [Step; 2]) -> [bool; 2] {
-    let when = format!("{dialect:?}: after {begun:?}, {steps:?}");
+async fn in_a_row(engine: LabEngine, begun: Verb, steps: [Step; 2], late: Late) -> [bool; 2] {
+    let when = format!("{engine:?}: after {begun:?}, {steps:?}, late requests {late:?}");
+    let mut touches_bridge = false;
     let lab = match begun {
-        Verb::UndoneAdd => lab(begun, dialect).await,
-        _ => lab(Verb::Add, dialect).await,
+        Verb::UndoneAdd => lab(begun, engine).await,
+        _ => lab(Verb::Add, engine).await,
     };
     // Of a first ADD only what it leaves counts.
     drop(run(&lab, begun).await);
@@ -519,17 +608,25 @@ async fn in_a_row(dialect: Dialect, begun: Verb, steps: [Step; 2]) -> [bool; 2] 
         died[place] = run(&lab, step.verb).await.is_none();
         let at = lab.plan.passed().into_iter().nth(step.effect).unwrap_or_default();
         lab.plan.reset();
+        touches_bridge |= is_of_bridge(&at);
         // No operation of the kernel arrives late.
         if died[place] && step.fault == Fault::CrashLate && at.starts_with("kernel:") {
             return died;
         }
     }
-    add_beside_late(&lab).await.unwrap_or_else(|error| panic!("{when}: {error:?}"));
+    let added = if late == Late::Beside { add_beside_late(&lab).await } else { lab.add().await };
+    added.unwrap_or_else(|error| panic!("{when}: {error:?}"));
     assert_runs(&lab, &when);
+    let address = first_address(&lab);
     lab.retry_pending_cleanup().await;
     assert_runs(&lab, &when);
     lab.del().await.unwrap_or_else(|error| panic!("{when}: DEL: {error:?}"));
     lab.assert_ports_have_claims(&when);
+    if engine == LabEngine::Ovn {
+        lab.retry_pending_cleanup().await;
+        give_away(&lab, address, touches_bridge, &when).await;
+        return died;
+    }
     lab.pass_request_lifetime().await;
     for _ in 0..2 {
         lab.retry_pending_cleanup().await;
@@ -551,7 +648,7 @@ async fn a_ports_id_changes_only_after_a_deletion_that_may_still_arrive() {
     lab.add().await.expect("works");
     assert_eq!(port(&lab), first, "a DEL whose requests were all answered");
 
-    die(&lab, Dialect::V5, Verb::Del, "DELETE", Fault::CrashLate).await;
+    die(&lab, Verb::Del, "DELETE", Fault::CrashLate).await;
     lab.add().await.expect("works");
     let second = port(&lab);
     assert_ne!(second, first, "a deletion is on its way");
@@ -593,4 +690,63 @@ async fn a_sweep_of_gateways_that_answer_for_the_controller_leaks_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_sweep_of_gateways_before_the_first_add_of_a_tenant_leaks_nothing() {
     detours(Verb::ColdAdd).await;
+}
+
+/// Everything above, with OVN: no time passes for late requests.
+async fn with_ovn(verb: Verb, thens: &[Then]) {
+    sweep_with(verb, LabEngine::Ovn, thens).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_ovn_an_add_leaks_nothing_wherever_it_fails() {
+    with_ovn(Verb::Add, &ALL).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_ovn_a_del_leaks_nothing_wherever_it_fails() {
+    with_ovn(Verb::Del, &ALL).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_ovn_the_del_of_a_dead_add_leaks_nothing_wherever_it_fails() {
+    with_ovn(Verb::FencingDel, &ALL).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_ovn_resolving_tombstones_and_fences_leaks_nothing_wherever_it_fails() {
+    for verb in [Verb::RetryPending, Verb::Fence] {
+        with_ovn(verb, &ALL).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_ovn_an_add_that_is_undone_leaks_nothing_wherever_that_fails() {
+    with_ovn(Verb::UndoneAdd, &ALL).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_ovn_the_first_add_of_a_tenant_leaks_nothing_wherever_it_fails() {
+    with_ovn(Verb::ColdAdd, &ALL).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_ovn_an_add_that_makes_its_tenant_grow_leaks_nothing_wherever_it_fails() {
+    with_ovn(Verb::GrowingAdd, &[Then::AddDel, Then::Nothing]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_ovn_an_add_whose_claim_was_lost_leaks_nothing_wherever_it_fails() {
+    with_ovn(Verb::LostAdd, &[Then::AddDel]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_ovn_requests_of_pods_leak_nothing_wherever_a_call_fails() {
+    for verb in [Verb::AddWithRequest, Verb::DelWithRequest, Verb::FurtherAdd] {
+        with_ovn(verb, &ALL).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_ovn_gc_leaks_nothing_wherever_it_fails() {
+    with_ovn(Verb::Gc, &ALL).await;
 }

@@ -5,7 +5,7 @@
 //! strong references that must exist, rows without a parent that are collected, unique names, and values that a schema allows.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use atoll_model::sync::locked;
 use atoll_ovn::ovsdb::{
@@ -21,11 +21,16 @@ use super::{Packages, Schema};
 /// A database. Clones share it.
 #[derive(Clone)]
 pub struct MemoryDatabase {
-    schema: Arc<BTreeMap<&'static str, Table>>,
+    schema: Arc<Tables>,
     rows: Arc<Mutex<Rows>>,
     /// Counts the commits that changed something.
     changes: watch::Sender<u64>,
 }
+
+type Tables = BTreeMap<&'static str, Table>;
+
+/// The schemas that were read. A sweep makes thousands of databases.
+static SCHEMAS: LazyLock<Mutex<BTreeMap<&'static str, Arc<Tables>>>> = LazyLock::new(Mutex::default);
 
 type Rows = BTreeMap<&'static str, BTreeMap<Uuid, Row>>;
 
@@ -49,13 +54,14 @@ struct Column {
 impl MemoryDatabase {
     /// An empty database with a schema of the packages.
     pub fn new(schema: Schema) -> Self {
-        let path = Packages::new().schema(schema.file());
-        let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let schema: Json = serde_json::from_slice(&text).expect("a schema is JSON");
-        let tables = schema["tables"].as_object().expect("a schema has tables");
-        let tables: BTreeMap<_, _> = tables.iter().map(|(name, table)| (lasting(name), Table::read(table))).collect();
+        let tables = Arc::clone(locked(&SCHEMAS).entry(schema.file()).or_insert_with(|| Arc::new(tables(schema))));
         let rows = tables.keys().map(|name| (*name, BTreeMap::new())).collect();
-        Self { schema: Arc::new(tables), rows: Arc::new(Mutex::new(rows)), changes: watch::channel(0).0 }
+        Self { schema: tables, rows: Arc::new(Mutex::new(rows)), changes: watch::channel(0).0 }
+    }
+
+    /// Changes whenever a commit has changed something.
+    pub(super) fn commits(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// All rows of a table.
@@ -70,7 +76,11 @@ impl MemoryDatabase {
         outcomes.is_ok_and(|outcomes| outcomes == [Outcome::Count(1)])
     }
 
-    fn execute(&self, operations: &[RowOperation]) -> Result<Vec<Outcome>, RefusedOperation> {
+    /// Executes a transaction.
+    ///
+    /// # Errors
+    /// The database refuses it.
+    pub fn execute(&self, operations: &[RowOperation]) -> Result<Vec<Outcome>, RefusedOperation> {
         let mut rows = locked(&self.rows);
         let mut next = rows.clone();
         let mut outcomes = Vec::new();
@@ -82,6 +92,9 @@ impl MemoryDatabase {
                 message: message.to_owned(),
             })?;
             outcomes.push(outcome);
+        }
+        if operations.iter().all(RowOperation::reads) {
+            return Ok(outcomes);
         }
         self.commit(&mut next).map_err(|(refusal, message)| RefusedOperation {
             operation: None,
@@ -206,6 +219,9 @@ impl MemoryDatabase {
     fn references(&self, rows: &Rows, strong: bool) -> BTreeSet<(&'static str, Uuid)> {
         let mut references = BTreeSet::new();
         for (name, table) in self.schema.iter() {
+            if rows.get(name).is_none_or(BTreeMap::is_empty) {
+                continue;
+            }
             for (column, described) in &table.columns {
                 let Some((to, _)) = described.refers.filter(|(_, is_strong)| *is_strong == strong) else { continue };
                 let values = rows.get(name).into_iter().flat_map(BTreeMap::values).filter_map(|row| row.get(column));
@@ -222,6 +238,9 @@ impl MemoryDatabase {
             .into_iter()
             .filter(|(table, uuid)| !rows.get(table).is_some_and(|there| there.contains_key(uuid)))
             .collect();
+        if gone.is_empty() {
+            return;
+        }
         for (name, table) in self.schema.iter() {
             for (column, described) in &table.columns {
                 let Some((to, false)) = described.refers else { continue };
@@ -287,6 +306,15 @@ impl RowWatch for MemoryRowWatch {
             let _ = self.changes.changed().await;
         }
     }
+}
+
+/// The tables of a schema of the packages.
+fn tables(schema: Schema) -> Tables {
+    let path = Packages::new().schema(schema.file());
+    let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let schema: Json = serde_json::from_slice(&text).expect("a schema is JSON");
+    let tables = schema["tables"].as_object().expect("a schema has tables");
+    tables.iter().map(|(name, table)| (lasting(name), Table::read(table))).collect()
 }
 
 impl Table {

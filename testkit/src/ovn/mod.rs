@@ -2,6 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | `chassis` | what ovn-controller does for pods, over databases in memory |
 //! | `packages` | where the programs are, and how they are started |
 //! | [`agents`] | what northd and chassis do with a configuration number |
 //! | `memory` | a database in memory, with the packages' schema |
@@ -9,11 +10,13 @@
 //! | `server` | `ovsdb-server` with one database: alone, or a cluster of members |
 
 pub mod agents;
+mod chassis;
 mod faulty;
 mod memory;
 mod packages;
 mod server;
 
+pub use chassis::Chassis;
 pub use faulty::FaultyDatabase;
 pub use memory::{MemoryDatabase, MemoryRowWatch};
 pub use packages::Packages;
