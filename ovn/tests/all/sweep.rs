@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use atoll_model::ids::{ClusterId, HostId};
+use atoll_model::ids::{ClaimId, ClusterId, HostId};
 use atoll_network::conformance::samples::{Families, network, port};
 use atoll_network::{
     Engine as _, EngineError, Network, NetworkNextHop, NetworkRoute, PodPort, PortRemoval, ProviderNetwork, WriterEpoch,
@@ -287,4 +287,19 @@ async fn a_sweep_over_every_transaction_of_the_engine() {
     let all: usize = points.values().sum();
     println!("{all} points: {points:?}");
     assert!(all >= 322, "{points:?}");
+}
+
+#[tokio::test]
+async fn a_late_deletion_spares_the_port_of_a_later_claim() {
+    for verb in [Verb::DeletePort, Verb::DeletePortById] {
+        let lab = Lab::new(verb).await;
+        lab.plan.arm_named("write", Fault::CrashLate);
+        assert!(lab.plan.run(lab.run(verb)).await.is_none(), "{verb:?} dies");
+        lab.plan.reset();
+        lab.run(verb).await.expect("deleted");
+        let later = PodPort { claim: ClaimId(Uuid::from_u128(0xcc)), ..lab.port.clone() };
+        lab.engine().ensure_port(&later).await.expect("made");
+        assert_eq!(lab.plan.deliver_late().await, 1, "{verb:?}");
+        assert!(lab.has_port(), "{verb:?}: the port of the later claim");
+    }
 }
