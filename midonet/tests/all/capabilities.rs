@@ -25,6 +25,7 @@ async fn the_server_is_asked_once_and_says_whether_it_forwards_itself() {
         overlapping: true,
         several_uplinks: true,
         several_hosts: true,
+        checks_hosts: true,
         host_to_pod: false,
         ..Capabilities::default()
     };

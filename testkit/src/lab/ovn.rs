@@ -46,7 +46,7 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 pub struct OvnLab {
     // Dropped in this order: daemons, namespaces, files.
     /// The chassis.
-    pub chassis: Vec<Chassis>,
+    pub chassis: Vec<OvnMachine>,
     daemons: BTreeMap<&'static str, Daemon>,
     /// The external network's namespace.
     pub out: LabNetns,
@@ -57,7 +57,7 @@ pub struct OvnLab {
 
 /// A machine with Open vSwitch.
 #[derive(Debug)]
-pub struct Chassis {
+pub struct OvnMachine {
     /// Its name: system id, node name.
     pub name: String,
     daemons: BTreeMap<&'static str, Daemon>,
@@ -100,7 +100,7 @@ impl OvnLab {
             scratch,
         };
         for number in 1..=chassis {
-            let one = Chassis::start(&lab, &packages, number, settings)?;
+            let one = OvnMachine::start(&lab, &packages, number, settings)?;
             lab.chassis.push(one);
         }
         let hosts = lab.chassis.iter().map(|chassis| format!("{UPLINK}/24,{OUTSIDE},{},{PHYSICAL}", chassis.name));
@@ -245,7 +245,7 @@ fn start_central(packages: &Packages, netns: &LabNetns, files: &Path) -> Result<
     Ok(daemons)
 }
 
-impl Chassis {
+impl OvnMachine {
     fn start(lab: &OvnLab, packages: &Packages, number: usize, settings: &Value) -> Result<Self> {
         let name = format!("c{number}");
         let directory = lab.scratch.dir(&name)?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_testkit::lab::cni::Cni;
-use atoll_testkit::lab::ovn::{Chassis, OvnLab};
+use atoll_testkit::lab::ovn::{OvnLab, OvnMachine};
 use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::reach::ping;
 use atoll_testkit::lab::wait;
@@ -42,7 +42,7 @@ fn settled(lab: &OvnLab, cni: &Cni<'_>, pod: &LabPod) -> Result<()> {
 }
 
 /// GC of a runtime that knows no container.
-fn collect(chassis: &Chassis) -> Result<()> {
+fn collect(chassis: &OvnMachine) -> Result<()> {
     let cni = chassis.cni()?;
     let mut config = cni.config.clone();
     config["cniVersion"] = json!("1.1.0");

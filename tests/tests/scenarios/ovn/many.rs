@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 use atoll_testkit::lab::cni::Cni;
-use atoll_testkit::lab::ovn::{Chassis, OvnLab};
+use atoll_testkit::lab::ovn::{OvnLab, OvnMachine};
 use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::reach::ping;
 use serde_json::json;
@@ -16,7 +16,7 @@ const MACHINES: usize = 3;
 #[test]
 fn pods_that_come_at_once_on_three_machines_get_addresses_and_ports_of_their_own() -> Result<()> {
     let lab = OvnLab::start(MACHINES, &json!({}))?;
-    let runtimes = lab.chassis.iter().map(Chassis::cni).collect::<Result<Vec<_>>>()?;
+    let runtimes = lab.chassis.iter().map(OvnMachine::cni).collect::<Result<Vec<_>>>()?;
     let pods = (0..PODS)
         .map(|number| LabPod::new(&format!("tenant-{}", number % TENANTS), &format!("pod-{number}")))
         .collect::<Result<Vec<_>>>()?;
