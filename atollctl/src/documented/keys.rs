@@ -39,7 +39,7 @@ fn table() -> BTreeMap<String, &'static str> {
 }
 
 /// Configurations that together use every part.
-fn bases() -> [Value; 3] {
+fn bases() -> [Value; 4] {
     let plain = json!({
         "etcd": { "endpoints": ["http://192.0.2.1:2379"] },
         "controller": { "endpoints": ["http://192.0.2.2:8181/midonet-api"] },
@@ -51,7 +51,11 @@ fn bases() -> [Value; 3] {
         "endpoints": ["http://192.0.2.3:5000/v3"],
         "applicationCredential": { "id": "a", "secretFile": "/etc/atoll/secret" },
     });
-    [plain, auto, keystone]
+    let ovn = json!({
+        "etcd": { "endpoints": ["http://192.0.2.1:2379"] },
+        "ovn": { "northbound": ["ssl:192.0.2.4:6641"] },
+    });
+    [plain, auto, keystone, ovn]
 }
 
 /// Values of which at least one is wrong for every key.

@@ -61,6 +61,8 @@ fn every_key_has_its_row_and_every_row_its_key() {
         config["ipam"] = ipam;
         Config::parse(&config).expect("valid");
     }
+    let ovn = json!({ "etcd": config["etcd"], "ovn": { "northbound": ["ssl:192.0.2.1:6641"] } });
+    Config::parse(&ovn).expect("valid");
     let asked = ASKED.take();
     let rows = rows();
     let is_section = |path: &String| asked.iter().any(|other| other.starts_with(&format!("{path}.")));
