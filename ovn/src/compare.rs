@@ -146,7 +146,11 @@ fn update(wanted: &WantedRow, seen: &Seen) -> Option<RowOperation> {
     (!changed.is_empty()).then_some(RowOperation::Update { table: wanted.table, condition, row: changed })
 }
 
-fn columns_that_differ<'a>(wanted: &'a WantedRow, row: &'a Row) -> impl Iterator<Item = (&'static str, &'a Value)> {
+/// The wanted columns that a row has not as they should be.
+pub(crate) fn columns_that_differ<'a>(
+    wanted: &'a WantedRow,
+    row: &'a Row,
+) -> impl Iterator<Item = (&'static str, &'a Value)> {
     wanted.row.iter().map(|(column, value)| (*column, value)).filter(|(column, value)| match row.get(column) {
         Some(there) if wanted.shared.contains(column) => !there.includes(value),
         there => there != Some(*value),

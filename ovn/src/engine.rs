@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::error::{NORTHBOUND, SWITCH, engine_error, failed};
 use crate::host_id;
-use crate::ovsdb::{Database, DatabaseError, Freshness, Outcome, RowOperation};
+use crate::ovsdb::{Database, DatabaseError, Freshness, Outcome, RefusalKind, RowOperation};
 use crate::rows::subnet_rows;
 use crate::switch::Switch;
 
@@ -49,10 +49,28 @@ impl<D: Database> Ovn<D> {
         self.northbound.transact(operations, Freshness::Current).await.map_err(failed(NORTHBOUND, what))
     }
 
+    /// Writes what was decided from what was read. None: another process was faster, and it is decided again.
+    pub(crate) async fn change(
+        &self,
+        what: &str,
+        operations: Vec<RowOperation>,
+    ) -> Result<Option<Vec<Outcome>>, EngineError> {
+        match self.write(operations).await {
+            Ok(outcomes) => Ok(Some(outcomes)),
+            Err(error) if is_race(&error) => Ok(None),
+            Err(error) => Err(failed(NORTHBOUND, what)(error)),
+        }
+    }
+
     /// Writes. The refusal is the caller's to interpret.
     pub(crate) async fn write(&self, operations: Vec<RowOperation>) -> Result<Vec<Outcome>, DatabaseError> {
         self.northbound.transact(operations, Freshness::Any).await
     }
+}
+
+/// What the change is based on is not so any more.
+fn is_race(error: &DatabaseError) -> bool {
+    matches!(error.refusal(), Some(RefusalKind::Unmet | RefusalKind::Duplicate | RefusalKind::Reference))
 }
 
 /// The attempts at one change.

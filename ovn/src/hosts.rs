@@ -16,7 +16,6 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::engine::{Ovn, Rounds};
 use crate::error::{NORTHBOUND, SOUTHBOUND, engine_error, failed};
-use crate::network::is_race;
 use crate::ovsdb::{
     ColumnKind, Database, DatabaseError, Freshness, Monitor, Outcome, Row, RowCondition, RowOperation, RowWatch as _,
     Value,
@@ -132,10 +131,8 @@ impl<D: Database> Ovn<D> {
                 },
                 RowOperation::Update { table: "NB_Global", condition: Vec::new(), row: row(number + 1) },
             ];
-            match self.write(operations).await {
-                Ok(_) => return Ok(number + 1),
-                Err(error) if is_race(&error) => {}
-                Err(error) => return Err(failed(NORTHBOUND, what)(error)),
+            if self.change(what, operations).await?.is_some() {
+                return Ok(number + 1);
             }
         }
     }

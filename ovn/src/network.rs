@@ -14,9 +14,9 @@ use uuid::Uuid;
 
 use crate::compare::{Look, Seen, difference, drift, drop_children, exists, mend};
 use crate::engine::{Ovn, Rounds};
-use crate::error::{NORTHBOUND, engine_error, failed};
+use crate::error::{NORTHBOUND, engine_error};
 use crate::names::{EXTERNAL_IDS, RowRole, cluster_owner, cluster_row, key, network_row, owner, with};
-use crate::ovsdb::{Database, DatabaseError, Outcome, RefusalKind, Row, RowCondition, RowOperation, Value};
+use crate::ovsdb::{Database, Outcome, Row, RowCondition, RowOperation, Value};
 use crate::rows::{MARK, Parent, ProviderRows, ROUTER, ROUTER_PORT, SWITCH, WantedRow, network_rows, route_rows};
 
 impl<D: Database> Ovn<D> {
@@ -51,10 +51,8 @@ impl<D: Database> Ovn<D> {
                 return Ok(applied);
             }
             operations.splice(0..0, guards(network, &seen));
-            match self.write(operations).await {
-                Ok(_) => return Ok(applied),
-                Err(error) if is_race(&error) => {}
-                Err(error) => return Err(failed(NORTHBOUND, what)(error)),
+            if self.change(&what, operations).await?.is_some() {
+                return Ok(applied);
             }
         }
     }
@@ -88,13 +86,9 @@ impl<D: Database> Ovn<D> {
                 drop_children(far, vec![network_row(id, RowRole::ProviderPort)]),
             ]);
             let place = operations.len() - 3;
-            match self.write(operations).await {
-                Ok(outcomes) => {
-                    let deleted = outcomes.iter().skip(place).take(2).map(count).sum();
-                    return Ok(Applied { deleted, rounds: rounds.begun, ..Applied::default() });
-                }
-                Err(error) if is_race(&error) => {}
-                Err(error) => return Err(failed(NORTHBOUND, what)(error)),
+            if let Some(outcomes) = self.change(&what, operations).await? {
+                let deleted = outcomes.iter().skip(place).take(2).map(count).sum();
+                return Ok(Applied { deleted, rounds: rounds.begun, ..Applied::default() });
             }
         }
     }
@@ -132,10 +126,8 @@ impl<D: Database> Ovn<D> {
                 condition: vec![RowCondition::is(network.id.router())],
                 row: Row::from([(EXTERNAL_IDS, revised(network, &seen))]),
             });
-            match self.write(operations).await {
-                Ok(_) => return Ok(applied),
-                Err(error) if is_race(&error) => {}
-                Err(error) => return Err(failed(NORTHBOUND, what)(error)),
+            if self.change(what, operations).await?.is_some() {
+                return Ok(applied);
             }
         }
     }
@@ -294,9 +286,4 @@ fn count(outcome: &Outcome) -> usize {
         Outcome::Count(count) => usize::try_from(*count).unwrap_or(usize::MAX),
         Outcome::Done | Outcome::Rows(_) => 0,
     }
-}
-
-/// Another process was faster. It is decided again from what is there then.
-pub(crate) fn is_race(error: &DatabaseError) -> bool {
-    matches!(error.refusal(), Some(RefusalKind::Unmet | RefusalKind::Duplicate | RefusalKind::Reference))
 }

@@ -12,21 +12,20 @@ use atoll_model::ids::{ClaimId, ClusterId};
 use atoll_network::{EngineError, EngineFailure, PodPort, PortRemoval, PortState, SubnetId, WriterEpoch};
 use uuid::Uuid;
 
-use crate::compare::{drop_children, exists_with, refer};
+use crate::compare::{columns_that_differ, drop_children, exists_with, refer};
 use crate::engine::{Ovn, Rounds};
 use crate::error::{NORTHBOUND, engine_error, failed};
 use crate::names::{EXTERNAL_IDS, RowRole, cluster_owner, id, key, owner, with, writer_row};
-use crate::network::is_race;
 use crate::ovsdb::{
     Database, DatabaseError, Freshness, Mutation, Outcome, RefusalKind, Row, RowCondition, RowOperation, UUID, Value,
 };
-use crate::rows::{MARK, Parent, SWITCH, SWITCH_PORT};
+use crate::rows::{MARK, Parent, SHARED, SWITCH, SWITCH_PORT, WantedRow};
 
 /// How many ports are read by one transaction.
 const AT_ONCE: usize = 500;
 
 /// The columns of a port that are read.
-const COLUMNS: [&str; 7] = [UUID, "type", "addresses", "port_security", "options", "up", EXTERNAL_IDS];
+const COLUMNS: [&str; 8] = [UUID, "name", "type", "addresses", "port_security", "options", "up", EXTERNAL_IDS];
 
 impl<D: Database> Ovn<D> {
     pub(crate) async fn make_port(&self, port: &PodPort) -> Result<PortState, EngineError> {
@@ -45,7 +44,7 @@ impl<D: Database> Ovn<D> {
                     port.subnet.object(),
                     owner(port.subnet.network, RowRole::Switch(port.subnet.ordinal)),
                 ),
-                RowOperation::Insert { table: SWITCH_PORT, uuid: port.id, row: row(port) },
+                RowOperation::Insert { table: SWITCH_PORT, uuid: port.id, row: row(port).row },
                 refer(switch_ports(port.subnet), port.id),
             ]);
             let Err(error) = self.write(operations).await else { return Ok(state_as_wanted(port, false)) };
@@ -74,16 +73,11 @@ impl<D: Database> Ovn<D> {
     async fn own_port(&self, what: &str, port: &PodPort) -> Result<Option<PortState>, EngineError> {
         let Some(found) = self.port_row(what, port.id).await? else { return Ok(None) };
         let wanted = row(port);
-        let differs = ["type", "addresses", "port_security", "options", EXTERNAL_IDS].into_iter().filter(|column| {
-            let (there, wanted) = (found.row.get(column), wanted.get(column));
-            match (there, wanted) {
-                (Some(there), Some(wanted)) => !there.includes(wanted),
-                (Some(there), None) => *there != Value::one(""),
-                (None, _) => true,
-            }
-        });
-        let differs: Vec<_> = differs.collect();
-        if differs.is_empty() && found.switch == Some(port.subnet.object()) {
+        let mut differs: Vec<_> = columns_that_differ(&wanted, &found.row).map(|(column, _)| column).collect();
+        if found.switch != Some(port.subnet.object()) {
+            differs.push("its switch");
+        }
+        if differs.is_empty() {
             return Ok(Some(found.state()));
         }
         let message = format!("a port with this id exists, and differs in {}", differs.join(", "));
@@ -146,10 +140,8 @@ impl<D: Database> Ovn<D> {
             }
             let mut operations = set_epoch(cluster, writer, there);
             operations.extend(ports.iter().map(|port| drop_anywhere(port.id)));
-            match self.write(operations).await {
-                Ok(_) => return Ok(()),
-                Err(error) if is_race(&error) => {}
-                Err(error) => return Err(failed(NORTHBOUND, what)(error)),
+            if self.change(&what, operations).await?.is_some() {
+                return Ok(());
             }
         }
     }
@@ -242,10 +234,8 @@ impl<D: Database> Ovn<D> {
                 exists_with(SWITCH, switch, Value::map::<&str, &str>([])),
                 drop_children(parent, vec![removal.id]),
             ];
-            match self.write(operations).await {
-                Ok(_) => return Ok(()),
-                Err(error) if is_race(&error) => {}
-                Err(error) => return Err(failed(NORTHBOUND, what)(error)),
+            if self.change(&what, operations).await?.is_some() {
+                return Ok(());
             }
         }
     }
@@ -277,7 +267,7 @@ impl FoundPort {
 const REQUESTED_CHASSIS: &str = "requested-chassis";
 
 /// The row of a pod's port.
-fn row(port: &PodPort) -> Row {
+fn row(port: &PodPort) -> WantedRow {
     let mut addresses = port.mac.to_string();
     for address in &port.addresses {
         addresses.push(' ');
@@ -292,13 +282,16 @@ fn row(port: &PodPort) -> Row {
     ] {
         ids = with(ids, key, value);
     }
-    Row::from([
+    let row = Row::from([
         ("name", Value::one(port.id.to_string())),
+        ("type", Value::one("")),
         ("addresses", Value::set([addresses.clone()])),
         ("port_security", Value::set([addresses])),
         ("options", Value::map([(REQUESTED_CHASSIS, port.location.host.as_str())])),
         (EXTERNAL_IDS, ids),
-    ])
+    ]);
+    let (role, parent) = (RowRole::PodPort, Some(switch_ports(port.subnet)));
+    WantedRow { table: SWITCH_PORT, uuid: port.id, role, row, shared: SHARED, parent }
 }
 
 fn is_pods(row: &Row) -> bool {

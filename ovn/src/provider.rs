@@ -14,12 +14,12 @@ use uuid::Uuid;
 
 use crate::compare::{Look, Seen, drift, mend};
 use crate::engine::{Ovn, Rounds};
-use crate::error::{NORTHBOUND, engine_error, failed};
+use crate::error::{NORTHBOUND, engine_error};
 use crate::names::{EXTERNAL_IDS, RowRole, cluster_owner, cluster_row, id, key, name};
-use crate::network::{applied, is_race, refuse_foreign};
+use crate::network::{applied, refuse_foreign};
 use crate::ovsdb::{Database, Outcome, Row, RowCondition, RowOperation, UUID, Value};
 use crate::rows::{
-    CHASSIS_GROUP, GROUP_MEMBER, Parent, ROUTER, ROUTER_PORT, STATIC_ROUTE, SWITCH, SWITCH_PORT, WantedRow,
+    CHASSIS_GROUP, GROUP_MEMBER, Parent, ROUTER, ROUTER_PORT, SHARED, STATIC_ROUTE, SWITCH, SWITCH_PORT, WantedRow,
 };
 
 /// The priority of the first member of a group (`ovn-nb(5)`, `HA_Chassis`: 0 to 32767, the highest is preferred).
@@ -43,10 +43,8 @@ impl<D: Database> Ovn<D> {
             if operations.is_empty() {
                 return Ok(applied);
             }
-            match self.write(operations).await {
-                Ok(_) => return Ok(applied),
-                Err(error) if is_race(&error) => {}
-                Err(error) => return Err(failed(NORTHBOUND, what)(error)),
+            if self.change(&what, operations).await?.is_some() {
+                return Ok(applied);
             }
         }
     }
@@ -119,7 +117,7 @@ pub fn provider_rows(provider: &ProviderNetwork) -> Result<Vec<WantedRow>, Strin
     let make = |table, role, parent, columns: Vec<(&'static str, Value)>| {
         let mut row = Row::from_iter(columns);
         row.insert(EXTERNAL_IDS, cluster_owner(cluster, role));
-        WantedRow { table, uuid: cluster_row(cluster, role), role, row, shared: &[EXTERNAL_IDS, "options"], parent }
+        WantedRow { table, uuid: cluster_row(cluster, role), role, row, shared: SHARED, parent }
     };
     let mut rows = vec![
         make(CHASSIS_GROUP, RowRole::ChassisGroup, None, vec![("name", Value::one(name(group)))]),

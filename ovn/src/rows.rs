@@ -54,7 +54,7 @@ pub struct ProviderRows {
 }
 
 /// Columns to which operators and OVN add keys of their own.
-const SHARED: &[&str] = &[EXTERNAL_IDS, "options"];
+pub(crate) const SHARED: &[&str] = &[EXTERNAL_IDS, "options"];
 
 /// Router and switches, by table.
 pub(crate) const ROUTER: &str = "Logical_Router";

@@ -57,22 +57,23 @@ impl<D: Database> Switch<D> {
             columns: vec![EXTERNAL_IDS],
             rows: Vec::new(),
         };
+        let on_bridge = || vec![RowCondition::equal("name", Value::one(self.bridge.as_str()))];
         let bridge = RowOperation::Wait {
             table: "Bridge",
-            condition: vec![RowCondition::equal("name", Value::one(self.bridge.as_str()))],
+            condition: on_bridge(),
             columns: vec!["name"],
             rows: vec![Row::from([("name", Value::one(self.bridge.as_str()))])],
         };
-        let datapath = RowOperation::Select {
+        let datapath = RowOperation::Select { table: "Bridge", condition: on_bridge(), columns: vec![DATAPATH_TYPE] };
+        let refer = RowOperation::Mutate {
             table: "Bridge",
-            condition: vec![RowCondition::equal("name", Value::one(self.bridge.as_str()))],
-            columns: vec![DATAPATH_TYPE],
+            condition: on_bridge(),
+            column: "ports",
+            mutation: Mutation::Insert(Value::one(own)),
         };
-        let first = vec![
-            chassis.clone(),
-            bridge.clone(),
-            datapath.clone(),
-            insert.clone(),
+        // What both attempts begin with.
+        let common = [chassis, bridge, datapath, insert];
+        let first = [
             RowOperation::Insert {
                 table: "Port",
                 uuid: own,
@@ -82,14 +83,9 @@ impl<D: Database> Switch<D> {
                     (EXTERNAL_IDS, ours(interface)),
                 ]),
             },
-            RowOperation::Mutate {
-                table: "Bridge",
-                condition: vec![RowCondition::equal("name", Value::one(self.bridge.as_str()))],
-                column: "ports",
-                mutation: Mutation::Insert(Value::one(own)),
-            },
+            refer.clone(),
         ];
-        let error = match self.write(first).await {
+        let error = match self.write([&common[..], &first].concat()).await {
             Ok(outcomes) => return Ok((row, needs(outcomes))),
             Err(error) => error,
         };
@@ -115,25 +111,16 @@ impl<D: Database> Switch<D> {
         }
         // The port of an earlier call: it gets this Interface, and its own goes.
         let interfaces = self.interfaces(own).await.map_err(failed(SWITCH, &*what))?;
-        let again = vec![
-            chassis,
-            bridge,
-            datapath,
+        let again = [
             RowOperation::wait_for("Port", own, Row::from([(INTERFACES, interfaces.unwrap_or_else(Value::none))])),
-            insert,
             RowOperation::Update {
                 table: "Port",
                 condition: vec![RowCondition::is(own)],
                 row: Row::from([(INTERFACES, Value::one(row))]),
             },
-            RowOperation::Mutate {
-                table: "Bridge",
-                condition: vec![RowCondition::equal("name", Value::one(self.bridge.as_str()))],
-                column: "ports",
-                mutation: Mutation::Insert(Value::one(own)),
-            },
+            refer,
         ];
-        let outcomes = self.write(again).await.map_err(failed(SWITCH, what))?;
+        let outcomes = self.write([&common[..], &again].concat()).await.map_err(failed(SWITCH, what))?;
         Ok((row, needs(outcomes)))
     }
 
