@@ -34,13 +34,26 @@ pub(super) async fn pod_in<S: ForwardsPackets>(
     pod(subject, network, port(network, ordinal, number, 1, &subject.hosts()[0], families)).await
 }
 
+/// Pods at these places: subnet and number.
+pub(super) async fn pods_in<S: ForwardsPackets, const N: usize>(
+    subject: &S,
+    network: &Network,
+    places: [(u8, u8); N],
+    families: Families,
+) -> Result<[AttachedPod<S::Station>; N], Unmet> {
+    let mut pods = Vec::new();
+    for place in places {
+        pods.push(pod_in(subject, network, place, families).await?);
+    }
+    pods.try_into().map_err(|_| Unmet(format!("{N} pods")))
+}
+
 pub(super) async fn pods_of_one_subnet_reach_each_other<S: ForwardsPackets>(
     subject: &S,
     families: Families,
 ) -> CaseVerdict {
     let network = made(subject, 1, families).await?;
-    let (one, other) =
-        (pod_in(subject, &network, (1, 2), families).await?, pod_in(subject, &network, (1, 3), families).await?);
+    let [one, other] = pods_in(subject, &network, [(1, 2), (1, 3)], families).await?;
     require_reaches(&one, &other).await?;
     require_reaches(&other, &one).await
 }
@@ -50,8 +63,7 @@ pub(super) async fn pods_of_two_subnets_reach_each_other_by_their_router<S: Forw
     families: Families,
 ) -> CaseVerdict {
     let network = made(subject, 1, families).await?;
-    let (one, other) =
-        (pod_in(subject, &network, (1, 2), families).await?, pod_in(subject, &network, (2, 2), families).await?);
+    let [one, other] = pods_in(subject, &network, [(1, 2), (2, 2)], families).await?;
     require_reaches(&one, &other).await?;
     require_reaches(&other, &one).await?;
     for probe in between(&one, &other) {
@@ -78,8 +90,7 @@ pub(super) async fn a_subnet_of_any_length_and_gateway_is_served<S: ForwardsPack
         prefix.prefix = samples::prefix(prefix.prefix.network(), length);
     }
     subject.engine().ensure_network(&network).await?;
-    let (one, other) =
-        (pod_in(subject, &network, (1, 2), families).await?, pod_in(subject, &network, (1, 13), families).await?);
+    let [one, other] = pods_in(subject, &network, [(1, 2), (1, 13)], families).await?;
     let far = pod_in(subject, &network, (2, 2), families).await?;
     for (from, to) in [(&one, &other), (&one, &far), (&far, &other)] {
         require_reaches(from, to).await?;
@@ -127,8 +138,7 @@ pub(super) async fn a_pod_reaches_the_external_network_with_its_tenants_address<
     let external = subject.external().map_err(Unmet)?;
     for number in [1, 2] {
         let network = made(subject, number, families).await?;
-        let (one, other) =
-            (pod_in(subject, &network, (1, 2), families).await?, pod_in(subject, &network, (2, 2), families).await?);
+        let [one, other] = pods_in(subject, &network, [(1, 2), (2, 2)], families).await?;
         for egress in Egress::of(subject, &external, &network) {
             for (from, to) in [(&one, &other), (&other, &one)] {
                 for witness in between(from, to) {
@@ -157,8 +167,7 @@ pub(super) async fn a_static_route_leads_to_its_next_hop<S: ForwardsPackets>(
 ) -> CaseVerdict {
     let plain = made(subject, 1, families).await?;
     let external = subject.external().map_err(Unmet)?;
-    let (one, hop) =
-        (pod_in(subject, &plain, (1, 2), families).await?, pod_in(subject, &plain, (2, 2), families).await?);
+    let [one, hop] = pods_in(subject, &plain, [(1, 2), (2, 2)], families).await?;
     for egress in Egress::of(subject, &external, &plain) {
         let source = one.address_like(egress.address)?;
         let witness = within(&one, &hop, source)?;
@@ -190,8 +199,7 @@ pub(super) async fn a_static_route_leads_to_its_next_hop<S: ForwardsPackets>(
 pub(super) async fn a_flow_follows_a_changed_route<S: ForwardsPackets>(subject: &S, families: Families) -> CaseVerdict {
     let plain = made(subject, 1, families).await?;
     let external = subject.external().map_err(Unmet)?;
-    let (one, hop) =
-        (pod_in(subject, &plain, (1, 2), families).await?, pod_in(subject, &plain, (2, 2), families).await?);
+    let [one, hop] = pods_in(subject, &plain, [(1, 2), (2, 2)], families).await?;
     for egress in Egress::of(subject, &external, &plain) {
         let source = one.address_like(egress.address)?;
         let witness = within(&one, &hop, source)?;
@@ -226,8 +234,7 @@ pub(super) async fn several_uplinks_carry_packets_if_the_engine_says_so<S: Forwa
     let network = network(provider_object(cluster, &NetworkPart::ProviderRouter), 1, 2, families);
     subject.engine().ensure_network(&network).await?;
     let external = subject.external().map_err(Unmet)?;
-    let (one, other) =
-        (pod_in(subject, &network, (1, 2), families).await?, pod_in(subject, &network, (2, 2), families).await?);
+    let [one, other] = pods_in(subject, &network, [(1, 2), (2, 2)], families).await?;
     for witness in between(&one, &other) {
         let mut uplinks = BTreeSet::new();
         for host in 1..=64 {
@@ -261,8 +268,7 @@ pub(super) async fn pods_of_several_hosts_are_served_if_the_engine_says_so<S: Fo
     }
     let station = subject.attach(&elsewhere, &network.subnets[0]).await.map_err(Unmet)?;
     subject.engine().ensure_port(&elsewhere).await?;
-    let (one, other) =
-        (pod_in(subject, &network, (1, 2), families).await?, pod_in(subject, &network, (1, 3), families).await?);
+    let [one, other] = pods_in(subject, &network, [(1, 2), (1, 3)], families).await?;
     for (source, destination) in one.port.addresses.iter().zip(&elsewhere.addresses) {
         let there = raw((one.mac(), *source), (elsewhere.mac, *destination));
         let back = raw((elsewhere.mac, *destination), (one.mac(), *source));
@@ -282,8 +288,7 @@ pub(super) async fn a_node_reaches_its_pods_if_the_engine_says_so<S: ForwardsPac
 ) -> CaseVerdict {
     let able = subject.engine().capabilities().await?.host_to_pod;
     let network = made(subject, 1, families).await?;
-    let (one, other) =
-        (pod_in(subject, &network, (1, 2), families).await?, pod_in(subject, &network, (1, 3), families).await?);
+    let [one, other] = pods_in(subject, &network, [(1, 2), (1, 3)], families).await?;
     let node = subject.node().map_err(Unmet)?;
     for witness in between(&one, &other) {
         let own = witness.arrives().await?.from.ip();

@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 
 use super::super::case::{CaseVerdict, Unmet, require, require_same};
 use super::super::samples::{Families, network, port};
-use super::forwarding::{made, pod_in};
+use super::forwarding::{made, pods_in};
 use super::lab::{ForwardsPackets, Frame};
 use super::probe::{
     Egress, PORT, Probe, between, claim, datagram, datagram_at, pod, raw, require_reaches, require_silence, within,
@@ -24,8 +24,7 @@ pub(super) async fn two_tenants_do_not_reach_each_other<S: ForwardsPackets>(
 ) -> CaseVerdict {
     let external = subject.external().map_err(Unmet)?;
     let other = made(subject, 2, families).await?;
-    let (target, neighbour) =
-        (pod_in(subject, &other, (1, 2), families).await?, pod_in(subject, &other, (1, 3), families).await?);
+    let [target, neighbour] = pods_in(subject, &other, [(1, 2), (1, 3)], families).await?;
     // Routes that an owner of the first tenant adds: by a pod of its own, and by the other tenant's gateways.
     let plain = network(subject.provider(), 1, 2, families);
     let hop = port(&plain, 2, 3, 1, &subject.hosts()[0], families);
@@ -39,8 +38,7 @@ pub(super) async fn two_tenants_do_not_reach_each_other<S: ForwardsPackets>(
     for routes in std::iter::once(Vec::new()).chain(routed.into_iter().map(|route| vec![route])) {
         let network = Network { routes, ..plain.clone() };
         subject.engine().ensure_network(&network).await?;
-        let (one, near) =
-            (pod_in(subject, &network, (1, 2), families).await?, pod_in(subject, &network, (2, 3), families).await?);
+        let [one, near] = pods_in(subject, &network, [(1, 2), (2, 3)], families).await?;
         require_reaches(&one, &near).await?;
         for egress in Egress::of(subject, &external, &other) {
             let witness = within(&neighbour, &target, egress.address)?;
@@ -129,8 +127,7 @@ pub(super) async fn only_answers_enter_from_the_external_network<S: ForwardsPack
 ) -> CaseVerdict {
     let network = made(subject, 1, families).await?;
     let external = subject.external().map_err(Unmet)?;
-    let (one, other) =
-        (pod_in(subject, &network, (1, 2), families).await?, pod_in(subject, &network, (1, 3), families).await?);
+    let [one, other] = pods_in(subject, &network, [(1, 2), (1, 3)], families).await?;
     for egress in Egress::of(subject, &external, &network) {
         let witness = within(&other, &one, egress.address)?;
         let received = egress.require(&one, &witness).await?;
@@ -154,11 +151,7 @@ pub(super) async fn a_pod_sends_from_its_own_addresses_only<S: ForwardsPackets>(
     families: Families,
 ) -> CaseVerdict {
     let network = made(subject, 1, families).await?;
-    let mut pods = Vec::new();
-    for place in [(1, 2), (1, 3), (1, 4), (2, 2)] {
-        pods.push(pod_in(subject, &network, place, families).await?);
-    }
-    let [one, near, victim, far] = pods.as_slice() else { return Err(Unmet("four pods".to_owned())) };
+    let [one, near, victim, far] = &pods_in(subject, &network, [(1, 2), (1, 3), (1, 4), (2, 2)], families).await?;
     for (from, to) in [(one, near), (one, far), (near, victim), (far, near), (far, victim), (near, far)] {
         require_reaches(from, to).await?;
     }
@@ -218,8 +211,7 @@ pub(super) async fn a_service_prefix_is_not_routed_to_the_external_network<S: Fo
     let with = Network { services: services.iter().copied().map(IpNetwork::from).collect(), ..plain };
     subject.engine().ensure_network(&with).await?;
     let external = subject.external().map_err(Unmet)?;
-    let (one, other) =
-        (pod_in(subject, &with, (1, 2), families).await?, pod_in(subject, &with, (2, 2), families).await?);
+    let [one, other] = pods_in(subject, &with, [(1, 2), (2, 2)], families).await?;
     for egress in Egress::of(subject, &external, &with) {
         egress.require(&one, &within(&one, &other, egress.address)?).await?;
         for service in services.iter().filter(|service| service.is_ipv4() == egress.address.is_ipv4()) {

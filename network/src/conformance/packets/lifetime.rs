@@ -3,7 +3,7 @@
 use super::super::case::{CaseVerdict, Unmet, require, require_same};
 use super::super::ports::removal;
 use super::super::samples::Families;
-use super::forwarding::{far_away, made, pod_in, route_far_away};
+use super::forwarding::{far_away, made, pods_in, route_far_away};
 use super::lab::{ForwardsPackets, Station};
 use super::probe::{
     AttachedPod, Egress, Probe, between, datagram, require_forwarding, require_reaches, require_silence_soon, within,
@@ -60,11 +60,7 @@ pub(super) async fn a_deleted_port_is_silent_and_one_that_is_ensured_again_forwa
     let network = made(subject, 1, families).await?;
     let external = subject.external().map_err(Unmet)?;
     let ways = Egress::of(subject, &external, &network);
-    let mut pods = Vec::new();
-    for place in [(1, 2), (1, 3), (1, 4), (2, 2)] {
-        pods.push(pod_in(subject, &network, place, families).await?);
-    }
-    let [leaving, near, other, far] = pods.as_slice() else { return Err(Unmet("four pods".to_owned())) };
+    let [leaving, near, other, far] = &pods_in(subject, &network, [(1, 2), (1, 3), (1, 4), (2, 2)], families).await?;
     require_reaches(leaving, far).await?;
     require_reaches(far, leaving).await?;
     for way in &ways {
@@ -90,8 +86,7 @@ pub(super) async fn a_port_that_is_ensured_twice_keeps_forwarding<S: ForwardsPac
     families: Families,
 ) -> CaseVerdict {
     let network = made(subject, 1, families).await?;
-    let (one, other) =
-        (pod_in(subject, &network, (1, 2), families).await?, pod_in(subject, &network, (2, 2), families).await?);
+    let [one, other] = pods_in(subject, &network, [(1, 2), (2, 2)], families).await?;
     require_reaches(&one, &other).await?;
     for _ in 0..3 {
         for pod in [&one, &other] {
@@ -112,11 +107,7 @@ pub(super) async fn a_deleted_subnet_forwards_nothing<S: ForwardsPackets>(
     let network = made(subject, 1, families).await?;
     let external = subject.external().map_err(Unmet)?;
     let ways = Egress::of(subject, &external, &network);
-    let mut pods = Vec::new();
-    for place in [(1, 2), (1, 3), (2, 2), (2, 3)] {
-        pods.push(pod_in(subject, &network, place, families).await?);
-    }
-    let [one, other, gone, gone_too] = pods.as_slice() else { return Err(Unmet("four pods".to_owned())) };
+    let [one, other, gone, gone_too] = &pods_in(subject, &network, [(1, 2), (1, 3), (2, 2), (2, 3)], families).await?;
     for (from, to) in [(one, gone), (gone, one), (gone, gone_too)] {
         require_reaches(from, to).await?;
     }
@@ -139,17 +130,12 @@ pub(super) async fn a_deleted_network_forwards_nothing_and_one_that_is_made_agai
 ) -> CaseVerdict {
     let external = subject.external().map_err(Unmet)?;
     let staying = made(subject, 2, families).await?;
-    let (stays, stays_too) =
-        (pod_in(subject, &staying, (1, 2), families).await?, pod_in(subject, &staying, (2, 2), families).await?);
+    let [stays, stays_too] = pods_in(subject, &staying, [(1, 2), (2, 2)], families).await?;
     let witnesses: Vec<_> = between(&stays, &stays_too).collect();
     for _ in 0..2 {
         let network = made(subject, 1, families).await?;
         let ways = Egress::of(subject, &external, &network);
-        let mut pods = Vec::new();
-        for place in [(1, 2), (1, 3), (2, 2)] {
-            pods.push(pod_in(subject, &network, place, families).await?);
-        }
-        let [one, other, far] = pods.as_slice() else { return Err(Unmet("three pods".to_owned())) };
+        let [one, other, far] = &pods_in(subject, &network, [(1, 2), (1, 3), (2, 2)], families).await?;
         require_reaches(one, far).await?;
         require_reaches(far, one).await?;
         for way in &ways {
@@ -175,8 +161,7 @@ async fn require_route_ends<S: ForwardsPackets>(
     end: impl AsyncFn(&Network, &Network) -> CaseVerdict,
 ) -> CaseVerdict {
     let plain = made(subject, 1, families).await?;
-    let (one, hop) =
-        (pod_in(subject, &plain, (1, 2), families).await?, pod_in(subject, &plain, (2, 2), families).await?);
+    let [one, hop] = pods_in(subject, &plain, [(1, 2), (2, 2)], families).await?;
     let gateways = |to: &std::net::IpAddr| hop.address_like(*to).map(NetworkNextHop::Gateway);
     let mut routes = Vec::new();
     for to in far_away(families, 7) {
@@ -231,8 +216,7 @@ pub(super) async fn what_was_lost_forwards_again_after_it_was_ensured<S: Forward
     families: Families,
 ) -> CaseVerdict {
     let network = made(subject, 1, families).await?;
-    let (one, other) =
-        (pod_in(subject, &network, (1, 2), families).await?, pod_in(subject, &network, (1, 3), families).await?);
+    let [one, other] = pods_in(subject, &network, [(1, 2), (1, 3)], families).await?;
     let external = subject.external().map_err(Unmet)?;
     // The subnet takes the ports of its pods along.
     let subnet = network.id.subnet(1).object();
