@@ -1,11 +1,12 @@
 //! A real etcd for one test: a child process with its own directory and ports, which ends with the test.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::process::{self, free_ports};
 use crate::program::command;
 use atoll_model::config::EtcdConfig;
 use atoll_records::{ClusterRecord, Query};
@@ -164,23 +165,9 @@ impl EtcdServer {
         &self.directory
     }
 
-    /// Sends a signal by name, to this process only. After `STOP` none of its threads runs: one on another processor stops
-    /// only some time after `kill` has returned, and may answer a request until then.
+    /// Sends a signal by name ([`process::signal`]).
     pub fn signal(&self, name: &str) {
-        let done = command("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
-        assert!(done.expect("kill runs").success());
-        let deadline = Instant::now() + Duration::from_mins(1);
-        while name == "STOP" && !self.stands_still() {
-            assert!(Instant::now() < deadline, "it does not stop");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    /// Whether the kernel has stopped every thread (`proc(5)`, the field after the name in `stat`).
-    fn stands_still(&self) -> bool {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it is there");
-        let states = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
-        states.into_iter().all(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')))
+        process::signal(&self.child, name);
     }
 
     /// Ends it with SIGKILL; its data stays.
@@ -235,12 +222,6 @@ pub fn config(urls: &[&str]) -> EtcdConfig {
         cert: None,
         key: None,
     }
-}
-
-/// Two ports without a listener.
-pub fn free_ports() -> [u16; 2] {
-    let listeners = [(), ()].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
-    listeners.map(|listener| listener.local_addr().expect("bound").port())
 }
 
 /// Waits until the interface exists, then starts the member in its own namespace.

@@ -7,6 +7,8 @@
 //! | [`controller`], [`transport`] | the mock controller without a network; a transport with injected faults |
 //! | [`steps`] | counts, refuses or cuts off the changes that a data plane makes |
 //! | [`recorder`] | an engine without a server, which writes down what it would do |
+//! | [`authority`] | an authority with certificates |
+//! | [`process`] | ports without a listener, signals to a server of a test |
 //! | [`cell`] | cells that test doubles share between threads |
 //! | [`send`] | futures that move between threads |
 //! | [`fault`] | the plan that makes these fail |
@@ -18,6 +20,7 @@
 //! | [`lab`] | machines, servers and pods, as namespaces and processes |
 //! | [`program`] | programs of the machine that a test starts |
 
+pub mod authority;
 pub mod cell;
 pub mod controller;
 pub mod etcd;
@@ -28,6 +31,7 @@ pub mod lab;
 pub mod mutate;
 pub mod ovn;
 pub mod plane;
+pub mod process;
 pub mod program;
 pub mod recorder;
 pub mod send;

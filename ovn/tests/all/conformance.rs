@@ -1,17 +1,18 @@
 //! The conformance suite of `atoll-network`, against real database servers and against databases in memory.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use atoll_model::ids::{ClusterId, HostId, IfName};
 use atoll_network::conformance::{CASES, EngineUnderTest, run};
 use atoll_network::{Engine as _, ProviderNetwork, ProviderUplink};
 use atoll_ovn::Ovn;
-use atoll_ovn::ovsdb::{Database, Remote, RemoteSettings};
+use atoll_ovn::ovsdb::Database;
 use atoll_testkit::ovn::{MemoryDatabase, OvsdbServer, Schema, agents};
 use serde_json::json;
 use tokio::task::JoinSet;
 use uuid::Uuid;
+
+use crate::remote::remote;
 
 /// An engine over databases with a provider router and two chassis.
 struct Subject<D, L> {
@@ -23,18 +24,6 @@ struct Subject<D, L> {
 }
 
 const HOSTS: [&str; 2] = ["node-1.example", "5f2a9c1e-chassis"];
-
-fn remote(server: &OvsdbServer, schema: Schema) -> Remote {
-    Remote::new(RemoteSettings {
-        database: schema.database(),
-        endpoints: vec![server.unix().parse().expect("an endpoint")],
-        tls: None,
-        connect: Duration::from_secs(10),
-        request: Duration::from_secs(10),
-        memory: None,
-    })
-    .expect("the settings are right")
-}
 
 impl<D: Database + Clone + 'static, L: Fn(Uuid) -> bool> Subject<D, L>
 where
@@ -94,8 +83,8 @@ async fn conforms<D: Database, L: Fn(Uuid) -> bool>(fresh: impl AsyncFn() -> Sub
 async fn ovn_conforms_over_real_servers() {
     let fresh = async || {
         let (northbound, southbound) = (OvsdbServer::start(Schema::Northbound), OvsdbServer::start(Schema::Southbound));
-        let nb = Arc::new(remote(&northbound, Schema::Northbound));
-        let sb = Arc::new(remote(&southbound, Schema::Southbound));
+        let nb = Arc::new(remote(Schema::Northbound, &[northbound.unix()], None).expect("right"));
+        let sb = Arc::new(remote(Schema::Southbound, &[southbound.unix()], None).expect("right"));
         // Both servers live as long as the subject.
         let lose = move |id: Uuid| {
             let _ = &southbound;

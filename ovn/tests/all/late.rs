@@ -9,9 +9,11 @@ use atoll_model::ids::{ClusterId, HostId};
 use atoll_network::conformance::samples::{Families, network, port};
 use atoll_network::{Engine as _, EngineFailure, Network, PodPort, PortRemoval, ProviderNetwork, WriterEpoch};
 use atoll_ovn::Ovn;
-use atoll_ovn::ovsdb::{Remote, RemoteSettings};
+use atoll_ovn::ovsdb::Remote;
 use atoll_testkit::ovn::{OvsdbServer, Schema};
 use serde_json::{Value as Json, json};
+
+use crate::remote::remote_within;
 
 /// Passes requests on to a server, also after the client has given up, and keeps what the server answers.
 struct Relay {
@@ -61,14 +63,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream, mut see: impl FnMut(&[u8])) {
 }
 
 fn engine(endpoints: &[String], request: Duration) -> Ovn<Remote> {
-    let northbound = Remote::new(RemoteSettings {
-        database: Schema::Northbound.database(),
-        endpoints: endpoints.iter().map(|endpoint| endpoint.parse().expect("an endpoint")).collect(),
-        tls: None,
-        connect: Duration::from_secs(10),
-        request,
-        memory: None,
-    });
+    let northbound = remote_within(Schema::Northbound, endpoints, None, request);
     Ovn::new(northbound.expect("the settings are right"), None, None)
 }
 

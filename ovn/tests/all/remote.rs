@@ -2,25 +2,36 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use atoll_ovn::ovsdb::{
     Database, DatabaseError, Freshness, Outcome, Remote, RemoteSettings, Row, RowCondition, RowOperation, TlsFiles,
     Value,
 };
+use atoll_testkit::authority::Authority;
 use atoll_testkit::ovn::{OvsdbServer, Schema};
-use atoll_testkit::program::command;
+use atoll_testkit::process::free_ports;
 use uuid::Uuid;
 
 /// A database at these servers.
 pub(crate) fn remote(schema: Schema, servers: &[String], tls: Option<TlsFiles>) -> Result<Remote, DatabaseError> {
+    remote_within(schema, servers, tls, Duration::from_secs(10))
+}
+
+/// The same with a limit for an answer.
+pub(crate) fn remote_within(
+    schema: Schema,
+    servers: &[String],
+    tls: Option<TlsFiles>,
+    request: Duration,
+) -> Result<Remote, DatabaseError> {
     Remote::new(RemoteSettings {
         database: schema.database(),
         endpoints: servers.iter().map(|server| server.parse().expect("an endpoint")).collect(),
         tls,
         connect: Duration::from_secs(10),
-        request: Duration::from_secs(10),
+        request,
         memory: None,
     })
 }
@@ -69,15 +80,7 @@ async fn a_member_that_is_gone_costs_one_attempt_and_a_leader_that_is_gone_an_el
                 // Two of three are gone: no leader, no absence, no write.
                 let rest = servers.iter().map(OvsdbServer::tcp).collect::<Vec<_>>();
                 servers[leader].stop();
-                let impatient = Remote::new(RemoteSettings {
-                    database: Schema::Northbound.database(),
-                    endpoints: rest.iter().map(|server| server.parse().expect("an endpoint")).collect(),
-                    tls: None,
-                    connect: Duration::from_secs(1),
-                    request: Duration::from_secs(2),
-                    memory: None,
-                })
-                .expect("right");
+                let impatient = remote_within(Schema::Northbound, &rest, None, Duration::from_secs(2)).expect("right");
                 let error = loop {
                     match rows(&impatient, read(Uuid::nil()), Freshness::Current).await {
                         // The last member still takes itself for a follower of a leader.
@@ -102,52 +105,24 @@ async fn a_member_that_is_gone_costs_one_attempt_and_a_leader_that_is_gone_an_el
     }
 }
 
-/// Runs openssl in a directory.
-fn openssl(directory: &Path, arguments: &str) {
-    let output = command("openssl").current_dir(directory).args(arguments.split(' ')).output().expect("openssl runs");
-    assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// An authority, and certificates that it signed: of the server for one name, of a client.
-fn certificates(directory: &Path, server: &str) {
-    std::fs::write(directory.join("server.ext"), format!("subjectAltName={server}")).expect("writable");
-    std::fs::write(directory.join("client.ext"), "subjectAltName=DNS:node").expect("writable");
-    for authority in ["ca", "other"] {
-        let made = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj";
-        openssl(directory, &format!("{made} /CN={authority} -keyout {authority}.key -out {authority}.pem"));
-    }
-    for (name, authority, extensions) in
-        [("server", "ca", "server"), ("client", "ca", "client"), ("stranger", "other", "client")]
-    {
-        let request = "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj";
-        openssl(directory, &format!("{request} /CN={name} -keyout {name}.key -out {name}.csr"));
-        let signed =
-            format!("x509 -req -days 1 -in {name}.csr -CA {authority}.pem -CAkey {authority}.key -CAcreateserial");
-        openssl(directory, &format!("{signed} -extfile {extensions}.ext -out {name}.pem"));
-        let key = directory.join(format!("{name}.key"));
-        std::fs::set_permissions(key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("ours");
-    }
-}
-
 #[tokio::test]
 async fn tls_trusts_one_authority_and_the_right_name() {
-    let files = tempfile::Builder::new().prefix("at-tls-").tempdir().expect("a directory");
-    let path = |name: &str| files.path().join(name);
-    certificates(files.path(), "DNS:central");
-    let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a port").port();
-    let shown = |name: &str| path(name).display().to_string();
+    let (ours, other) = (Authority::new(), Authority::new());
+    let (certificate, key) = ours.issue("server", "DNS:central");
+    let (client, stranger) = (ours.issue("client", "DNS:node"), other.issue("stranger", "DNS:node"));
+    let [port] = free_ports();
     let server = OvsdbServer::start_with(Schema::Northbound, |_| {
         vec![
             format!("--remote=pssl:{port}:127.0.0.1"),
-            format!("--private-key={}", shown("server.key")),
-            format!("--certificate={}", shown("server.pem")),
-            format!("--ca-cert={}", shown("ca.pem")),
+            format!("--private-key={}", key.display()),
+            format!("--certificate={}", certificate.display()),
+            format!("--ca-cert={}", ours.path("ca.pem").display()),
         ]
     });
     let endpoint = [format!("ssl:127.0.0.1:{port}")];
-    let tls = |ca: &str, client: &str, server_name: Option<&str>| {
-        let (certificate, key) = (path(&format!("{client}.pem")), path(&format!("{client}.key")));
-        Some(TlsFiles { ca: path(ca), certificate, key, server_name: server_name.map(str::to_owned) })
+    let tls = |ca: &Authority, (certificate, key): &(PathBuf, PathBuf), server_name: Option<&str>| {
+        let (certificate, key) = (certificate.clone(), key.clone());
+        Some(TlsFiles { ca: ca.path("ca.pem"), certificate, key, server_name: server_name.map(str::to_owned) })
     };
     let ask = async |tls| {
         let database = remote(Schema::Northbound, &endpoint, tls)?;
@@ -155,20 +130,20 @@ async fn tls_trusts_one_authority_and_the_right_name() {
         database.transact(vec![switch(made, "one")], Freshness::Any).await?;
         rows(&database, read(made), Freshness::Current).await
     };
-    assert_eq!(ask(tls("ca.pem", "client", Some("central"))).await.map(|rows| rows.len()), Ok(1));
+    assert_eq!(ask(tls(&ours, &client, Some("central"))).await.map(|rows| rows.len()), Ok(1));
     for (tls, expected) in [
-        (tls("ca.pem", "client", None), "central"),
-        (tls("other.pem", "client", Some("central")), "certificate"),
-        (tls("ca.pem", "stranger", Some("central")), "certificate"),
+        (tls(&ours, &client, None), "central"),
+        (tls(&other, &client, Some("central")), "certificate"),
+        (tls(&ours, &stranger, Some("central")), "certificate"),
     ] {
         let error = ask(tls).await.expect_err("refused");
         assert!(matches!(error, DatabaseError::Denied { .. }), "{error:?}");
         assert!(error.to_string().to_lowercase().contains(expected), "{error}");
     }
-    std::fs::set_permissions(path("client.key"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("ours");
-    let error = ask(tls("ca.pem", "client", Some("central"))).await.expect_err("others may read the key");
+    std::fs::set_permissions(&client.1, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("ours");
+    let error = ask(tls(&ours, &client, Some("central"))).await.expect_err("others may read the key");
     assert!(matches!(&error, DatabaseError::Settings(text) if text.contains("chmod 0600")), "{error:?}");
-    for (tls, endpoint) in [(None, &endpoint[0]), (tls("ca.pem", "client", None), &server.tcp())] {
+    for (tls, endpoint) in [(None, &endpoint[0]), (tls(&ours, &client, None), &server.tcp())] {
         let error = remote(Schema::Northbound, std::slice::from_ref(endpoint), tls).err().expect("refused");
         assert!(matches!(&error, DatabaseError::Settings(text) if text.contains("ssl:")), "{error:?}");
     }

@@ -3,58 +3,20 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_model::error::{Class, Classify as _};
 use atoll_sdn_client::http::{Http, HttpSettings};
 use atoll_sdn_client::transport::{ApiRequest, Transport, TransportError};
-use atoll_testkit::program::command;
+use atoll_testkit::authority::Authority;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
-
-/// An authority with certificates, made with openssl as an operator would.
-struct Authority {
-    folder: tempfile::TempDir,
-}
-
-fn openssl(folder: &Path, arguments: &str) {
-    let done = command("openssl").args(arguments.split(' ')).current_dir(folder).output().expect("openssl runs");
-    assert!(done.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
-const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-
-impl Authority {
-    fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("at-tls-").tempdir().expect("folder");
-        openssl(folder.path(), &format!("req -x509 {KEY} -keyout ca.key -out ca.pem -days 2 -subj /CN=at-ca"));
-        Self { folder }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Certificate and key for `name`, valid for `san`.
-    fn issue(&self, name: &str, san: &str) -> (PathBuf, PathBuf) {
-        let folder = self.folder.path();
-        std::fs::write(self.path(&format!("{name}.ext")), format!("subjectAltName={san}")).expect("write");
-        openssl(folder, &format!("req {KEY} -keyout {name}.key -out {name}.csr -subj /CN={name}"));
-        openssl(
-            folder,
-            &format!(
-                "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {name}.pem -days 2 -extfile {name}.ext"
-            ),
-        );
-        (self.path(&format!("{name}.pem")), self.path(&format!("{name}.key")))
-    }
-}
 
 /// A server that answers one connection; `clients` is the authority whose certificates it demands.
 fn serve(authority: &Authority, san: &str, clients: Option<&Authority>) -> String {
@@ -132,19 +94,17 @@ fn a_client_key_that_others_can_read_is_refused() {
     }
 }
 
-impl Authority {
-    /// The same, valid between two moments (`YYYYMMDDHHMMSSZ`).
-    fn issue_for(&self, name: &str, from: &str, until: &str) -> (PathBuf, PathBuf) {
-        let (certificate, key) = self.issue(name, "DNS:client");
-        let settings = "[ca]\ndefault_ca=d\n[d]\ndatabase=index\nserial=serial\nnew_certs_dir=.\ndefault_md=sha256\n\
-            policy=p\nx509_extensions=x\n[p]\ncommonName=supplied\n[x]\nsubjectAltName=DNS:client\n";
-        for (file, text) in [("ca.conf", settings), ("index", ""), ("serial", "77\n")] {
-            std::fs::write(self.path(file), text).expect("write");
-        }
-        let arguments = format!("ca -config ca.conf -batch -notext -in {name}.csr -cert ca.pem -keyfile ca.key");
-        openssl(self.folder.path(), &format!("{arguments} -out {name}.pem -startdate {from} -enddate {until}"));
-        (certificate, key)
+/// A certificate that is valid between two moments (`YYYYMMDDHHMMSSZ`), with its key.
+fn issue_for(authority: &Authority, name: &str, from: &str, until: &str) -> (PathBuf, PathBuf) {
+    let (certificate, key) = authority.issue(name, "DNS:client");
+    let settings = "[ca]\ndefault_ca=d\n[d]\ndatabase=index\nserial=serial\nnew_certs_dir=.\ndefault_md=sha256\n\
+        policy=p\nx509_extensions=x\n[p]\ncommonName=supplied\n[x]\nsubjectAltName=DNS:client\n";
+    for (file, text) in [("ca.conf", settings), ("index", ""), ("serial", "77\n")] {
+        std::fs::write(authority.path(file), text).expect("write");
     }
+    let arguments = format!("ca -config ca.conf -batch -notext -in {name}.csr -cert ca.pem -keyfile ca.key");
+    authority.openssl(&format!("{arguments} -out {name}.pem -startdate {from} -enddate {until}"));
+    (certificate, key)
 }
 
 /// Not as a broken pipe, whether or not the server's alert arrives before it closes the connection.
@@ -155,7 +115,7 @@ async fn an_expired_client_certificate_is_named() {
         ("20200101000000Z", "20200102000000Z", "it expired on Thu, 02 Jan 2020 00:00:00 GMT"),
         ("20980101000000Z", "20990101000000Z", "it is not valid before Wed, 01 Jan 2098 00:00:00 GMT"),
     ] {
-        let identity = ours.issue_for("client", from, until);
+        let identity = issue_for(&ours, "client", from, until);
         let url = serve(&ours, "IP:127.0.0.1", Some(&ours));
         let settings = HttpSettings { identity: Some(identity), ..settings(url, Some(ours.path("ca.pem"))) };
         let error = get(&settings).await.expect_err("out of time");

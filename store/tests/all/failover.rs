@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use atoll_records::{Key, Query, Snapshot};
 
 use atoll_store::{Committed, Compare, Etcd, Limits, Store, StoreChange, StoreError, Txn, Watch, WatchEvent};
-use atoll_testkit::etcd::{EtcdServer, config, free_ports};
+use atoll_testkit::etcd::{EtcdServer, config};
+use atoll_testkit::process::free_ports;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 const LIMITS: Limits = Limits {
@@ -38,7 +39,7 @@ async fn is_there(store: &Etcd, n: u8) -> bool {
 
 /// An endpoint without a listener.
 fn dead() -> String {
-    format!("http://127.0.0.1:{}", free_ports()[0])
+    format!("http://127.0.0.1:{}", free_ports::<1>()[0])
 }
 
 /// An endpoint whose queue of connections is full: the kernel drops further connections, as a firewall would.

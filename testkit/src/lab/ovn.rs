@@ -19,6 +19,7 @@ use atoll_node::netlink::offload;
 use atoll_node::netns::Netns;
 use serde_json::{Value, json};
 
+use crate::authority::Authority;
 use crate::lab::cni::Cni;
 use crate::lab::daemon::{Daemon, Lifetime};
 use crate::lab::netns::{LabNetns, output};
@@ -27,7 +28,6 @@ use crate::lab::pod::LabPod;
 use crate::lab::scratch::{Scratch, unique_name};
 use crate::lab::{http, leftovers, programs, servers, wait};
 use crate::ovn::Packages;
-use crate::program::command;
 
 /// The central machine.
 pub const CENTRAL: &str = "172.20.1.1";
@@ -90,7 +90,9 @@ impl OvnLab {
         checksums_in_software(&out, "ext")?;
 
         let files = scratch.dir("central")?;
-        certificates(&files)?;
+        let authority = Authority::at(&files);
+        authority.issue("server", "DNS:central");
+        authority.issue("client", "DNS:node");
         let mut lab = Self {
             chassis: Vec::new(),
             daemons: start_central(&packages, &central, &files)?,
@@ -411,25 +413,4 @@ fn wire(bridge_netns: &LabNetns, bridge: &str, port: &str, machine: &LabNetns, i
 fn checksums_in_software(netns: &LabNetns, interface: &str) -> Result<()> {
     let interface = interface.parse()?;
     Ok(offload::compute_checksums(&Netns::At(netns.path().to_owned()), &interface)?)
-}
-
-/// An authority, and certificates of the servers (name `central`) and of the nodes.
-fn certificates(directory: &Path) -> Result<()> {
-    let openssl = |arguments: &str| -> Result<()> {
-        output(command("openssl").current_dir(directory).args(arguments.split(' '))).map(drop)
-    };
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    openssl(&format!("req -x509 {key} -days 2 -subj /CN=ca -keyout ca.key -out ca.pem"))?;
-    for (name, alternative) in [("server", "DNS:central"), ("client", "DNS:node")] {
-        fs::write(directory.join(format!("{name}.ext")), format!("subjectAltName={alternative}"))?;
-        openssl(&format!("req {key} -subj /CN={name} -keyout {name}.key -out {name}.csr"))?;
-        openssl(&format!(
-            "x509 -req -days 2 -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile {name}.ext -out {name}.pem"
-        ))?;
-        fs::set_permissions(
-            directory.join(format!("{name}.key")),
-            std::os::unix::fs::PermissionsExt::from_mode(0o600),
-        )?;
-    }
-    Ok(())
 }

@@ -69,7 +69,7 @@ impl MemoryDatabase {
         locked(&self.rows).get(table).cloned().unwrap_or_default()
     }
 
-    /// Deletes a row behind the back of everybody, with what is collected along with it. False: there is none.
+    /// Deletes a row without the engine's knowledge, with the rows that are collected along with it. False: there is none.
     pub fn lose(&self, table: &'static str, uuid: Uuid) -> bool {
         let delete = RowOperation::Delete { table, condition: vec![RowCondition::is(uuid)] };
         let outcomes = self.execute(&[delete]);

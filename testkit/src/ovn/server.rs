@@ -1,12 +1,12 @@
 //! A real `ovsdb-server` for one test: a child process with its own directory and ports, which ends with the test.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Packages;
+use crate::process::{self, free_ports};
 use crate::program::command;
 
 /// A database.
@@ -69,8 +69,8 @@ impl OvsdbServer {
 
     /// Starts the members of one cluster.
     pub fn cluster(schema: Schema, members: usize) -> Vec<Self> {
-        let ports: Vec<u16> = (0..members).map(|_| free_port()).collect();
-        let address = |member: usize| format!("tcp:127.0.0.1:{}", ports[member]);
+        let ports: Vec<[u16; 1]> = (0..members).map(|_| free_ports()).collect();
+        let address = |member: usize| format!("tcp:127.0.0.1:{}", ports[member][0]);
         let mut servers: Vec<Self> = Vec::new();
         for member in 0..members {
             let (packages, directory) = (Packages::new(), directory());
@@ -91,7 +91,7 @@ impl OvsdbServer {
 
     fn run(packages: Packages, schema: Schema, directory: PathBuf, more: Vec<String>) -> Self {
         // Another process may take the port between its choice and its use: the server then ends.
-        let port = free_port();
+        let [port] = free_ports();
         let mut arguments = vec![
             shown(&directory.join("db")),
             format!("--remote=punix:{}", shown(&directory.join("sock"))),
@@ -136,16 +136,9 @@ impl OvsdbServer {
         }
     }
 
-    /// Sends a signal by name. After `STOP` none of its threads runs.
+    /// Sends a signal by name ([`process::signal`]).
     pub fn signal(&self, name: &str) {
-        let done = command("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
-        assert!(done.expect("kill runs").success());
-        if name == "STOP" {
-            self.wait_until("it stands still", || {
-                let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
-                stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
-            });
-        }
+        process::signal(&self.child, name);
     }
 
     /// Ends it with SIGKILL; its data stay.
@@ -222,11 +215,6 @@ fn directory() -> PathBuf {
 
 fn shown(path: &Path) -> String {
     path.display().to_string()
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    listener.local_addr().expect("bound").port()
 }
 
 fn tool(packages: &Packages, arguments: &[&str]) {
