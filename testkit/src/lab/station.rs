@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -129,15 +129,24 @@ impl LabStation {
         }
     }
 
-    /// Reads what has arrived since the last call, and returns the frames with this mark.
-    fn captured(&self, mark: &str) -> Vec<Received> {
+    /// Reads what has arrived since the last call.
+    fn read_all(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
         let mut captured = locked(&self.captured);
         while let Some(frame) = frame::overhear(&self.capture) {
             if contains(&frame, MARK) {
                 captured.push(frame);
             }
         }
-        captured.iter().filter(|frame| contains(frame, mark.as_bytes())).filter_map(|frame| read(frame)).collect()
+        captured
+    }
+
+    /// The frames with this mark that have arrived.
+    fn captured(&self, mark: &str) -> Vec<Received> {
+        self.read_all()
+            .iter()
+            .filter(|frame| contains(frame, mark.as_bytes()))
+            .filter_map(|frame| read(frame))
+            .collect()
     }
 }
 
@@ -145,6 +154,9 @@ impl Station for LabStation {
     const LIMIT: Duration = Duration::from_secs(20);
 
     fn send(&self, frame: &Frame) -> Result<(), String> {
+        // A station's own frames are captured as well. Unread, those of a case that sends many would fill the socket, and
+        // what arrives after them would be lost.
+        drop(self.read_all());
         self.send_as_described(frame).map_err(|error| format!("{error:#}"))
     }
 

@@ -32,6 +32,7 @@ pub fn tap_on(netns: &Path, interface: &str) -> OwnedFd {
             .and_then(|a| a.as_link_addr().copied())
             .expect("the interface is there");
         bind(tap.as_raw_fd(), &link).expect("bound to it");
+        enlarge(&tap);
         tap
     })
     .join()
@@ -43,12 +44,16 @@ pub fn sniff(pod: &Path) -> OwnedFd {
     on_thread(pod, || {
         let flags = SockFlag::SOCK_NONBLOCK;
         let ear = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).expect("root");
-        // On a busy machine the frames of the sender may arrive faster than the sniffer reads them.
-        setsockopt(&ear, sockopt::RcvBufForce, &(16 << 20)).expect("root");
+        enlarge(&ear);
         ear
     })
     .join()
     .expect("the pod is there")
+}
+
+/// On a busy machine frames may arrive, or be sent, faster than the socket is read: it captures both.
+fn enlarge(socket: &OwnedFd) {
+    setsockopt(socket, sockopt::RcvBufForce, &(16 << 20)).expect("root");
 }
 
 /// A frame.
