@@ -8,6 +8,7 @@
 //! | [`servers`] | etcd and the controller |
 //! | [`node`] | a machine: a namespace in which etcd, the controller and the runtime side of the plugin live |
 //! | [`ovn`] | several machines with OVN: databases, chassis, an external network |
+//! | [`place`] | where the namespaces, files and servers of such a lab are, and until when |
 //! | [`pod`], [`cni`] | a pod's namespace, and the plugin called as a runtime calls it |
 //! | [`ctl`] | `atollctl`, as an operator runs it |
 //! | [`station`] | pods and hosts whose frames the conformance suite of the engines sends and captures |
@@ -19,7 +20,8 @@
 //!
 //! # Guarantees
 //! - The machine's own network namespace is not changed.
-//! - Everything that is created is named `at-t<pid>-…` and is removed when its owner is dropped, also after a failure.
+//! - Everything that is created is named `at-t<pid>-…` and is removed when its owner is dropped, also after a failure. The
+//!   quickstart gives names of its own to what outlives it.
 //! - Processes are ended by their id.
 //! - Without root every test fails; none is skipped.
 
@@ -31,6 +33,7 @@ pub mod leftovers;
 pub mod netns;
 pub mod node;
 pub mod ovn;
+pub mod place;
 pub mod pod;
 pub mod programs;
 pub mod reach;

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,16 +22,18 @@ use serde_json::{Value, json};
 
 use crate::authority::Authority;
 use crate::lab::cni::Cni;
-use crate::lab::daemon::{Daemon, Lifetime};
+use crate::lab::daemon::Daemon;
 use crate::lab::netns::{LabNetns, output};
 use crate::lab::node::{PREFIX, merge};
+use crate::lab::place::LabPlace;
 use crate::lab::pod::LabPod;
-use crate::lab::scratch::{Scratch, unique_name};
-use crate::lab::{http, leftovers, programs, servers, wait};
+use crate::lab::{leftovers, servers, wait};
 use crate::ovn::Packages;
 
 /// The central machine.
-pub const CENTRAL: &str = "172.20.1.1";
+pub const CENTRAL: Ipv4Addr = Ipv4Addr::new(172, 20, 1, 1);
+/// Where etcd listens.
+pub const ETCD: SocketAddr = SocketAddr::new(IpAddr::V4(CENTRAL), 2379);
 /// The gateway of the external network.
 pub const OUTSIDE: &str = "192.0.2.1";
 /// The address of the provider router in the external network.
@@ -52,7 +55,8 @@ pub struct OvnLab {
     pub out: LabNetns,
     central: LabNetns,
     under: LabNetns,
-    scratch: Scratch,
+    packages: Packages,
+    place: LabPlace,
 }
 
 /// A machine with Open vSwitch.
@@ -65,59 +69,78 @@ pub struct OvnMachine {
     pub netns: LabNetns,
     config: Value,
     directory: PathBuf,
+    bin_dir: PathBuf,
     packages: Packages,
 }
 
 impl OvnLab {
-    /// Starts everything, with so many chassis, all of which reach the external network, and makes the cluster with
+    /// Starts everything for a test, with so many chassis, all of which reach the external network, and makes the cluster with
     /// `atollctl init`. `settings` override keys of the plugin's configuration.
     pub fn start(chassis: usize, settings: &Value) -> Result<Self> {
-        let packages = Packages::new();
-        let scratch = Scratch::new(&unique_name())?;
-        let under = LabNetns::new()?;
+        let mut lab = Self::start_central(LabPlace::of_test()?, Packages::new())?;
+        for _ in 0..chassis {
+            lab.add_chassis(settings)?;
+        }
+        lab.init()?;
+        Ok(lab)
+    }
+
+    /// Starts the central machine and the networks; there is no chassis yet.
+    pub fn start_central(place: LabPlace, packages: Packages) -> Result<Self> {
+        let under = place.netns("under")?;
         for bridge in ["under", "manage"] {
             under.run("ip", &["link", "add", bridge, "type", "bridge"])?;
             under.run("ip", &["link", "set", bridge, "up"])?;
         }
-        let central = LabNetns::new()?;
+        let central = place.netns("central")?;
         wire(&under, "manage", "central", &central, "man0")?;
         central.run("ip", &["address", "add", &format!("{CENTRAL}/24"), "dev", "man0"])?;
-        let out = LabNetns::new()?;
+        let out = place.netns("outside")?;
         out.run("ip", &["link", "add", "ext", "type", "bridge"])?;
         out.run("ip", &["address", "add", &format!("{OUTSIDE}/24"), "dev", "ext"])?;
         out.run("ip", &["link", "set", "ext", "up"])?;
         out.run("ip", &["route", "add", "100.64.0.0/10", "via", UPLINK, "mtu", "1442"])?;
         checksums_in_software(&out, "ext")?;
 
-        let files = scratch.dir("central")?;
+        let files = place.directory("central")?;
         let authority = Authority::at(&files);
         authority.issue("server", "DNS:central");
         authority.issue("client", "DNS:node");
-        let mut lab = Self {
-            chassis: Vec::new(),
-            daemons: start_central(&packages, &central, &files)?,
-            out,
-            central,
-            under,
-            scratch,
-        };
-        for number in 1..=chassis {
-            let one = OvnMachine::start(&lab, &packages, number, settings)?;
-            lab.chassis.push(one);
-        }
-        let hosts = lab.chassis.iter().map(|chassis| format!("{UPLINK}/24,{OUTSIDE},{},{PHYSICAL}", chassis.name));
+        let daemons = start_servers(&packages, &place, &central, &files)?;
+        Ok(Self { chassis: Vec::new(), daemons, out, central, under, packages, place })
+    }
+
+    /// Starts one more chassis.
+    pub fn add_chassis(&mut self, settings: &Value) -> Result<&OvnMachine> {
+        let one = OvnMachine::start(self, settings)?;
+        self.chassis.push(one);
+        self.chassis.last().context("there is one")
+    }
+
+    /// Makes the cluster with `atollctl init`: every chassis has an uplink.
+    pub fn init(&self) -> Result<()> {
+        let hosts = self.chassis.iter().map(|chassis| format!("{UPLINK}/24,{OUTSIDE},{},{PHYSICAL}", chassis.name));
         let mut init = vec!["init".to_owned()];
         init.extend(hosts.flat_map(|uplink| ["--uplink".to_owned(), uplink]));
-        lab.chassis[0].atollctl(&init.iter().map(String::as_str).collect::<Vec<_>>())?;
-        Ok(lab)
+        let first = self.chassis.first().context("a cluster has a chassis")?;
+        first.atollctl(&init.iter().map(String::as_str).collect::<Vec<_>>()).map(drop)
+    }
+
+    /// Waits until every chassis has what Northbound has.
+    pub fn synchronize(&self) -> Result<()> {
+        self.ctl("ovn-nbctl", &["--timeout=60", "--wait=hv", "sync"]).map(drop)
+    }
+
+    /// The socket of a database: `nb`, `sb`.
+    pub fn socket(&self, database: &str) -> PathBuf {
+        self.place.path().join("central").join(format!("{database}.sock"))
     }
 
     /// A command of OVN against the databases: `ovn-nbctl`, `ovn-sbctl`.
     pub fn ctl(&self, program: &str, args: &[&str]) -> Result<String> {
-        let files = self.scratch.path().join("central");
-        let socket = if program == "ovn-nbctl" { "nb.sock" } else { "sb.sock" };
-        let mut command = Packages::new().command(program);
-        output(command.arg(format!("--db=unix:{}", files.join(socket).display())).args(args))
+        let socket = self.socket(if program == "ovn-nbctl" { "nb" } else { "sb" });
+        let mut command = self.packages.command(program);
+        output(command.arg(format!("--db=unix:{}", socket.display())).args(args))
     }
 
     /// The namespace of the databases and etcd.
@@ -141,8 +164,7 @@ impl OvnLab {
 
     /// Remains of pods in etcd, in Northbound, and on each chassis in its Open vSwitch, kernel and files, one line each.
     pub fn leftovers(&self) -> Result<Vec<String>> {
-        let etcd = format!("{CENTRAL}:2379").parse()?;
-        let mut left = leftovers::records(|below| servers::keys(&self.central, etcd, PREFIX, below))?;
+        let mut left = leftovers::records(|below| servers::keys(&self.central, ETCD, PREFIX, below))?;
         left.extend(self.ports("")?.into_iter().map(|port| format!("Northbound: port {port}")));
         for chassis in &self.chassis {
             left.extend(chassis.plugged()?.into_iter().map(|row| format!("{}: {row}", chassis.name)));
@@ -161,7 +183,7 @@ impl OvnLab {
     /// The end of a scenario: its pods left nothing, and its files are deleted.
     pub fn finish(self) -> Result<()> {
         self.assert_nothing_left()?;
-        self.scratch.passed();
+        self.place.passed();
         Ok(())
     }
 
@@ -179,7 +201,12 @@ impl OvnLab {
 }
 
 /// The databases, northd and etcd.
-fn start_central(packages: &Packages, netns: &LabNetns, files: &Path) -> Result<BTreeMap<&'static str, Daemon>> {
+fn start_servers(
+    packages: &Packages,
+    place: &LabPlace,
+    netns: &LabNetns,
+    files: &Path,
+) -> Result<BTreeMap<&'static str, Daemon>> {
     let at = |name: &str| files.join(name).display().to_string();
     let mut daemons = BTreeMap::new();
     for (name, schema, database, table) in [
@@ -199,7 +226,7 @@ fn start_central(packages: &Packages, netns: &LabNetns, files: &Path) -> Result<
             format!("--ca-cert={}", at("ca.pem")),
         ];
         args.push("-vconsole:warn".to_owned());
-        daemons.insert(name, start(packages, netns, "ovsdb-server", &args, files, &at(&format!("{name}.log")))?);
+        daemons.insert(name, start(packages, place, netns, "ovsdb-server", &args, files, &at(&format!("{name}.log")))?);
         wait_for_socket(&files.join(format!("{name}.sock")))?;
     }
     for (program, socket, connection) in
@@ -225,46 +252,35 @@ fn start_central(packages: &Packages, netns: &LabNetns, files: &Path) -> Result<
         format!("--unixctl={}", at("northd.ctl")),
         "-vconsole:warn".to_owned(),
     ];
-    daemons.insert("ovn-northd", start(packages, netns, "ovn-northd", &northd, files, &at("northd.log"))?);
-    let client = format!("http://{CENTRAL}:2379");
-    let etcd = [
-        format!("--data-dir={}", at("etcd")),
-        format!("--listen-client-urls={client}"),
-        format!("--advertise-client-urls={client}"),
-        "--listen-peer-urls=http://127.0.0.1:2380".to_owned(),
-        "--log-level=warn".to_owned(),
-        "--logger=zap".to_owned(),
-        "--heartbeat-interval=50".to_owned(),
-        "--election-timeout=500".to_owned(),
-    ];
-    let mut etcd = Daemon::start(netns, Lifetime::Scoped, Path::new("etcd"), &etcd, &files.join("etcd.log"))?;
-    etcd.wait_until(TIMEOUT, || {
-        let health = netns.within(|| http::get(format!("{CENTRAL}:2379").parse()?, "/health"))?;
-        ensure!(health.contains("\"true\""), "health: {health}");
-        Ok(())
-    })?;
+    daemons.insert("ovn-northd", start(packages, place, netns, "ovn-northd", &northd, files, &at("northd.log"))?);
+    let etcd = servers::etcd_at(ETCD, netns, place.lifetime(), &files.join("etcd"), &files.join("etcd.log"))?;
     daemons.insert("etcd", etcd);
     Ok(daemons)
 }
 
 impl OvnMachine {
-    fn start(lab: &OvnLab, packages: &Packages, number: usize, settings: &Value) -> Result<Self> {
+    fn start(lab: &OvnLab, settings: &Value) -> Result<Self> {
+        let number = lab.chassis.len() + 1;
         let name = format!("c{number}");
-        let directory = lab.scratch.dir(&name)?;
-        let netns = LabNetns::new()?;
-        let central = lab.scratch.path().join("central");
+        let directory = lab.place.directory(&name)?;
+        let netns = lab.place.netns(&name)?;
+        let central = lab.place.path().join("central");
         let config = configuration(&name, &directory, &central, settings);
         wire(&lab.under, "under", &name, &netns, "und0")?;
         wire(&lab.under, "manage", &format!("{name}-man"), &netns, "man0")?;
         netns.run("ip", &["address", "add", &format!("172.20.1.{}/24", 10 + number), "dev", "man0"])?;
         wire(&lab.out, "ext", &name, &netns, "ext0")?;
         checksums_in_software(&lab.out, &name)?;
-        let mut chassis = Self { name, daemons: BTreeMap::new(), netns, config, directory, packages: packages.clone() };
-        chassis.start_daemons(&central, &format!("172.20.0.{}", 10 + number))?;
+        let (packages, bin_dir) = (lab.packages.clone(), lab.place.bin_dir().to_owned());
+        let mut chassis = Self { name, daemons: BTreeMap::new(), netns, config, directory, bin_dir, packages };
+        let file = chassis.config_file();
+        let text = serde_json::to_string_pretty(&chassis.config)?;
+        fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
+        chassis.start_daemons(&lab.place, &format!("172.20.0.{}", 10 + number))?;
         Ok(chassis)
     }
 
-    fn start_daemons(&mut self, central: &Path, address: &str) -> Result<()> {
+    fn start_daemons(&mut self, place: &LabPlace, address: &str) -> Result<()> {
         let directory = self.directory.clone();
         let at = |name: &str| directory.join(name).display().to_string();
         let schema = self.packages.schema("vswitch.ovsschema").display().to_string();
@@ -275,10 +291,10 @@ impl OvnMachine {
             format!("--unixctl={}", at("ovsdb.ctl")),
             "-vconsole:warn".to_owned(),
         ];
-        self.daemon("ovsdb-server", &args)?;
-        wait_for_socket(&self.directory.join("db.sock"))?;
+        self.daemon(place, "ovsdb-server", &args)?;
+        wait_for_socket(&self.socket())?;
         self.vsctl(&["--no-wait", "init"])?;
-        let file = |name: &str| central.join(name).display().to_string();
+        let file = |name: &str| place.path().join("central").join(name).display().to_string();
         self.vsctl(&["--no-wait", "set-ssl", &file("client.key"), &file("client.pem"), &file("ca.pem")])?;
         self.vsctl(&[
             "--no-wait",
@@ -296,6 +312,7 @@ impl OvnMachine {
         ])?;
         let socket = format!("unix:{}", at("db.sock"));
         self.daemon(
+            place,
             "ovs-vswitchd",
             &[socket.clone(), format!("--unixctl={}", at("vswitchd.ctl")), "-vconsole:warn".to_owned()],
         )?;
@@ -309,12 +326,13 @@ impl OvnMachine {
         // A tunnel of the datapath in user space finds its own address on a bridge only.
         self.netns.run("ip", &["address", "add", &format!("{address}/24"), "dev", "br-phy"])?;
         self.netns.run("ip", &["link", "set", "br-phy", "up"])?;
-        self.daemon("ovn-controller", &[socket, "-vconsole:warn".to_owned()])
+        self.daemon(place, "ovn-controller", &[socket, "-vconsole:warn".to_owned()])
     }
 
-    fn daemon(&mut self, program: &'static str, args: &[String]) -> Result<()> {
+    fn daemon(&mut self, place: &LabPlace, program: &'static str, args: &[String]) -> Result<()> {
         let log = self.directory.join(format!("{program}.log"));
-        let daemon = start(&self.packages, &self.netns, program, args, &self.directory, &log.display().to_string())?;
+        let log = log.display().to_string();
+        let daemon = start(&self.packages, place, &self.netns, program, args, &self.directory, &log)?;
         self.daemons.insert(program, daemon);
         Ok(())
     }
@@ -337,21 +355,34 @@ impl OvnMachine {
 
     /// Runs `ovs-vsctl` against this machine's Open vSwitch.
     pub fn vsctl(&self, args: &[&str]) -> Result<String> {
-        let db = format!("--db=unix:{}", self.directory.join("db.sock").display());
+        let db = format!("--db=unix:{}", self.socket().display());
         output(self.packages.command("ovs-vsctl").arg(db).args(args))
+    }
+
+    /// The socket of its Open vSwitch's database.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("db.sock")
+    }
+
+    /// The plugin's configuration here.
+    pub fn config(&self) -> &Value {
+        &self.config
+    }
+
+    /// The file that has it, for `atollctl`.
+    pub fn config_file(&self) -> PathBuf {
+        self.directory.join("atoll.json")
     }
 
     /// A runtime on this machine.
     pub fn cni(&self) -> Result<Cni<'_>> {
-        Ok(Cni::new(&self.netns, programs::path("atoll")?, self.config.clone()))
+        Ok(Cni::new(&self.netns, self.bin_dir.join("atoll"), self.config.clone()))
     }
 
     /// The output of an operator's `atollctl` on this machine; its failure is an error with its text.
     pub fn atollctl(&self, args: &[&str]) -> Result<String> {
-        let file = self.directory.join("atollctl.json");
-        fs::write(&file, self.config.to_string()).with_context(|| format!("write {}", file.display()))?;
-        let (program, file) = (programs::path("atollctl")?.display().to_string(), file.display().to_string());
-        self.netns.run(&program, &[&["--config", &file], args].concat())
+        let (program, file) = (self.bin_dir.join("atollctl").display().to_string(), self.config_file());
+        self.netns.run(&program, &[&["--config", &file.display().to_string()], args].concat())
     }
 }
 
@@ -361,7 +392,7 @@ fn configuration(name: &str, directory: &Path, central: &Path, settings: &Value)
         "cniVersion": "1.0.0", "name": "atoll", "type": "atoll",
         "nodeName": name, "hostId": name, "runDir": directory.join("run"), "stateDir": directory.join("state"),
         "mtu": 1442, "quietPeriodSeconds": 0, "timeoutSeconds": 60,
-        "etcd": { "endpoints": [format!("http://{CENTRAL}:2379")], "prefix": PREFIX },
+        "etcd": { "endpoints": [format!("http://{ETCD}")], "prefix": PREFIX },
         "ovn": {
             "northbound": [format!("ssl:{CENTRAL}:6641")], "southbound": [format!("ssl:{CENTRAL}:6642")],
             "ca": at("ca.pem"), "cert": at("client.pem"), "key": at("client.key"), "serverName": "central",
@@ -377,6 +408,7 @@ fn configuration(name: &str, directory: &Path, central: &Path, settings: &Value)
 /// Starts a program of the packages in a namespace. What it makes besides is in `directory`.
 fn start(
     packages: &Packages,
+    place: &LabPlace,
     netns: &LabNetns,
     program: &str,
     args: &[String],
@@ -390,7 +422,7 @@ fn start(
     );
     all.push(path.display().to_string());
     all.extend(args.iter().cloned());
-    Daemon::start(netns, Lifetime::Scoped, Path::new("env"), &all, Path::new(log))
+    Daemon::start(netns, place.lifetime(), Path::new("env"), &all, Path::new(log))
 }
 
 fn wait_for_socket(path: &Path) -> Result<()> {

@@ -42,10 +42,15 @@ pub fn keys(netns: &LabNetns, endpoint: SocketAddr, root: &str, below: &str) -> 
 
 /// Starts Debian's etcd on `data` and waits until it is healthy.
 pub fn etcd(netns: &LabNetns, lifetime: Lifetime, data: &Path, log: &Path) -> Result<Daemon> {
+    etcd_at(ETCD, netns, lifetime, data, log)
+}
+
+/// The same at another address.
+pub fn etcd_at(address: SocketAddr, netns: &LabNetns, lifetime: Lifetime, data: &Path, log: &Path) -> Result<Daemon> {
     let args = [
         format!("--data-dir={}", data.display()),
-        format!("--listen-client-urls=http://{ETCD}"),
-        format!("--advertise-client-urls=http://{ETCD}"),
+        format!("--listen-client-urls=http://{address}"),
+        format!("--advertise-client-urls=http://{address}"),
         "--listen-peer-urls=http://127.0.0.1:2380".to_owned(),
         "--log-level=warn".to_owned(),
         "--logger=zap".to_owned(),
@@ -56,7 +61,7 @@ pub fn etcd(netns: &LabNetns, lifetime: Lifetime, data: &Path, log: &Path) -> Re
     let mut daemon =
         Daemon::start(netns, lifetime, Path::new("etcd"), &args, log).context("Debian package etcd-server")?;
     daemon.wait_until(TIMEOUT, || {
-        let health = netns.within(|| http::get(ETCD, "/health"))?;
+        let health = netns.within(|| http::get(address, "/health"))?;
         ensure!(health.contains("\"true\""), "health: {health}");
         Ok(())
     })?;
