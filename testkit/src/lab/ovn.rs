@@ -376,12 +376,18 @@ impl OvnMachine {
 
     /// A runtime on this machine.
     pub fn cni(&self) -> Result<Cni<'_>> {
-        Ok(Cni::new(&self.netns, self.bin_dir.join("atoll"), self.config.clone()))
+        Ok(Cni::new(&self.netns, self.program("atoll")?, self.config.clone()))
+    }
+
+    fn program(&self, name: &str) -> Result<PathBuf> {
+        let path = self.bin_dir.join(name);
+        ensure!(path.is_file(), "{} is not built", path.display());
+        Ok(path)
     }
 
     /// The output of an operator's `atollctl` on this machine; its failure is an error with its text.
     pub fn atollctl(&self, args: &[&str]) -> Result<String> {
-        let (program, file) = (self.bin_dir.join("atollctl").display().to_string(), self.config_file());
+        let (program, file) = (self.program("atollctl")?.display().to_string(), self.config_file());
         self.netns.run(&program, &[&["--config", &file.display().to_string()], args].concat())
     }
 }

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::{Result, ensure};
+
 /// The programs of one version.
 #[derive(Clone, Debug)]
 pub struct Packages {
@@ -15,18 +17,26 @@ impl Packages {
     /// # Panics
     /// They are not there.
     pub fn new() -> Self {
+        Self::find().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same for a program.
+    ///
+    /// # Errors
+    /// They are not there.
+    pub fn find() -> Result<Self> {
         let given = std::env::var_os("ATOLL_OVN").map(PathBuf::from);
         let root = given.unwrap_or_else(|| {
             let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
             target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target")).join("ovn/root")
         });
         let found = Self { root };
-        assert!(
+        ensure!(
             found.program("ovsdb-server").is_some(),
             "{}: no OVN is unpacked there; ./run-tests does it, and .ci/ovn alone",
             found.root.display()
         );
-        found
+        Ok(found)
     }
 
     /// The root of the unpacked files.

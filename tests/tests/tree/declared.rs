@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use atoll_testkit::program::DECLARATION;
 
-const GROUPS: [&str; 5] = ["build", "run", "test", "measure", "long"];
+const GROUPS: [&str; 6] = ["build", "run", "ovn", "test", "measure", "long"];
 
 /// One line of the declaration.
 #[derive(Debug)]

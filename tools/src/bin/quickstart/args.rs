@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 /// Two tenants with real pods on this machine, and a table of who reaches whom.
 #[derive(Debug, Parser)]
 pub(crate) struct QuickstartArgs {
+    /// What makes the tenants' networks.
+    #[arg(long, value_enum, default_value = "midonet")]
+    pub(crate) engine: QuickstartEngine,
     /// The prefix of the names of all network namespaces.
     #[arg(long, default_value = "at-qs")]
     pub(crate) prefix: String,
@@ -22,4 +25,13 @@ pub(crate) struct QuickstartArgs {
     /// Print the facts as JSON, and nothing else, on standard output.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What makes the tenants' networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QuickstartEngine {
+    /// The mock controller with its data plane: one machine.
+    Midonet,
+    /// OVN: three machines.
+    Ovn,
 }

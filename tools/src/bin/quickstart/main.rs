@@ -7,13 +7,19 @@
 //! | module | what |
 //! |---|---|
 //! | [`args`] | the command line |
-//! | [`setup`] | starts etcd, the controller and the pods, through the CNI protocol |
+//! | [`cluster`] | what the pods need: machines with a plugin each, etcd, an external network |
+//! | [`midonet`] | such a cluster of one machine, with the mock controller |
+//! | [`ovn`] | such a cluster of three machines, with OVN |
+//! | [`setup`] | the pods, through the CNI protocol |
 //! | [`matrix`] | who should reach whom, and who does |
 //! | [`report`] | the facts, as text for people and as JSON for programs |
 //! | [`progress`] | progress, on standard error |
 
 mod args;
+mod cluster;
 mod matrix;
+mod midonet;
+mod ovn;
 mod progress;
 mod report;
 mod setup;
@@ -55,16 +61,16 @@ fn main() -> ExitCode {
 
 /// What remains if it is interrupted.
 fn how_to_end(args: &QuickstartArgs) -> String {
-    let name = args.prefix.strip_prefix("at-").filter(|name| *name != "qs");
-    let name = name.map(|name| format!(" --name {name}")).unwrap_or_default();
-    format!("what was started is left for inspection; `./quickstart down{name}` removes it")
+    format!("what was started is left for inspection; `{}` removes it", report::down(&args.prefix))
 }
 
 fn up(args: &QuickstartArgs) -> Result<Facts> {
     let progress = QuickstartProgress::start();
     let setup = Setup::start(args, &progress)?;
+    let endpoints = setup.endpoints()?;
+    setup.wait_for_packets(&endpoints, &progress)?;
     progress.step("asking everyone for everyone");
-    let cells = matrix::measure(&setup.endpoints()?)?;
+    let cells = matrix::measure(&endpoints)?;
     progress.step("reading the topology");
     let facts = setup.facts(cells)?;
     progress.end();

@@ -34,6 +34,9 @@ pub(crate) struct Facts {
 pub(crate) struct PodFacts {
     pub(crate) name: String,
     pub(crate) tenant: String,
+    /// Its machine, if there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) machine: Option<String>,
     pub(crate) netns: String,
     pub(crate) container: String,
     pub(crate) address: String,
@@ -49,7 +52,9 @@ pub(crate) struct PodFacts {
 pub(crate) struct TenantFacts {
     pub(crate) name: String,
     pub(crate) router: Uuid,
-    pub(crate) router_netns: String,
+    /// The router's namespace, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) router_netns: Option<String>,
     pub(crate) subnets: Vec<String>,
     /// The addresses under which the external network sees its pods: one, its own.
     pub(crate) external_addresses: Vec<Ipv4Addr>,
@@ -63,7 +68,37 @@ pub(crate) struct ServerLocations {
     pub(crate) atollctl: PathBuf,
     pub(crate) etcd_prefix: String,
     pub(crate) etcd: String,
-    pub(crate) controller: String,
+    /// The namespace in which `config` is valid.
+    #[serde(skip)]
+    pub(crate) machine: String,
+    /// The namespace of etcd.
+    #[serde(skip)]
+    pub(crate) store: String,
+    /// A host of the external network.
+    #[serde(skip)]
+    pub(crate) outside: Ipv4Addr,
+    #[serde(flatten)]
+    pub(crate) engine: EngineLocations,
+}
+
+/// Where the servers of the engine are.
+#[derive(Clone, Serialize)]
+#[serde(untagged)]
+pub(crate) enum EngineLocations {
+    /// The mock controller.
+    Midonet {
+        /// The address of its API.
+        controller: String,
+    },
+    /// OVN: the beginnings of commands that read a database.
+    Ovn {
+        /// The logical networks.
+        northbound: String,
+        /// The machines.
+        southbound: String,
+        /// The Open vSwitch of the first machine.
+        switch: String,
+    },
 }
 
 impl Facts {
@@ -134,20 +169,27 @@ pub(crate) fn text(facts: &Facts) -> String {
 fn pods(facts: &Facts) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["POD", "TENANT", "ADDRESS", "GATEWAY", "EXTERNAL ADDRESS", "ADD", ""]);
+    let several = facts.pods.iter().any(|pod| pod.machine.is_some());
+    let machine = several.then_some("MACHINE");
+    table.set_header(["POD", "TENANT"].into_iter().chain(machine).chain([
+        "ADDRESS",
+        "GATEWAY",
+        "EXTERNAL ADDRESS",
+        "ADD",
+        "",
+    ]));
     for pod in &facts.pods {
         let tenant = facts.tenants.iter().find(|tenant| tenant.name == pod.tenant);
         let seen: Vec<String> =
             tenant.iter().flat_map(|tenant| &tenant.external_addresses).map(ToString::to_string).collect();
-        table.add_row([
-            pod.name.clone(),
-            pod.tenant.clone(),
+        let rest = [
             pod.address.clone(),
             pod.gateway.to_string(),
             seen.join(", "),
             format!("{:.1} ms", pod.add_milliseconds),
             if pod.cold { "cold: built the tenant's network" } else { "warm" }.to_owned(),
-        ]);
+        ];
+        table.add_row([pod.name.clone(), pod.tenant.clone()].into_iter().chain(pod.machine.clone()).chain(rest));
     }
     table.trim_fmt()
 }
@@ -198,28 +240,54 @@ fn legend(facts: &Facts) -> String {
 }
 
 fn next_steps(facts: &Facts) -> String {
-    let ServerLocations { prefix, config, atollctl, etcd_prefix, etcd: _, controller } = &facts.access;
-    let mut text = String::new();
-    let lines = [
+    let ServerLocations { prefix, config, atollctl, etcd_prefix, etcd, machine, store, outside, engine } =
+        &facts.access;
+    let mut lines = vec![
         ("a pod", format!("ip netns exec {prefix}-red-1 ip address")),
-        ("the external network", format!("ip netns exec {prefix}-red-1 ping -c 1 203.0.113.1")),
-        ("a tenant's router", format!("ip netns exec {prefix}-router-red nft list ruleset")),
-        ("the provider router", format!("ip netns exec {prefix}-router-provider ip route")),
-        ("the store", format!("ip netns exec {prefix}-node etcdctl get --prefix {etcd_prefix} --keys-only")),
-        (
-            "the controller",
-            format!("ip netns exec {prefix}-node curl -s -H 'Accept: application/json' {controller}/routers"),
-        ),
+        ("the external network", format!("ip netns exec {prefix}-red-1 ping -c 1 {outside}")),
+    ];
+    let keys = format!("get --prefix {etcd_prefix} --keys-only");
+    match engine {
+        EngineLocations::Midonet { controller } => lines.extend([
+            ("a tenant's router", format!("ip netns exec {prefix}-router-red nft list ruleset")),
+            ("the provider router", format!("ip netns exec {prefix}-router-provider ip route")),
+            ("the store", format!("ip netns exec {store} etcdctl {keys}")),
+            (
+                "the controller",
+                format!("ip netns exec {machine} curl -s -H 'Accept: application/json' {controller}/routers"),
+            ),
+        ]),
+        EngineLocations::Ovn { northbound, southbound, switch } => lines.extend([
+            ("the networks", format!("{northbound} show")),
+            ("the machines", format!("{southbound} show")),
+            ("a machine's switch", format!("{switch} show")),
+            ("the store", format!("ip netns exec {store} etcdctl --endpoints={etcd} {keys}")),
+        ]),
+    }
+    let directory = config.parent().unwrap_or(config).display();
+    let logs = match engine {
+        EngineLocations::Midonet { .. } => format!("less {directory}/*.log"),
+        // Each machine has a directory.
+        EngineLocations::Ovn { .. } => format!("less {directory}/../*/*.log"),
+    };
+    lines.extend([
         (
             "the topology",
-            format!("ip netns exec {prefix}-node {} topology --config {}", atollctl.display(), config.display()),
+            format!("ip netns exec {machine} {} topology --config {}", atollctl.display(), config.display()),
         ),
-        ("logs", format!("less {}/*.log", config.parent().unwrap_or(config).display())),
-        ("remove everything", "./quickstart down".to_owned()),
-    ];
+        ("logs", logs),
+        ("remove everything", down(prefix)),
+    ]);
+    let mut text = String::new();
     for (what, command) in lines {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {what:<20} {command}");
     }
     text
+}
+
+/// The command that removes everything.
+pub(crate) fn down(prefix: &str) -> String {
+    let name = prefix.strip_prefix("at-").filter(|name| *name != "qs");
+    format!("./quickstart down{}", name.map(|name| format!(" --name {name}")).unwrap_or_default())
 }

@@ -1,80 +1,74 @@
-//! Starts the servers and pods of the quickstart, in namespaces and directories of its own, and leaves them running.
+//! The pods of the quickstart and what they have, in namespaces and directories of its own. They are left running.
 
 use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use atoll_model::derive::{NetworkPart, object};
-use atoll_node::files::{atomic, make};
+use atoll_node::files::make;
 use atoll_records::{ClusterRecord, TenantRecord, decode};
 use atoll_testkit::lab::cni::{Cni, PodInterface};
-use atoll_testkit::lab::daemon::Lifetime;
 use atoll_testkit::lab::netns::LabNetns;
 use atoll_testkit::lab::pod::LabPod;
-use atoll_testkit::lab::servers::{self, ControllerOptions};
-use serde_json::{Value, json};
-use uuid::Uuid;
+use atoll_testkit::lab::reach::ping;
+use atoll_testkit::lab::wait;
+use serde_json::Value;
 
-use crate::args::QuickstartArgs;
+use crate::args::{QuickstartArgs, QuickstartEngine};
+use crate::cluster::{self, Cluster, PREFIX, named};
 use crate::matrix::{Cell, TrafficEndpoint};
 use crate::progress::QuickstartProgress;
 use crate::report::{Facts, PodFacts, ServerLocations, TenantFacts};
+use crate::{midonet, ovn};
 
 const TENANTS: [&str; 2] = ["red", "blue"];
 const PODS: usize = 3;
-const PREFIX: &str = "/atoll/quickstart";
-/// The host behind the provider router.
-const EXTERNAL: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+/// Limit for the machines of OVN to agree on a gateway.
+const GATEWAY: Duration = Duration::from_mins(1);
 
 /// The running servers and pods.
 pub(crate) struct Setup {
     prefix: String,
-    run_dir: PathBuf,
-    config_file: PathBuf,
     atollctl: PathBuf,
-    node: LabNetns,
-    pods: Vec<(LabPod, PodInterface, bool)>,
+    cluster: Cluster,
+    pods: Vec<AttachedPod>,
+}
+
+struct AttachedPod {
+    pod: LabPod,
+    interface: PodInterface,
+    /// Its ADD built the tenant.
+    cold: bool,
+    /// The name of its machine, if there are several.
+    machine: Option<String>,
 }
 
 impl Setup {
-    /// Starts etcd, the controller and the pods.
+    /// Starts the servers and the pods. The pods of a tenant are on different machines, if there are several.
     pub(crate) fn start(args: &QuickstartArgs, progress: &QuickstartProgress) -> Result<Self> {
-        let (run_dir, state_dir) = (args.run_dir.clone(), args.state_dir.clone());
-        for directory in [&run_dir, &state_dir] {
+        for directory in [&args.run_dir, &args.state_dir] {
             make::directory(directory, make::PRIVATE_DIRECTORY)
                 .with_context(|| format!("create {}", directory.display()))?;
         }
-        let node = LabNetns::lasting(&format!("{}-node", args.prefix))?;
-        let host_id = Uuid::new_v4();
-        let log = |name: &str| state_dir.join(name);
-
-        progress.step("starting etcd");
-        servers::etcd(&node, Lifetime::Lasting, &state_dir.join("etcd"), &log("etcd.log"))?;
-        progress.step("starting the controller with its data plane");
-        let options = ControllerOptions { run_dir: run_dir.clone(), host_id, state: None, dataplane: true };
-        let program = args.bin_dir.join("mock-controller");
-        servers::controller(&node, Lifetime::Lasting, &program, &options, &log("controller.log"))?;
-
-        let config = configuration(args, host_id);
-        let config_file = state_dir.join("atoll.json");
-        let text = serde_json::to_string_pretty(&config)?;
-        atomic::replace(&config_file, text.as_bytes(), atomic::Durability::Lossy).context("write the configuration")?;
-
+        let cluster = match args.engine {
+            QuickstartEngine::Midonet => midonet::start(args, progress)?,
+            QuickstartEngine::Ovn => ovn::start(args, progress)?,
+        };
         let mut pods = Vec::new();
-        let cni = Cni::new(&node, args.bin_dir.join("atoll"), config);
-        for number in 1..=PODS {
+        for (number, machine) in (1..=PODS).zip(cluster.machines.iter().cycle()) {
+            let cni = Cni::new(&machine.netns.0, args.bin_dir.join("atoll"), machine.config.clone());
             for tenant in TENANTS {
                 let name = format!("{tenant}-{number}");
                 progress.step(&format!("ADD {name}"));
                 let pod = LabPod::inside(tenant, &name, LabNetns::lasting(&format!("{}-{name}", args.prefix))?);
-                let attached = cni.add(&pod)?;
-                pods.push((pod, attached, number == 1));
+                let interface = cni.add(&pod)?;
+                pods.push(AttachedPod { pod, interface, cold: number == 1, machine: machine.name.clone() });
             }
         }
-        pods.sort_by_key(|(pod, ..)| TENANTS.iter().position(|tenant| *tenant == pod.namespace));
-        let prefix = args.prefix.clone();
-        Ok(Self { prefix, run_dir, config_file, atollctl: args.bin_dir.join("atollctl"), node, pods })
+        pods.sort_by_key(|one| TENANTS.iter().position(|tenant| *tenant == one.pod.namespace));
+        Ok(Self { prefix: args.prefix.clone(), atollctl: args.bin_dir.join("atollctl"), cluster, pods })
     }
 
     /// All endpoints.
@@ -82,19 +76,37 @@ impl Setup {
         let mut all: Vec<TrafficEndpoint> = self
             .pods
             .iter()
-            .map(|(pod, attached, _)| TrafficEndpoint {
-                name: pod.name.clone(),
-                tenant: Some(pod.namespace.clone()),
-                address: attached.address.ip(),
-                gateway: Some(attached.gateway),
-                netns: LabNetns::at(pod.netns.path()),
+            .map(|one| TrafficEndpoint {
+                name: one.pod.name.clone(),
+                tenant: Some(one.pod.namespace.clone()),
+                address: one.interface.address.ip(),
+                gateway: Some(one.interface.gateway),
+                netns: LabNetns::at(one.pod.netns.path()),
             })
             .collect();
-        let outside = self.pin("outside");
-        self.name_netns("outside", &outside)?;
-        let netns = LabNetns::at(outside);
-        all.push(TrafficEndpoint { name: "outside".to_owned(), tenant: None, address: EXTERNAL, gateway: None, netns });
+        if let Some(pins) = &self.cluster.pins {
+            self.name_netns("outside", &pins.join("outside"))?;
+        }
+        let (netns, _) = named(&self.prefix, "outside");
+        let address = self.cluster.outside;
+        all.push(TrafficEndpoint { name: "outside".to_owned(), tenant: None, address, gateway: None, netns });
         Ok(all)
+    }
+
+    /// ADD ends when the pod's own machine forwards its packets. Those of OVN are several: waits until all of them have the
+    /// pods, and have agreed on a gateway.
+    pub(crate) fn wait_for_packets(&self, endpoints: &[TrafficEndpoint], progress: &QuickstartProgress) -> Result<()> {
+        let Some(lab) = &self.cluster.ovn else { return Ok(()) };
+        progress.step("waiting until every machine has every pod, and one is the gateway");
+        lab.synchronize()?;
+        for pod in endpoints.iter().filter(|one| one.tenant.is_some()) {
+            wait::until("a gateway forwards", GATEWAY, || {
+                let outside = self.cluster.outside;
+                ensure!(ping(&pod.netns, outside)?, "{} gets no answer from {outside}", pod.name);
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     /// The report, from the measured reachability.
@@ -106,70 +118,69 @@ impl Setup {
         for tenant in TENANTS {
             let record: TenantRecord = self.record(&format!("tenants/{tenant}"))?;
             let router = object(cluster.id, record.incarnation, &NetworkPart::Router);
-            let netns = self.name_netns(&format!("router-{tenant}"), &self.pin(&router.to_string()))?;
+            let pins = self.cluster.pins.as_ref();
+            let router_netns = pins
+                .map(|pins| self.name_netns(&format!("router-{tenant}"), &pins.join(router.to_string())))
+                .transpose()?;
             let seen = cells.iter().filter(|cell| cell.to == "outside" && self.tenant_of(&cell.from) == Some(tenant));
             let mut external_addresses: Vec<Ipv4Addr> = seen.filter_map(|cell| cell.seen_as).collect();
             external_addresses.sort_unstable();
             external_addresses.dedup();
             let subnets = record.subnets.iter().map(|subnet| subnet.cidr.to_string()).collect();
-            tenants.push(TenantFacts {
-                name: tenant.to_owned(),
-                router,
-                router_netns: netns,
-                subnets,
-                external_addresses,
-            });
+            tenants.push(TenantFacts { name: tenant.to_owned(), router, router_netns, subnets, external_addresses });
         }
-        self.name_netns("router-provider", &self.pin(&cluster.provider_router.to_string()))?;
-        let pods = self.pods.iter().map(|(pod, attached, cold)| PodFacts {
-            name: pod.name.clone(),
-            tenant: pod.namespace.clone(),
-            netns: format!("{}-{}", self.prefix, pod.name),
-            container: pod.container.clone(),
-            address: attached.address.to_string(),
-            gateway: attached.gateway,
-            mac: attached.mac.clone(),
-            cold: *cold,
-            add_milliseconds: (attached.took.as_secs_f64() * 10_000.0).round() / 10.0,
+        if let Some(pins) = &self.cluster.pins {
+            self.name_netns("router-provider", &pins.join(cluster.provider_router.to_string()))?;
+        }
+        let pods = self.pods.iter().map(|one| PodFacts {
+            name: one.pod.name.clone(),
+            tenant: one.pod.namespace.clone(),
+            machine: one.machine.clone(),
+            netns: format!("{}-{}", self.prefix, one.pod.name),
+            container: one.pod.container.clone(),
+            address: one.interface.address.to_string(),
+            gateway: one.interface.gateway,
+            mac: one.interface.mac.clone(),
+            cold: one.cold,
+            add_milliseconds: (one.interface.took.as_secs_f64() * 10_000.0).round() / 10.0,
         });
         let tree = self.topology(false)?;
-        Ok(Facts::new(pods.collect(), cells, tenants, topology, tree, self.access()))
+        Ok(Facts::new(pods.collect(), cells, tenants, topology, tree, self.access()?))
     }
 
-    fn access(&self) -> ServerLocations {
-        ServerLocations {
+    fn access(&self) -> Result<ServerLocations> {
+        let machine = self.cluster.machines.first().context("there is a machine")?;
+        Ok(ServerLocations {
             prefix: self.prefix.clone(),
-            config: self.config_file.clone(),
+            config: machine.config_file.clone(),
             atollctl: self.atollctl.clone(),
             etcd_prefix: PREFIX.to_owned(),
-            etcd: format!("http://{}", servers::ETCD),
-            controller: format!("http://{}{}", servers::CONTROLLER, servers::API),
-        }
+            etcd: format!("http://{}", self.cluster.etcd),
+            machine: machine.netns.1.clone(),
+            store: self.cluster.store.1.clone(),
+            outside: self.cluster.outside,
+            engine: self.cluster.locations.clone(),
+        })
     }
 
     fn tenant_of(&self, pod: &str) -> Option<&str> {
-        self.pods.iter().find(|(one, ..)| one.name == pod).map(|(one, ..)| one.namespace.as_str())
+        self.pods.iter().find(|one| one.pod.name == pod).map(|one| one.pod.namespace.as_str())
     }
 
     fn record<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<T> {
-        let endpoint = format!("--endpoints=http://{}", servers::ETCD);
         let key = format!("{PREFIX}/v2/{key}");
-        let value = self.node.run("etcdctl", &[&endpoint, "get", "--print-value-only", &key])?;
+        let value = cluster::record(&self.cluster, &key)?;
         decode(value.trim().as_bytes()).with_context(|| format!("the record {key}"))
     }
 
     fn topology(&self, json: bool) -> Result<String> {
-        let config = self.config_file.display().to_string();
+        let machine = self.cluster.machines.first().context("there is a machine")?;
+        let config = machine.config_file.display().to_string();
         let mut args = vec!["topology", "--config", &config];
         if json {
             args.extend(["-o", "json"]);
         }
-        self.node.run(&self.atollctl.display().to_string(), &args)
-    }
-
-    /// Where the data plane pins a namespace.
-    fn pin(&self, name: &str) -> PathBuf {
-        self.run_dir.join("dataplane").join(name)
+        machine.netns.0.run(&self.atollctl.display().to_string(), &args)
     }
 
     /// Makes a namespace of the data plane available to `ip netns exec`.
@@ -179,17 +190,4 @@ impl Setup {
         symlink(pin, &link).with_context(|| format!("name {} {name}", pin.display()))?;
         Ok(name)
     }
-}
-
-fn configuration(args: &QuickstartArgs, host_id: Uuid) -> Value {
-    json!({
-        "cniVersion": "1.0.0", "name": "atoll", "type": "atoll",
-        "nodeName": "quickstart", "hostId": host_id, "runDir": args.run_dir, "stateDir": args.state_dir,
-        "etcd": { "endpoints": [format!("http://{}", servers::ETCD)], "prefix": PREFIX },
-        "controller": { "endpoints": [format!("http://{}{}", servers::CONTROLLER, servers::API)] },
-        // So small that two tenants with three pods each have addresses in common: each subnet has five addresses for
-        // pods.
-        "cluster": { "addressing": "overlapping", "podCidr": "10.128.0.0/16", "subnetPrefix": 29 },
-        "log": { "file": args.state_dir.join("cni.log"), "level": "info" },
-    })
 }
