@@ -14,9 +14,9 @@ use crate::report::EngineLocations;
 pub(crate) const PREFIX: &str = "/atoll/quickstart";
 
 /// Running servers, and machines for pods. They outlive this value.
-pub(crate) struct Cluster {
+pub(crate) struct RunningCluster {
     /// The machines; pods take turns.
-    pub(crate) machines: Vec<Machine>,
+    pub(crate) machines: Vec<PodMachine>,
     /// Where etcd listens, as seen from every machine.
     pub(crate) etcd: SocketAddr,
     /// A namespace in which etcd is reached, with its name.
@@ -33,7 +33,7 @@ pub(crate) struct Cluster {
 }
 
 /// A machine for pods.
-pub(crate) struct Machine {
+pub(crate) struct PodMachine {
     /// Its name, if there are several.
     pub(crate) name: Option<String>,
     /// Its namespace, and the name of that.
@@ -57,7 +57,7 @@ pub(crate) fn addresses() -> Value {
 }
 
 /// Reads a record of etcd, as text.
-pub(crate) fn record(cluster: &Cluster, key: &str) -> Result<String> {
+pub(crate) fn record(cluster: &RunningCluster, key: &str) -> Result<String> {
     let endpoint = format!("--endpoints=http://{}", cluster.etcd);
     cluster.store.0.run("etcdctl", &[&endpoint, "get", "--print-value-only", key])
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::args::QuickstartArgs;
-use crate::cluster::{Cluster, Machine, PREFIX, addresses, named};
+use crate::cluster::{PREFIX, PodMachine, RunningCluster, addresses, named};
 use crate::progress::QuickstartProgress;
 use crate::report::EngineLocations;
 
@@ -19,7 +19,7 @@ use crate::report::EngineLocations;
 const EXTERNAL: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
 /// Starts both servers.
-pub(crate) fn start(args: &QuickstartArgs, progress: &QuickstartProgress) -> Result<Cluster> {
+pub(crate) fn start(args: &QuickstartArgs, progress: &QuickstartProgress) -> Result<RunningCluster> {
     let (run_dir, state_dir) = (&args.run_dir, &args.state_dir);
     let node = LabNetns::lasting(&format!("{}-node", args.prefix))?;
     let host_id = Uuid::new_v4();
@@ -36,8 +36,8 @@ pub(crate) fn start(args: &QuickstartArgs, progress: &QuickstartProgress) -> Res
     let config_file = state_dir.join("atoll.json");
     let text = serde_json::to_string_pretty(&config)?;
     atomic::replace(&config_file, text.as_bytes(), atomic::Durability::Lossy).context("write the configuration")?;
-    Ok(Cluster {
-        machines: vec![Machine { name: None, netns: named(&args.prefix, "node"), config, config_file }],
+    Ok(RunningCluster {
+        machines: vec![PodMachine { name: None, netns: named(&args.prefix, "node"), config, config_file }],
         etcd: servers::ETCD,
         store: named(&args.prefix, "node"),
         outside: EXTERNAL,

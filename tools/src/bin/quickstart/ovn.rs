@@ -8,14 +8,14 @@ use atoll_testkit::ovn::Packages;
 use serde_json::json;
 
 use crate::args::QuickstartArgs;
-use crate::cluster::{Cluster, Machine, PREFIX, addresses, named};
+use crate::cluster::{PREFIX, PodMachine, RunningCluster, addresses, named};
 use crate::progress::QuickstartProgress;
 use crate::report::EngineLocations;
 
 const MACHINES: usize = 3;
 
 /// Starts everything.
-pub(crate) fn start(args: &QuickstartArgs, progress: &QuickstartProgress) -> Result<Cluster> {
+pub(crate) fn start(args: &QuickstartArgs, progress: &QuickstartProgress) -> Result<RunningCluster> {
     let packages = Packages::find().context("`./quickstart --engine ovn` unpacks them")?;
     progress.step("starting etcd and the databases of OVN");
     let place = LabPlace::lasting(&args.prefix, &args.state_dir, &args.bin_dir);
@@ -27,7 +27,7 @@ pub(crate) fn start(args: &QuickstartArgs, progress: &QuickstartProgress) -> Res
     }
     progress.step("atollctl init");
     lab.init()?;
-    let machines = lab.chassis.iter().map(|chassis| Machine {
+    let machines = lab.chassis.iter().map(|chassis| PodMachine {
         name: Some(chassis.name.clone()),
         netns: named(&args.prefix, &chassis.name),
         config: chassis.config().clone(),
@@ -43,7 +43,7 @@ pub(crate) fn start(args: &QuickstartArgs, progress: &QuickstartProgress) -> Res
         southbound: format!("{} --db=unix:{}", program("ovn-sbctl"), lab.socket("sb").display()),
         switch: format!("{} --db=unix:{}", program("ovs-vsctl"), first.socket().display()),
     };
-    Ok(Cluster {
+    Ok(RunningCluster {
         machines: machines.collect(),
         etcd: ovn::ETCD,
         store: named(&args.prefix, "central"),

@@ -17,7 +17,7 @@ use atoll_testkit::lab::wait;
 use serde_json::Value;
 
 use crate::args::{QuickstartArgs, QuickstartEngine};
-use crate::cluster::{self, Cluster, PREFIX, named};
+use crate::cluster::{self, PREFIX, RunningCluster, named};
 use crate::matrix::{Cell, TrafficEndpoint};
 use crate::progress::QuickstartProgress;
 use crate::report::{Facts, PodFacts, ServerLocations, TenantFacts};
@@ -32,7 +32,7 @@ const GATEWAY: Duration = Duration::from_mins(1);
 pub(crate) struct Setup {
     prefix: String,
     atollctl: PathBuf,
-    cluster: Cluster,
+    cluster: RunningCluster,
     pods: Vec<AttachedPod>,
 }
 
