@@ -73,6 +73,11 @@ fn engine(config: &Config) -> Result<ConfiguredEngine, Failure> {
     Ok(AnyEngine::MidoNet(MidoNet::new(configured::client(&config.controller, None, |http| http)?)))
 }
 
+/// The name of the engine that the configuration names.
+pub(crate) fn engine_name(config: &Config) -> &'static str {
+    if config.ovn.is_some() { atoll_ovn::NAME } else { atoll_midonet::NAME }
+}
+
 /// This machine, as the engine identifies it.
 pub(crate) fn identify(config: &Config) -> Result<Node, Failure> {
     machine::identify(config, &local_engine(config)?).map_err(|error| Failure::classified(&error))
@@ -91,6 +96,7 @@ fn local_engine(config: &Config) -> Result<ConfiguredEngine, Failure> {
         cert: None,
         key: None,
         northbound: vec![ovn.local.clone()],
+        southbound: Vec::new(),
         ..ovn
     });
     engine(&Config { controller, ovn, ..config.clone() })
@@ -221,17 +227,20 @@ pub(crate) struct Named<'a> {
 /// The files that a configuration names: certificates, keys, passwords.
 pub(crate) fn files(config: &Config) -> Vec<Named<'_>> {
     let (etcd, controller) = (&config.etcd, &config.controller);
-    let keystone = controller.keystone.as_ref();
+    let (keystone, ovn) = (controller.keystone.as_ref(), config.ovn.as_ref());
     let credential = keystone.and_then(|keystone| keystone.application_credential.as_ref());
     let all = [
         ("etcd.key", etcd.key.as_ref(), true),
         ("controller.key", controller.key.as_ref(), true),
         ("controller.passwordFile", controller.password_file.as_ref(), true),
         ("controller.keystone.applicationCredential.secretFile", credential.map(|(_, file)| file), true),
+        ("ovn.key", ovn.and_then(|ovn| ovn.key.as_ref()), true),
         ("etcd.ca", etcd.ca.as_ref(), false),
         ("etcd.cert", etcd.cert.as_ref(), false),
         ("controller.ca", controller.ca.as_ref(), false),
         ("controller.cert", controller.cert.as_ref(), false),
+        ("ovn.ca", ovn.and_then(|ovn| ovn.ca.as_ref()), false),
+        ("ovn.cert", ovn.and_then(|ovn| ovn.cert.as_ref()), false),
         ("controller.keystone.ca", keystone.and_then(|keystone| keystone.ca.as_ref()), false),
     ];
     all.into_iter()

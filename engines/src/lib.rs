@@ -11,4 +11,4 @@ mod any;
 mod ovn;
 
 pub use any::AnyEngine;
-pub use ovn::ovn;
+pub use ovn::{ovn, ovn_members};

@@ -20,6 +20,9 @@ use crate::ovsdb::{Database, DatabaseError, Freshness, Outcome, RefusalKind, Row
 use crate::rows::subnet_rows;
 use crate::switch::Switch;
 
+/// The engine's name in the cluster's record and in the configuration.
+pub const NAME: &str = "ovn";
+
 /// How often a change is decided on again when others changed the same rows. Each time one of them got further.
 const ATTEMPTS: usize = 16;
 
@@ -98,7 +101,7 @@ impl<'a> Rounds<'a> {
 
 impl<D: Database> Engine for Ovn<D> {
     fn name(&self) -> &'static str {
-        "ovn"
+        NAME
     }
 
     async fn capabilities(&self) -> Result<Capabilities, EngineError> {

@@ -26,7 +26,7 @@ use crate::ovsdb::{
 const CONFIRMATION: Duration = Duration::from_secs(15);
 
 /// The number of a configuration.
-const NUMBER: &str = "nb_cfg";
+pub(crate) const NUMBER: &str = "nb_cfg";
 
 impl<D: Database> Ovn<D> {
     /// A chassis, and whether it confirms a new configuration.
@@ -111,7 +111,7 @@ impl<D: Database> Ovn<D> {
     }
 
     /// Raises the number of the configuration in Northbound. Returns it.
-    async fn raise_number(&self, what: &str) -> Result<i64, EngineError> {
+    pub(crate) async fn raise_number(&self, what: &str) -> Result<i64, EngineError> {
         let mut rounds = Rounds::of(what);
         loop {
             rounds.begin()?;

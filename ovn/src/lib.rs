@@ -10,6 +10,7 @@
 //! | `ports` | ports of pods, and the writer epoch |
 //! | `switch` | host ends on the node's bridge, and readiness |
 //! | `hosts`, `host_id` | chassis, and which one this machine is |
+//! | `inspect`, `facts` | what `atollctl doctor` asks |
 //! | `engine` | the trait of `atoll-network` |
 //! | `error` | failures by class, with the remedy |
 //!
@@ -18,8 +19,10 @@
 mod compare;
 mod engine;
 mod error;
+mod facts;
 mod host_id;
 mod hosts;
+mod inspect;
 mod names;
 mod network;
 pub mod ovsdb;
@@ -28,8 +31,12 @@ mod provider;
 mod rows;
 mod switch;
 
-pub use engine::Ovn;
+pub use engine::{NAME, Ovn};
 pub use error::unusable;
+pub use facts::{
+    BridgeFacts, ChassisFacts, ConfigurationProgress, HostEndFacts, ListenerFacts, NorthboundFacts, OwnedRow,
+    SouthboundFacts, SwitchFacts, TunnelFacts,
+};
 pub use provider::provider_rows;
 pub use rows::{ProviderRows, WantedRow, network_rows};
 pub use switch::Switch;

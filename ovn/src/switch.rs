@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::error::{SWITCH, engine_error, failed};
+use crate::facts::{BridgeFacts, HostEndFacts, SwitchFacts, TunnelFacts, texts};
 use crate::names::{EXTERNAL_IDS, id, key, with};
 use crate::ovsdb::{
     ColumnKind, Database, DatabaseError, Freshness, Monitor, Mutation, Outcome, RefusalKind, Row, RowCondition,
@@ -194,6 +195,35 @@ impl<D: Database> Switch<D> {
         Ok(rows.into_iter().find_map(|row| id(&row, SYSTEM_ID).map(str::to_owned)))
     }
 
+    /// Reads what an operator asks of it.
+    pub(crate) async fn inspect(&self) -> Result<SwitchFacts, EngineError> {
+        let all = |table, columns| RowOperation::Select { table, condition: Vec::new(), columns };
+        let operations = vec![
+            all("Open_vSwitch", vec![EXTERNAL_IDS, "ovs_version"]),
+            RowOperation::Select {
+                table: "Bridge",
+                condition: vec![RowCondition::equal("name", Value::one(self.bridge.as_str()))],
+                columns: vec![DATAPATH_TYPE, EXTERNAL_IDS],
+            },
+            all("Interface", vec!["name", "type", "options", "error", "link_state", "bfd_status", EXTERNAL_IDS]),
+        ];
+        let outcomes = self.database.transact(operations, Freshness::Any).await;
+        let mut rows = outcomes.map_err(failed(SWITCH, "inspect it"))?.into_iter().map(Outcome::rows);
+        let mut next = || rows.next().unwrap_or_default();
+        let (own, bridges, interfaces) = (next(), next(), next());
+        let text = |row: &Row, column| row.get(column).and_then(Value::text).map(str::to_owned);
+        Ok(SwitchFacts {
+            settings: texts(own.first().and_then(|row| row.get(EXTERNAL_IDS))),
+            version: own.first().and_then(|row| text(row, "ovs_version")),
+            bridge: bridges.first().map(|row| BridgeFacts {
+                datapath: text(row, DATAPATH_TYPE).unwrap_or_default(),
+                confirmed: id(row, CONFIRMED).and_then(|number| number.parse().ok()),
+            }),
+            tunnels: interfaces.iter().filter_map(tunnel).collect(),
+            pods: interfaces.iter().filter_map(pod).collect(),
+        })
+    }
+
     async fn write(&self, operations: Vec<RowOperation>) -> Result<Vec<Outcome>, DatabaseError> {
         self.database.transact(operations, Freshness::Any).await
     }
@@ -201,6 +231,8 @@ impl<D: Database> Switch<D> {
 
 /// The identity of a chassis, as Open vSwitch has it (`ovn-controller(8)`).
 const SYSTEM_ID: &str = "system-id";
+/// The number of the newest configuration that is installed, in `external_ids` of the bridge (`ovn-controller(8)`).
+const CONFIRMED: &str = "ovn-nb-cfg";
 const OWNER: &str = "atoll";
 const OWNED: &str = "pod";
 
@@ -215,6 +247,30 @@ fn needs(outcomes: Vec<Outcome>) -> DatapathNeeds {
     let rows: Vec<Row> = outcomes.into_iter().flat_map(Outcome::rows).collect();
     let datapath = rows.iter().find_map(|row| row.get(DATAPATH_TYPE)?.text());
     DatapathNeeds { checksums: datapath == Some("netdev") }
+}
+
+/// An interface that is a tunnel to another chassis.
+fn tunnel(row: &Row) -> Option<TunnelFacts> {
+    let text = |column: &str| row.get(column).and_then(Value::text).map(str::to_owned);
+    let remote = row.get("options")?.get("remote_ip")?;
+    Some(TunnelFacts {
+        name: text("name")?,
+        remote: remote.to_owned(),
+        error: text("error"),
+        link: text("link_state"),
+        bfd: row.get("bfd_status")?.get("state").map(str::to_owned),
+    })
+}
+
+/// An interface that is the host end of a pod.
+fn pod(row: &Row) -> Option<HostEndFacts> {
+    let text = |column: &str| row.get(column).and_then(Value::text);
+    (id(row, OWNER)? == OWNED).then_some(())?;
+    Some(HostEndFacts {
+        interface: IfName::new(text("name")?).ok()?,
+        error: text("error").map(str::to_owned),
+        installed: id(row, INSTALLED) == Some("true"),
+    })
 }
 
 /// `external_ids` of our rows.

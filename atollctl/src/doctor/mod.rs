@@ -4,17 +4,20 @@
 //! | module | what |
 //! |---|---|
 //! | [`seen`] | the state of a node, as plain data |
-//! | [`servers`], [`machine`], [`names`] | probing etcd and the controller, this machine and its container runtimes. Every probe has a time limit |
+//! | [`servers`], [`ovn`], [`machine`], [`names`] | probing etcd and the engine, this machine and its container runtimes. Every probe has a time limit |
 //! | [`judge`] | from the state to findings. Pure |
 //!
 //! # Guarantees
-//! - It changes nothing: features of the kernel are tried in a temporary network namespace.
+//! - It changes nothing: features of the kernel are tried in a temporary network namespace. With OVN it raises the number of
+//!   the configuration, as `ovn-nbctl sync` does: a daemon that stopped is found by what it does not confirm.
 //! - It reports what it can while other parts are down.
 //! - It shows no secret.
 
 mod judge;
+mod limit;
 mod machine;
 mod names;
+mod ovn;
 mod seen;
 mod servers;
 
@@ -35,7 +38,7 @@ use crate::settings::Settings;
 /// Options of `doctor`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Works with etcd, the controller or both down; changes nothing; shows no secret. Exit code 0: no check failed, there may be
+Works with etcd, the engine or both down; changes nothing; shows no secret. Exit code 0: no check failed, there may be
 warnings. 7: a check failed.
 
 Example: why do pods on this node get no network?

@@ -1,11 +1,14 @@
 //! The state of a node: the input of the judgement, without any result. Plain data.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use atoll_model::config::Config;
 use atoll_model::error::{Classify, causes};
-use atoll_model::ids::NetworkName;
+use atoll_model::ids::{Incarnation, NetworkName};
+use atoll_ovn::ovsdb::MemberState;
+use atoll_ovn::{ConfigurationProgress, NorthboundFacts, OwnedRow, SouthboundFacts, SwitchFacts};
 use atoll_records::{ClaimRecord, ClusterRecord, NodeRecord, TombstoneRecord, Versioned};
 use atoll_store::etcd::MemberStatus;
 use atoll_tenant::Node;
@@ -69,12 +72,49 @@ pub(crate) struct Site {
     pub(crate) secrets: Vec<SecretFile>,
     pub(crate) certificates: Vec<CertificateFile>,
     pub(crate) etcd: Vec<EtcdEndpoint>,
-    pub(crate) controllers: Vec<ControllerEndpoint>,
-    pub(crate) host: Probed<HostRecords>,
+    pub(crate) engine: EngineEvidence,
     pub(crate) records: Probed<Records>,
     pub(crate) links: Probed<Vec<HostEnd>>,
     pub(crate) attachment_states: Probed<Vec<ObservedAttachment>>,
     pub(crate) local_tombstones: Probed<Vec<LocalTombstone>>,
+}
+
+/// The servers of the engine.
+pub(crate) enum EngineEvidence {
+    MidoNet(MidoNetEvidence),
+    Ovn(Box<OvnEvidence>),
+}
+
+/// MidoNet's controllers, and their records of this machine.
+pub(crate) struct MidoNetEvidence {
+    pub(crate) controllers: Vec<ControllerEndpoint>,
+    pub(crate) host: Probed<HostRecords>,
+}
+
+/// The databases of OVN, and this machine's Open vSwitch.
+pub(crate) struct OvnEvidence {
+    /// The configured members of Northbound and Southbound.
+    pub(crate) members: Vec<DatabaseMember>,
+    pub(crate) northbound: Probed<NorthboundFacts>,
+    /// None: it is not configured.
+    pub(crate) southbound: Probed<Option<SouthboundFacts>>,
+    pub(crate) progress: Probed<ConfigurationProgress>,
+    /// Read after the claims, and before the files of attachments.
+    pub(crate) switch: Probed<SwitchFacts>,
+    /// Networks, and ports of this node's pods; read when `switch` is.
+    pub(crate) owned: Probed<Vec<OwnedRow>>,
+    /// The tenants that have a record; read after `owned`.
+    pub(crate) incarnations: Probed<BTreeSet<Incarnation>>,
+}
+
+/// One member of a database, queried by itself.
+pub(crate) struct DatabaseMember {
+    pub(crate) url: String,
+    pub(crate) database: &'static str,
+    /// How long its answer took, with the connection, and how it describes its copy.
+    pub(crate) state: Probed<(Duration, MemberState)>,
+    /// The highest index that any member had before this one was asked again.
+    pub(crate) newest: Option<i64>,
 }
 
 /// A file that only its owner may read.

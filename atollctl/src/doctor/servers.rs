@@ -17,14 +17,14 @@ use futures_util::future::{join, join_all};
 use http::header::{DATE, HeaderMap};
 use tokio::time::{Instant, timeout};
 
+use super::limit::{LIMIT, in_time};
+use super::ovn;
 use super::seen::{
-    CertificateFile, ControllerEndpoint, EtcdEndpoint, HostRecords, Probed, Problem, Records, SecretFile, Site,
+    CertificateFile, ControllerEndpoint, EngineEvidence, EtcdEndpoint, HostRecords, MidoNetEvidence, Probed, Problem,
+    Records, SecretFile, Site,
 };
 use crate::settings::{self, Settings};
 use crate::{certificate, gc, links, nodefiles};
-
-/// The longest that one endpoint, or one list, may take.
-const LIMIT: Duration = Duration::from_secs(5);
 
 /// The most tunnel zones whose members are read; usually there is one.
 const ZONES: usize = 16;
@@ -34,18 +34,19 @@ pub(super) async fn probe(settings: &Settings) -> Site {
     let machine =
         settings::identify(config).map_err(|failure| Problem { text: failure.message(), hint: failure.hint() });
     let etcd = join_all(config.etcd.endpoints.iter().map(|url| etcd_endpoint(&config.etcd, url)));
-    let controllers = join_all(config.controller.endpoints.iter().map(|url| controller(&config.controller, url)));
     let records = in_time(records(config, machine.as_ref().ok()));
-    let host = in_time(host(&config.controller, &machine));
-    let ((etcd, controllers), (records, host)) = join(join(etcd, controllers), join(records, host)).await;
+    let engine = Box::pin(engine(settings, &machine));
+    let ((etcd, records), mut engine) = join(join(etcd, records), engine).await;
+    if let EngineEvidence::Ovn(seen) = &mut engine {
+        Box::pin(ovn::rows(seen, settings, machine.as_ref().ok(), records.as_ref().ok())).await;
+    }
     Site {
         machine,
         network: gc::network(settings).ok(),
         secrets: secrets(config),
         certificates: certificates(config),
         etcd,
-        controllers,
-        host,
+        engine,
         records,
         links: links::host_ends(&config.run_dir).map_err(|error| Problem::new(error.to_string())),
         attachment_states: nodefiles::attachments(&config.run_dir).map_err(|error| Problem::new(error.to_string())),
@@ -54,10 +55,15 @@ pub(super) async fn probe(settings: &Settings) -> Site {
     }
 }
 
-async fn in_time<T>(work: impl Future<Output = Probed<T>>) -> Probed<T> {
-    let late = |_| Err(Problem::new(format!("no answer within {} s", LIMIT.as_secs())));
-    // On the heap: these futures are large, and there are many of them.
-    timeout(LIMIT, Box::pin(work)).await.unwrap_or_else(late)
+async fn engine(settings: &Settings, machine: &Probed<Node>) -> EngineEvidence {
+    let config = &settings.config;
+    if let Some(config) = &config.ovn {
+        return EngineEvidence::Ovn(Box::new(ovn::probe(settings, config).await));
+    }
+    let controllers = join_all(config.controller.endpoints.iter().map(|url| controller(&config.controller, url)));
+    let host = in_time(host(&config.controller, machine));
+    let (controllers, host) = join(controllers, host).await;
+    EngineEvidence::MidoNet(MidoNetEvidence { controllers, host })
 }
 
 fn secrets(config: &Config) -> Vec<SecretFile> {
@@ -227,7 +233,7 @@ async fn records(config: &Config, machine: Option<&Node>) -> Probed<Records> {
     Ok(Records {
         disagreement: cluster
             .as_ref()
-            .and_then(|cluster| admin::agree(&config.cluster, atoll_midonet::NAME, cluster).err())
+            .and_then(|cluster| admin::agree(&config.cluster, settings::engine_name(config), cluster).err())
             .map(|error| Problem::of(&error)),
         impostor: machine
             .zip(node.as_ref())

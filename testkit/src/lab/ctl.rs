@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -31,6 +31,17 @@ pub struct Out {
     pub stdout: String,
     /// Standard error.
     pub stderr: String,
+}
+
+impl Out {
+    /// Of a program that has ended.
+    pub fn of(out: &Output) -> Result<Self> {
+        Ok(Self {
+            code: out.status.code().context("a signal ended it")?,
+            stdout: String::from_utf8(out.stdout.clone())?,
+            stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+        })
+    }
 }
 
 impl<'a> Ctl<'a> {
@@ -66,12 +77,7 @@ impl<'a> Ctl<'a> {
 
     /// Runs it to its end.
     pub fn run(&self, arguments: &[&str]) -> Result<Out> {
-        let out = self.command(arguments).output().with_context(|| format!("start {}", self.program.display()))?;
-        Ok(Out {
-            code: out.status.code().context("a signal ended it")?,
-            stdout: String::from_utf8(out.stdout)?,
-            stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
-        })
+        Out::of(&self.command(arguments).output().with_context(|| format!("start {}", self.program.display()))?)
     }
 
     /// Runs it with `-o json`; its failure is an error.

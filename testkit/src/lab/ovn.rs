@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -22,6 +23,7 @@ use serde_json::{Value, json};
 
 use crate::authority::Authority;
 use crate::lab::cni::Cni;
+use crate::lab::ctl::Out;
 use crate::lab::daemon::Daemon;
 use crate::lab::netns::{LabNetns, output};
 use crate::lab::node::{PREFIX, merge};
@@ -387,8 +389,20 @@ impl OvnMachine {
 
     /// The output of an operator's `atollctl` on this machine; its failure is an error with its text.
     pub fn atollctl(&self, args: &[&str]) -> Result<String> {
-        let (program, file) = (self.program("atollctl")?.display().to_string(), self.config_file());
-        self.netns.run(&program, &[&["--config", &file.display().to_string()], args].concat())
+        let out = self.run_atollctl(args, &json!({}))?;
+        ensure!(out.code == 0, "atollctl {args:?}: exit code {}: {}{}", out.code, out.stderr, out.stdout);
+        Ok(out.stdout)
+    }
+
+    /// The same whatever its exit code is. `settings` override keys of the configuration.
+    pub fn run_atollctl(&self, args: &[&str], settings: &Value) -> Result<Out> {
+        let mut config = self.config.clone();
+        merge(&mut config, settings);
+        let file = self.directory.join("atollctl.json");
+        fs::write(&file, config.to_string()).with_context(|| format!("write {}", file.display()))?;
+        let mut command = self.netns.command(self.program("atollctl")?);
+        command.env("PATH", crate::program::search_path()).env("ATOLL_CONFIG", &file).args(args);
+        Out::of(&command.stdin(Stdio::null()).output().context("start atollctl")?)
     }
 }
 

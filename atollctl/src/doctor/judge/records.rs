@@ -80,7 +80,7 @@ pub(super) fn cluster(site: &Site) -> Vec<DoctorFinding> {
 }
 
 /// Interfaces that a claim, a tombstone or an attachment state names.
-fn known_interfaces(site: &Site, records: &Records) -> BTreeSet<String> {
+pub(super) fn known_interfaces(site: &Site, records: &Records) -> BTreeSet<String> {
     let claims = records.claims.iter().map(|claim| claim.record.host_interface.to_string());
     let in_etcd = records.tombstones.iter().map(|tombstone| tombstone.attachment.host_interface().to_string());
     let files = site.attachment_states.as_ref().map(Vec::as_slice).unwrap_or_default();

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use atoll_store::etcd::MemberStatus;
 
-use super::super::seen::{ControllerEndpoint, DoctorEvidence, EtcdEndpoint, Site};
+use super::super::seen::{ControllerEndpoint, DoctorEvidence, EngineEvidence, EtcdEndpoint, MidoNetEvidence, Site};
 use super::finding::{Check, DoctorFinding};
+use crate::output::count;
 
 const ETCD: Check = Check::new(
     "etcd",
@@ -29,7 +30,7 @@ const TUNNEL_ZONE: Check = Check::new(
 );
 
 /// A slower answer is reported: an ADD takes at least one round trip to each server.
-const SLOW: Duration = Duration::from_millis(100);
+pub(super) const SLOW: Duration = Duration::from_millis(100);
 /// The default quota of etcd is 2 GiB; beyond it, etcd accepts no writes.
 const LARGE: u64 = 3 << 29;
 /// `Date` has whole seconds, and the answer takes some time to arrive.
@@ -86,8 +87,8 @@ fn described(member: &MemberStatus, read: Duration) -> String {
     format!("version {}, {role}, a read takes {}, {size} of data", member.version, milliseconds(read))
 }
 
-pub(super) fn controllers(site: &Site) -> Vec<DoctorFinding> {
-    site.controllers.iter().map(controller).collect()
+pub(super) fn controllers(engine: &MidoNetEvidence) -> Vec<DoctorFinding> {
+    engine.controllers.iter().map(controller).collect()
 }
 
 fn controller(endpoint: &ControllerEndpoint) -> DoctorFinding {
@@ -117,7 +118,12 @@ fn controller(endpoint: &ControllerEndpoint) -> DoctorFinding {
 
 pub(super) fn clocks(site: &Site) -> Vec<DoctorFinding> {
     let etcd = site.etcd.iter().filter_map(|endpoint| Some((endpoint.url.as_str(), endpoint.clock?)));
-    let controllers = site.controllers.iter().filter_map(|endpoint| Some((endpoint.url.as_str(), endpoint.clock?)));
+    let controllers = match &site.engine {
+        EngineEvidence::MidoNet(engine) => engine.controllers.as_slice(),
+        // OVN's databases send no time.
+        EngineEvidence::Ovn(_) => &[],
+    };
+    let controllers = controllers.iter().filter_map(|endpoint| Some((endpoint.url.as_str(), endpoint.clock?)));
     let clocks: Vec<_> = etcd.chain(controllers).collect();
     let Some((_, low)) = clocks.iter().min_by_key(|(_, skew)| *skew) else {
         return vec![CLOCK.skip("servers", "no server sent its time")];
@@ -133,15 +139,15 @@ pub(super) fn clocks(site: &Site) -> Vec<DoctorFinding> {
         .collect();
     if findings.is_empty() {
         let found = format!("all within {} s of this node's, {} s of each other", SKEW, high - low);
-        findings.push(CLOCK.ok(format!("{} servers", clocks.len()), found));
+        findings.push(CLOCK.ok(count(clocks.len(), "server"), found));
     }
     findings
 }
 
-pub(super) fn host(site: &Site, seen: &DoctorEvidence) -> Vec<DoctorFinding> {
+pub(super) fn host(engine: &MidoNetEvidence, site: &Site, seen: &DoctorEvidence) -> Vec<DoctorFinding> {
     let Ok(machine) = &site.machine else { return vec![HOST.skip("host id", "the host id is not known")] };
     let id = &machine.host_id;
-    let host = match &site.host {
+    let host = match &engine.host {
         Ok(host) => host,
         Err(problem) => return vec![HOST.skip(id, format!("the controller did not answer: {}", problem.text))],
     };
@@ -166,7 +172,7 @@ pub(super) fn host(site: &Site, seen: &DoctorEvidence) -> Vec<DoctorFinding> {
     vec![host_finding, zone]
 }
 
-fn milliseconds(time: Duration) -> String {
+pub(super) fn milliseconds(time: Duration) -> String {
     format!("{}.{} ms", time.as_micros() / 1000, time.as_micros() % 1000 / 100)
 }
 

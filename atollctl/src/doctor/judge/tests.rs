@@ -17,15 +17,16 @@ use uuid::Uuid;
 
 use super::super::names::Names;
 use super::super::seen::{
-    CertificateFile, ConfigurationContent, Conflist, Conflists, ControllerEndpoint, DoctorEvidence, EtcdEndpoint,
-    HostRecords, KernelSupport, PlaneSupport, PluginBinary, Problem, Records, SecretFile, Site,
+    CertificateFile, ConfigurationContent, Conflist, Conflists, ControllerEndpoint, DoctorEvidence, EngineEvidence,
+    EtcdEndpoint, HostRecords, KernelSupport, MidoNetEvidence, PlaneSupport, PluginBinary, Problem, Records,
+    SecretFile, Site,
 };
 use super::{Level, judge};
 use crate::links::HostEnd;
 use crate::nodefiles::{AddState, Lock, ObservedAttachment};
 use crate::runtime::{Loaded, NoAnswer, Places, Runtime, Status};
 
-const NOW: u64 = 1_800_000_000;
+pub(super) const NOW: u64 = 1_800_000_000;
 
 fn attachment(node: &str) -> Attachment {
     Attachment {
@@ -91,7 +92,7 @@ fn containerd(plugins: &[&str]) -> Runtime {
     }
 }
 
-fn well() -> DoctorEvidence {
+pub(super) fn well() -> DoctorEvidence {
     let config = json!({
         "etcd": { "endpoints": ["http://192.0.2.1:2379"] },
         "controller": { "endpoints": ["http://192.0.2.2:8181/midonet-api"] },
@@ -129,14 +130,16 @@ fn well() -> DoctorEvidence {
             read: Ok(Duration::from_micros(1234)),
             clock: Some(0),
         }],
-        controllers: vec![ControllerEndpoint {
-            url: "http://192.0.2.2:8181/midonet-api".to_owned(),
-            root: Ok((Duration::from_micros(5678), "5".to_owned())),
-            login: Ok(()),
-            writable: Ok(true),
-            clock: Some(-1),
-        }],
-        host: Ok(HostRecords { found: Some(("n1".to_owned(), true)), zones: vec!["tz".to_owned()] }),
+        engine: EngineEvidence::MidoNet(MidoNetEvidence {
+            controllers: vec![ControllerEndpoint {
+                url: "http://192.0.2.2:8181/midonet-api".to_owned(),
+                root: Ok((Duration::from_micros(5678), "5".to_owned())),
+                login: Ok(()),
+                writable: Ok(true),
+                clock: Some(-1),
+            }],
+            host: Ok(HostRecords { found: Some(("n1".to_owned(), true)), zones: vec!["tz".to_owned()] }),
+        }),
         records: Ok(Records {
             cluster: None,
             disagreement: None,
@@ -187,13 +190,20 @@ fn well() -> DoctorEvidence {
     }
 }
 
-type Fault = fn(&mut DoctorEvidence);
+pub(super) type Fault = fn(&mut DoctorEvidence);
 
-fn site(seen: &mut DoctorEvidence) -> &mut Site {
+pub(super) fn site(seen: &mut DoctorEvidence) -> &mut Site {
     seen.site.as_mut().expect("there")
 }
 
-fn gone() -> Problem {
+fn midonet(seen: &mut DoctorEvidence) -> &mut MidoNetEvidence {
+    match &mut site(seen).engine {
+        EngineEvidence::MidoNet(seen) => seen,
+        EngineEvidence::Ovn(_) => unreachable!("the healthy node has MidoNet"),
+    }
+}
+
+pub(super) fn gone() -> Problem {
     Problem::new("connection refused")
 }
 
@@ -229,23 +239,23 @@ fn every_fault_is_reported_with_its_effect_and_its_remedy() {
         ("etcd", Level::Warn, |s| site(s).etcd[0].member.as_mut().expect("ok").is_learner = true),
         ("etcd", Level::Warn, |s| site(s).etcd[0].member.as_mut().expect("ok").size = 1900 << 20),
         ("etcd", Level::Warn, |s| site(s).etcd[0].read = Ok(Duration::from_millis(300))),
-        ("controller", Level::Fail, |s| site(s).controllers[0].root = Err(gone())),
-        ("controller", Level::Fail, |s| site(s).controllers[0].login = Err(Problem::new("status 401"))),
-        ("controller", Level::Fail, |s| site(s).controllers[0].writable = Ok(false)),
+        ("controller", Level::Fail, |s| midonet(s).controllers[0].root = Err(gone())),
+        ("controller", Level::Fail, |s| midonet(s).controllers[0].login = Err(Problem::new("status 401"))),
+        ("controller", Level::Fail, |s| midonet(s).controllers[0].writable = Ok(false)),
         ("controller", Level::Warn, |s| {
-            site(s).controllers[0].root = Ok((Duration::from_secs(1), "5".to_owned()));
+            midonet(s).controllers[0].root = Ok((Duration::from_secs(1), "5".to_owned()));
         }),
-        ("clock", Level::Warn, |s| site(s).controllers[0].clock = Some(61)),
+        ("clock", Level::Warn, |s| midonet(s).controllers[0].clock = Some(61)),
         ("clock", Level::Warn, |s| site(s).etcd[0].clock = Some(-7)),
         ("clock", Level::Skip, |s| {
             site(s).etcd[0].clock = None;
-            site(s).controllers[0].clock = None;
+            midonet(s).controllers[0].clock = None;
         }),
-        ("host", Level::Fail, |s| site(s).host = Ok(HostRecords { found: None, zones: vec![] })),
-        ("host", Level::Fail, |s| site(s).host.as_mut().expect("ok").found = Some(("n1".to_owned(), false))),
-        ("host", Level::Skip, |s| site(s).host = Err(gone())),
+        ("host", Level::Fail, |s| midonet(s).host = Ok(HostRecords { found: None, zones: vec![] })),
+        ("host", Level::Fail, |s| midonet(s).host.as_mut().expect("ok").found = Some(("n1".to_owned(), false))),
+        ("host", Level::Skip, |s| midonet(s).host = Err(gone())),
         ("tunnel-zone", Level::Warn, |s| {
-            site(s).host.as_mut().expect("ok").zones.clear();
+            midonet(s).host.as_mut().expect("ok").zones.clear();
             s.kernel.plane = None;
         }),
         ("node", Level::Fail, |s| {
@@ -356,9 +366,14 @@ fn every_fault_is_reported_with_its_effect_and_its_remedy() {
         ("tombstone", Level::Warn, |s| site(s).local_tombstones = Ok(vec![("/t/b".into(), None)])),
         ("tombstone", Level::Skip, |s| site(s).records = Err(gone())),
     ];
+    insta::assert_snapshot!("faults", reported(well, faults));
+}
+
+/// What is reported of one fault at a time, each with its remedy.
+pub(super) fn reported(healthy: fn() -> DoctorEvidence, faults: &[(&str, Level, Fault)]) -> String {
     let mut shown = String::new();
     for (check, level, fault) in faults {
-        let mut seen = well();
+        let mut seen = healthy();
         fault(&mut seen);
         let findings = judge(&seen);
         let hit = findings.iter().find(|finding| finding.check == *check && finding.level == *level);
@@ -368,7 +383,7 @@ fn every_fault_is_reported_with_its_effect_and_its_remedy() {
         let hint = hit.hint.as_ref().map_or_else(String::new, |hint| format!("  try: {hint}\n"));
         shown = format!("{shown}{} {check} {}: {}\n{hint}", level.word(), hit.object, hit.found);
     }
-    insta::assert_snapshot!("faults", shown);
+    shown
 }
 
 fn files(seen: &mut DoctorEvidence) -> &mut Vec<Conflist> {

@@ -2,6 +2,7 @@
 
 mod daemons;
 mod detach;
+mod doctor;
 mod isolation;
 mod killed;
 mod many;
