@@ -2,6 +2,8 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`engine`] | what makes the tenants' networks |
 //! | [`signals`] | Ctrl-C |
 
+pub mod engine;
 pub mod signals;

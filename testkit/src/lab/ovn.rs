@@ -150,6 +150,15 @@ impl OvnLab {
         &self.central
     }
 
+    /// The daemons that run: a daemon of a chassis has the name of the chassis in front. With their processes.
+    pub fn processes(&self) -> Vec<(String, u32)> {
+        let central = self.daemons.iter().map(|(name, daemon)| ((*name).to_owned(), daemon.pid()));
+        let chassis = self.chassis.iter().flat_map(|chassis| {
+            chassis.daemons.iter().map(|(name, daemon)| (format!("{} {name}", chassis.name), daemon.pid()))
+        });
+        central.chain(chassis).collect()
+    }
+
     /// A daemon of the central machine, for the caller to stop and start; it ends with the value: the databases `nb` and `sb`,
     /// `ovn-northd`, `etcd`.
     pub fn take_daemon(&mut self, name: &str) -> Result<Daemon> {
@@ -192,13 +201,18 @@ impl OvnLab {
     /// The same with pending cleanup, which later calls of each chassis complete. On a busy machine every DEL may leave some:
     /// Northbound answered too late.
     pub fn finish_after_cleanup(self) -> Result<()> {
+        self.clean_up(|| self.assert_nothing_left())?;
+        self.finish()
+    }
+
+    /// Later calls of each chassis complete the pending cleanup, until `done`.
+    pub fn clean_up(&self, done: impl Fn() -> Result<()>) -> Result<()> {
         wait::until("later calls complete the pending cleanup", TIMEOUT, || {
             for chassis in &self.chassis {
                 chassis.cni()?.del(&LabPod::new("cleanup", "missing")?)?;
             }
-            self.assert_nothing_left()
-        })?;
-        self.finish()
+            done()
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use atoll_testkit::lab::cni::Cni;
 use atoll_testkit::lab::leftovers;
 use atoll_testkit::lab::pod::LabPod;
 use serde_json::json;
@@ -22,17 +23,29 @@ const SHOWN: usize = 5;
 
 /// Adds its findings to the report.
 pub(crate) fn measure(count: usize, tenants: usize, report: &mut Report) -> Result<()> {
+    let site = BenchSite::atoll(false, &json!({}))?;
+    let node = site.node().context("a site with servers")?;
+    let runtimes = [site.cni()?];
+    if all(&runtimes, count, tenants, || leftovers::of_pods(node), report)? { site.finish() } else { Ok(()) }
+}
+
+/// The same with these runtimes, which take turns. Whether there was no fault.
+pub(crate) fn all(
+    runtimes: &[Cni<'_>],
+    count: usize,
+    tenants: usize,
+    leaks: impl FnOnce() -> Result<Vec<String>>,
+    report: &mut Report,
+) -> Result<bool> {
     step(&format!("{count} ADDs, {AT_A_TIME} at a time, {tenants} tenants: making the pods"));
     let numbers: Vec<usize> = (0..count).collect();
     let make = |number: &usize| LabPod::new(&format!("tenant-{}", number % tenants), &format!("pod-{number}"));
     let pods = in_turns(&numbers, 4, make).into_iter().collect::<Result<Vec<_>>>()?;
-    let site = BenchSite::atoll(false, &json!({}))?;
-    let node = site.node().context("a site with servers")?;
-    let cni = site.cni()?;
+    let placed: Vec<(&LabPod, &Cni<'_>)> = pods.iter().zip(runtimes.iter().cycle()).collect();
 
     step("ADD");
     let begin = Instant::now();
-    let added = in_turns(&pods, AT_A_TIME, |pod| cni.add(pod));
+    let added = in_turns(&placed, AT_A_TIME, |(pod, cni)| cni.add(pod));
     let add_seconds = begin.elapsed().as_secs_f64();
     let mut seen = BTreeSet::new();
     let answers = pods.iter().zip(&added).filter_map(|(pod, added)| Some((pod, added.as_ref().ok()?)));
@@ -45,10 +58,10 @@ pub(crate) fn measure(count: usize, tenants: usize, report: &mut Report) -> Resu
 
     step("DEL");
     let begin = Instant::now();
-    let deleted = in_turns(&pods, AT_A_TIME, |pod| cni.del(pod));
+    let deleted = in_turns(&placed, AT_A_TIME, |(pod, cni)| cni.del(pod));
     let del_seconds = begin.elapsed().as_secs_f64();
     failures.extend(deleted.into_iter().filter_map(|deleted| Some(format!("failure: {:#}", deleted.err()?))));
-    let leaks = leftovers::of_pods(node)?;
+    let leaks = leaks()?;
 
     let name = format!("{count} ADDs, {AT_A_TIME} at a time, {tenants} tenants");
     let amount = |count: usize| u32::try_from(count).map(f64::from);
@@ -67,11 +80,11 @@ pub(crate) fn measure(count: usize, tenants: usize, report: &mut Report) -> Resu
     for list in [duplicates, failures, leaks.into_iter().map(|leak| format!("leak: {leak}")).collect()] {
         report.wrong(list.into_iter().take(SHOWN));
     }
-    if sound { site.finish() } else { Ok(()) }
+    Ok(sound)
 }
 
 /// Processes the items, a fixed number at a time; the results have the order of the items.
-fn in_turns<I: Sync, T: Send>(items: &[I], at_a_time: usize, work: impl Fn(&I) -> T + Sync) -> Vec<T> {
+pub(crate) fn in_turns<I: Sync, T: Send>(items: &[I], at_a_time: usize, work: impl Fn(&I) -> T + Sync) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let worker = || {
         let mut done = Vec::new();

@@ -10,6 +10,7 @@
 //! | [`warm`] | ADD, DEL and VERSION, memory, requests, forks |
 //! | [`fill`] | ADD while more and more addresses of a /16 are in use |
 //! | [`concurrency`] | many ADDs at a time |
+//! | [`ovn`] | the engine OVN: our share of a call, and what a pod costs the daemons |
 //! | [`tcp`] | the throughput of the data plane, measured by its example |
 //! | [`progress`] | the current step, on standard error |
 //! | [`spread`] | median and tenths of samples |
@@ -17,6 +18,7 @@
 
 mod concurrency;
 mod fill;
+mod ovn;
 mod progress;
 mod report;
 mod site;
@@ -28,7 +30,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use atoll_node::files::{make, print};
-use atoll_tools::signals;
+use atoll_tools::{engine::ToolEngine, signals};
 use clap::Parser;
 
 use progress::step;
@@ -37,6 +39,9 @@ use report::Report;
 /// Speed and size of the plugin, measured in one run beside the standard plugins.
 #[derive(Debug, Parser)]
 struct Args {
+    /// What makes the tenants' networks.
+    #[arg(long, value_enum, default_value = "midonet")]
+    engine: ToolEngine,
     /// Few rounds: shows that it works, and measures little of the machine.
     #[arg(long)]
     quick: bool,
@@ -67,7 +72,10 @@ fn main() -> ExitCode {
     };
     let left = format!("what is left begins with at-t{}-; `./run-tests` removes it", std::process::id());
     let measured = signals::end_with(format!("interrupted; {left}"));
-    let report = match measured.and_then(|()| measure(if args.quick { QUICK } else { FULL })) {
+    let report = match measured.and_then(|()| match args.engine {
+        ToolEngine::Midonet => measure(if args.quick { QUICK } else { FULL }),
+        ToolEngine::Ovn => ovn::measure(if args.quick { ovn::QUICK } else { ovn::FULL }),
+    }) {
         Ok(report) => report,
         Err(error) => {
             step(&format!("error: {error:#}"));

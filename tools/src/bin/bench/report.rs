@@ -63,6 +63,9 @@ pub(crate) struct Report {
     findings: Vec<ReportLine>,
     /// Duplicates, leaks and failures, one line each.
     wrong: Vec<String>,
+    /// The version of the engine's programs, if they are not ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<String>,
     processors: usize,
     /// The load average over one minute, at the beginning and at the end.
     load: Vec<String>,
@@ -73,6 +76,11 @@ impl Report {
     pub(crate) fn begin() -> Self {
         let processors = std::thread::available_parallelism().map_or(0, Into::into);
         Self { processors, load: vec![load()], ..Self::default() }
+    }
+
+    /// Records the version of the engine's programs.
+    pub(crate) fn engine(&mut self, version: String) {
+        self.engine = Some(version);
     }
 
     /// Records the machine's load.
@@ -124,6 +132,9 @@ impl Report {
         for wrong in &self.wrong {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "WRONG: {wrong}");
+        }
+        if let Some(engine) = &self.engine {
+            let _ = writeln!(text, "{engine}");
         }
         let load = self.load.join(" at the beginning, ");
         let _ = writeln!(text, "{} processors; load {load} at the end, this run included.", self.processors);

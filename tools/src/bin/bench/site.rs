@@ -10,6 +10,7 @@ use atoll_testkit::lab::cni::{Cni, CniAnswer, CniCall, PodInterface};
 use atoll_testkit::lab::http;
 use atoll_testkit::lab::netns::LabNetns;
 use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::ovn::OvnMachine;
 use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::programs;
 use atoll_testkit::lab::scratch::{Scratch, unique_name};
@@ -27,6 +28,15 @@ pub(crate) const TENANT: &str = "bench";
 pub(crate) enum BenchSite {
     /// Ours, on a node of the harness.
     Atoll(Box<LabNode>),
+    /// Ours, on a machine of a lab that lives elsewhere.
+    Ovn {
+        /// The machine.
+        netns: LabNetns,
+        /// The plugin's configuration.
+        config: Value,
+        /// Files of this measurement.
+        scratch: Scratch,
+    },
     /// `bridge` with `host-local`.
     Standard {
         /// The runtime's side.
@@ -53,6 +63,12 @@ impl BenchSite {
         Ok(Self::Atoll(Box::new(node)))
     }
 
+    /// Our plugin on a machine with OVN, with this configuration.
+    pub(crate) fn ovn(machine: &OvnMachine, config: Value) -> Result<Self> {
+        let netns = LabNetns::at(machine.netns.path());
+        Ok(Self::Ovn { netns, config, scratch: Scratch::new(&unique_name())? })
+    }
+
     /// The standard plugins.
     pub(crate) fn standard() -> Result<Self> {
         Ok(Self::Standard { netns: LabNetns::new()?, scratch: Scratch::new(&unique_name())? })
@@ -62,6 +78,7 @@ impl BenchSite {
     pub(crate) fn cni(&self) -> Result<Cni<'_>> {
         match self {
             Self::Atoll(node) => node.cni("1.0.0"),
+            Self::Ovn { netns, config, .. } => Ok(Cni::new(netns, self.program()?, config.clone())),
             Self::Standard { netns, scratch } => {
                 let config = json!({
                     "cniVersion": "1.0.0", "name": "standard", "type": "bridge", "bridge": "cni0", "isGateway": true,
@@ -83,7 +100,7 @@ impl BenchSite {
     /// The program that is measured.
     pub(crate) fn program(&self) -> Result<PathBuf> {
         match self {
-            Self::Atoll(_) => programs::path("atoll"),
+            Self::Atoll(_) | Self::Ovn { .. } => programs::path("atoll"),
             Self::Standard { .. } => Ok(PathBuf::from(STANDARD).join("bridge")),
         }
     }
@@ -113,7 +130,7 @@ impl BenchSite {
     pub(crate) fn under(&self, tool: &[&str], command: &str, pod: &LabPod) -> Result<String> {
         let (netns, scratch) = match self {
             Self::Atoll(node) => (node.netns(), node.scratch()),
-            Self::Standard { netns, scratch } => (netns, scratch),
+            Self::Ovn { netns, scratch, .. } | Self::Standard { netns, scratch } => (netns, scratch),
         };
         let file = scratch.path().join("tool.out");
         let call = self.call(command, pod)?;
@@ -128,11 +145,19 @@ impl BenchSite {
         std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))
     }
 
-    /// Our node; the standard plugins have no servers.
+    /// The largest resident set of a call, in megabytes. Measured by `time`, which is small: the kernel counts what the parent had
+    /// at the exec too.
+    pub(crate) fn peak_memory(&self, command: &str, pod: &LabPod) -> Result<f64> {
+        let kibibytes = self.under(&["time", "-f", "%M", "-o"], command, pod)?;
+        let kibibytes: f64 = kibibytes.trim().parse().with_context(|| format!("time printed {kibibytes:?}"))?;
+        Ok(kibibytes * 1024.0 / 1e6)
+    }
+
+    /// Our node. The standard plugins have no servers; those of OVN are the lab's.
     pub(crate) fn node(&self) -> Option<&LabNode> {
         match self {
             Self::Atoll(node) => Some(node),
-            Self::Standard { .. } => None,
+            Self::Ovn { .. } | Self::Standard { .. } => None,
         }
     }
 
@@ -140,7 +165,7 @@ impl BenchSite {
     pub(crate) fn finish(self) -> Result<()> {
         match self {
             Self::Atoll(node) => node.finish(),
-            Self::Standard { scratch, .. } => {
+            Self::Ovn { scratch, .. } | Self::Standard { scratch, .. } => {
                 scratch.passed();
                 Ok(())
             }

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use atoll_tools::engine::ToolEngine;
+use clap::Parser;
 
 /// Two tenants with real pods on this machine, and a table of who reaches whom.
 #[derive(Debug, Parser)]
 pub(crate) struct QuickstartArgs {
     /// What makes the tenants' networks.
     #[arg(long, value_enum, default_value = "midonet")]
-    pub(crate) engine: QuickstartEngine,
+    pub(crate) engine: ToolEngine,
     /// The prefix of the names of all network namespaces.
     #[arg(long, default_value = "at-qs")]
     pub(crate) prefix: String,
@@ -25,13 +26,4 @@ pub(crate) struct QuickstartArgs {
     /// Print the facts as JSON, and nothing else, on standard output.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// What makes the tenants' networks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum QuickstartEngine {
-    /// The mock controller with its data plane: one machine.
-    Midonet,
-    /// OVN: three machines.
-    Ovn,
 }

@@ -14,9 +14,10 @@ use atoll_testkit::lab::netns::LabNetns;
 use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::reach::ping;
 use atoll_testkit::lab::wait;
+use atoll_tools::engine::ToolEngine;
 use serde_json::Value;
 
-use crate::args::{QuickstartArgs, QuickstartEngine};
+use crate::args::QuickstartArgs;
 use crate::cluster::{self, PREFIX, RunningCluster, named};
 use crate::matrix::{Cell, TrafficEndpoint};
 use crate::progress::QuickstartProgress;
@@ -53,8 +54,8 @@ impl Setup {
                 .with_context(|| format!("create {}", directory.display()))?;
         }
         let cluster = match args.engine {
-            QuickstartEngine::Midonet => midonet::start(args, progress)?,
-            QuickstartEngine::Ovn => ovn::start(args, progress)?,
+            ToolEngine::Midonet => midonet::start(args, progress)?,
+            ToolEngine::Ovn => ovn::start(args, progress)?,
         };
         let mut pods = Vec::new();
         for (number, machine) in (1..=PODS).zip(cluster.machines.iter().cycle()) {
