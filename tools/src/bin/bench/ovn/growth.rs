@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result};
 use atoll_testkit::lab::ovn::OvnLab;
 use atoll_testkit::lab::pod::LabPod;
 
-use super::{daemons, first, own};
+use super::machine::first;
+use super::{daemons, own};
 use crate::concurrency::in_turns;
 use crate::progress::step;
 use crate::report::{Report, ReportLine, SpeedTarget};

@@ -5,18 +5,19 @@
 //! |---|---|
 //! | [`own`] | calls one at a time: what of them is ours, over TLS and over plain TCP |
 //! | [`growth`] | a pod and a tenant, while there are more and more tenants |
+//! | [`machine`] | the machine of pods that are measured one at a time |
 //! | [`daemons`] | the CPU time of the daemons |
 
 mod daemons;
 mod growth;
+mod machine;
 mod own;
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_testkit::lab::netns::output;
-use atoll_testkit::lab::node::merge;
-use atoll_testkit::lab::ovn::{CENTRAL, OvnLab, OvnMachine};
+use atoll_testkit::lab::ovn::{OvnLab, OvnMachine};
 use atoll_testkit::ovn::Packages;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::concurrency;
 use crate::progress::step;
@@ -68,27 +69,11 @@ pub(crate) fn measure(amount: OvnAmount) -> Result<Report> {
         }
     }
     for anchor in anchors {
-        first(&lab)?.cni()?.del(&anchor)?;
+        machine::first(&lab)?.cni()?.del(&anchor)?;
     }
     lab.finish_after_cleanup()?;
     report.end();
     Ok(report)
-}
-
-/// The machine of pods that are measured one at a time.
-fn first(lab: &OvnLab) -> Result<&OvnMachine> {
-    lab.chassis.first().context("there are machines")
-}
-
-/// The configuration of a machine for plain TCP.
-fn plain(machine: &OvnMachine) -> Value {
-    let mut config = machine.config().clone();
-    let remotes = json!({
-        "northbound": [format!("tcp:{CENTRAL}:6651")], "southbound": [format!("tcp:{CENTRAL}:6652")],
-        "ca": null, "cert": null, "key": null, "serverName": null,
-    });
-    merge(&mut config, &json!({ "ovn": remotes }));
-    config
 }
 
 /// Many calls at a time, on both machines. Returns the number of their tenants, which remain.

@@ -9,7 +9,8 @@ use atoll_testkit::lab::ovn::OvnLab;
 use atoll_testkit::lab::pod::LabPod;
 use serde_json::Value;
 
-use super::{daemons, first, plain};
+use super::daemons;
+use super::machine::{first, plain};
 use crate::progress::step;
 use crate::report::{Report, ReportLine, SpeedTarget};
 use crate::site::{BenchSite, pod};
