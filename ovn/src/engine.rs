@@ -109,7 +109,7 @@ impl<D: Database> Engine for Ovn<D> {
             ipv6: true,
             overlapping: true,
             routed: false,
-            several_uplinks: false,
+            several_uplinks: true,
             checks_hosts: false,
             several_hosts: true,
             host_to_pod: false,

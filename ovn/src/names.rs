@@ -69,6 +69,10 @@ pub enum RowRole {
     StaticRoute(u32),
     /// A rule by which a subnet answers for a destination that is refused; ordinal of the subnet, number of the route.
     RefusedRoute(u32, u32),
+    /// The route of a service prefix, which leads nowhere; its number.
+    ServiceRoute(u32),
+    /// A rule by which a subnet answers for a service prefix; ordinal of the subnet, number of the route.
+    RefusedService(u32, u32),
     /// A pod's port.
     PodPort,
     /// The cluster's own row, which counts removals.
@@ -85,8 +89,8 @@ pub enum RowRole {
     UplinkRouterPort(u32),
     /// The provider router's port in the physical network.
     ProviderUplink(u32),
-    /// The provider router's default route over an uplink.
-    ProviderDefaultRoute(u32),
+    /// The provider router's default route over an uplink; 4 or 6.
+    ProviderDefaultRoute(u32, u8),
     /// The chassis that can carry the uplinks.
     ChassisGroup,
     /// One of them; its place.
@@ -106,6 +110,8 @@ impl fmt::Display for RowRole {
             Self::RouterPort(ordinal) => write!(f, "router-port/{ordinal}"),
             Self::StaticRoute(number) => write!(f, "static-route/{number}"),
             Self::RefusedRoute(ordinal, number) => write!(f, "refused-route/{ordinal}/{number}"),
+            Self::ServiceRoute(number) => write!(f, "service-route/{number}"),
+            Self::RefusedService(ordinal, number) => write!(f, "refused-service/{ordinal}/{number}"),
             Self::PodPort => f.write_str("pod-port"),
             Self::Cluster => f.write_str("cluster"),
             Self::Writer => f.write_str("writer"),
@@ -114,7 +120,7 @@ impl fmt::Display for RowRole {
             Self::PhysicalPort(place) => write!(f, "physical-port/{place}"),
             Self::UplinkRouterPort(place) => write!(f, "uplink-router-port/{place}"),
             Self::ProviderUplink(place) => write!(f, "provider-uplink/{place}"),
-            Self::ProviderDefaultRoute(place) => write!(f, "provider-default-route/{place}"),
+            Self::ProviderDefaultRoute(place, family) => write!(f, "provider-default-route/{place}/{family}"),
             Self::ChassisGroup => f.write_str("chassis-group"),
             Self::GroupMember(place) => write!(f, "group-member/{place}"),
         }

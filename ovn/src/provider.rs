@@ -20,6 +20,7 @@ use crate::network::{applied, refuse_foreign};
 use crate::ovsdb::{Database, Outcome, Row, RowCondition, RowOperation, UUID, Value};
 use crate::rows::{
     CHASSIS_GROUP, GROUP_MEMBER, Parent, ROUTER, ROUTER_PORT, SHARED, STATIC_ROUTE, SWITCH, SWITCH_PORT, WantedRow,
+    everything, family,
 };
 
 /// The priority of the first member of a group (`ovn-nb(5)`, `HA_Chassis`: 0 to 32767, the highest is preferred).
@@ -88,28 +89,26 @@ fn candidate(row: &Row) -> Option<ProviderCandidate> {
     })
 }
 
-/// One physical network, and the hosts that have it.
-struct Physical<'a> {
-    uplink: &'a ProviderUplink,
-    hosts: Vec<&'a HostId>,
-}
-
 /// The rows of a provider router of our own. Pure.
 ///
 /// # Errors
 /// Why the uplinks cannot work.
 pub fn provider_rows(provider: &ProviderNetwork) -> Result<Vec<WantedRow>, String> {
-    let mut networks: BTreeMap<&str, Physical<'_>> = BTreeMap::new();
+    // Each physical network with one uplink for each family.
+    let mut networks: BTreeMap<&str, Vec<&ProviderUplink>> = BTreeMap::new();
     for uplink in &provider.uplinks {
-        let network = networks.entry(uplink.interface.as_str()).or_insert(Physical { uplink, hosts: Vec::new() });
-        if (network.uplink.address, network.uplink.gateway) != (uplink.address, uplink.gateway) {
-            return Err(format!(
-                "uplinks of network {} have two addresses, {} on host {} and {} on host {}: in OVN a network is one port, \
-                 and its address moves to the host that carries it",
-                uplink.interface, network.uplink.address, network.uplink.host, uplink.address, uplink.host
-            ));
+        let network = networks.entry(uplink.interface.as_str()).or_default();
+        match network.iter().find(|known| known.address.is_ipv4() == uplink.address.is_ipv4()) {
+            None => network.push(uplink),
+            Some(known) if (known.address, known.gateway) != (uplink.address, uplink.gateway) => {
+                return Err(format!(
+                    "uplinks of network {} have two addresses, {} on host {} and {} on host {}: in OVN a network is one \
+                     port, and its address moves to the host that carries it",
+                    uplink.interface, known.address, known.host, uplink.address, uplink.host
+                ));
+            }
+            Some(_) => {}
         }
-        network.hosts.push(&uplink.host);
     }
     let cluster = provider.cluster;
     let router = cluster_row(cluster, RowRole::ProviderRouter);
@@ -137,7 +136,7 @@ pub fn provider_rows(provider: &ProviderNetwork) -> Result<Vec<WantedRow>, Strin
         let columns = vec![("chassis_name", Value::one(host.as_str())), ("priority", Value::one(priority))];
         rows.push(make(GROUP_MEMBER, RowRole::GroupMember(place), Some(parent), columns));
     }
-    for (place, Physical { uplink, .. }) in (0_u32..).zip(networks.values()) {
+    for (place, (network, uplinks)) in (0_u32..).zip(&networks) {
         let [switch, port, far] =
             [RowRole::UplinkSwitch(place), RowRole::ProviderUplink(place), RowRole::UplinkRouterPort(place)]
                 .map(|role| cluster_row(cluster, role));
@@ -153,7 +152,7 @@ pub fn provider_rows(provider: &ProviderNetwork) -> Result<Vec<WantedRow>, Strin
                 ("name", Value::one(name(physical))),
                 ("type", Value::one("localnet")),
                 ("addresses", Value::set(["unknown"])),
-                ("options", Value::map([("network_name", uplink.interface.as_str())])),
+                ("options", Value::map([("network_name", *network)])),
             ],
         ));
         rows.push(make(
@@ -163,7 +162,7 @@ pub fn provider_rows(provider: &ProviderNetwork) -> Result<Vec<WantedRow>, Strin
             vec![
                 ("name", Value::one(name(port))),
                 ("mac", Value::one(derive::mac(port).to_string())),
-                ("networks", Value::set([uplink.address.to_string()])),
+                ("networks", Value::set(uplinks.iter().map(|uplink| uplink.address.to_string()))),
                 ("ha_chassis_group", Value::one(group)),
             ],
         ));
@@ -178,17 +177,18 @@ pub fn provider_rows(provider: &ProviderNetwork) -> Result<Vec<WantedRow>, Strin
                 ("options", Value::map([("router-port", name(port))])),
             ],
         ));
-        let everything = if uplink.gateway.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
-        rows.push(make(
-            STATIC_ROUTE,
-            RowRole::ProviderDefaultRoute(place),
-            Some(in_router("static_routes")),
-            vec![
-                ("ip_prefix", Value::one(everything)),
-                ("nexthop", Value::one(uplink.gateway.to_string())),
-                ("output_port", Value::one(name(port))),
-            ],
-        ));
+        rows.extend(uplinks.iter().map(|uplink| {
+            make(
+                STATIC_ROUTE,
+                RowRole::ProviderDefaultRoute(place, family(uplink.gateway)),
+                Some(in_router("static_routes")),
+                vec![
+                    ("ip_prefix", Value::one(everything(uplink.gateway))),
+                    ("nexthop", Value::one(uplink.gateway.to_string())),
+                    ("output_port", Value::one(name(port))),
+                ],
+            )
+        }));
     }
     Ok(rows)
 }

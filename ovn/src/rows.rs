@@ -128,6 +128,10 @@ pub fn network_rows(network: &Network, provider: ProviderRows) -> Vec<WantedRow>
     for route in &network.routes {
         rows.extend(route_rows(network, route));
     }
+    for destination in &network.services {
+        let refused = NetworkRoute { destination: *destination, next_hop: NetworkNextHop::Reject };
+        rows.extend(rows_of_route(network, &refused, RowRole::ServiceRoute, RowRole::RefusedService));
+    }
     rows
 }
 
@@ -180,8 +184,17 @@ pub(crate) fn subnet_rows(network: &Network, subnet: &NetworkSubnet) -> Vec<Want
 
 /// The rows of one static route.
 pub(crate) fn route_rows(network: &Network, route: &NetworkRoute) -> Vec<WantedRow> {
+    rows_of_route(network, route, RowRole::StaticRoute, RowRole::RefusedRoute)
+}
+
+fn rows_of_route(
+    network: &Network,
+    route: &NetworkRoute,
+    role: fn(u32) -> RowRole,
+    refusal: fn(u32, u32) -> RowRole,
+) -> Vec<WantedRow> {
     let (id, number) = (network.id, route.number());
-    let role = RowRole::StaticRoute(number);
+    let role = role(number);
     let ids = |role| with(owner(id, role), key::TENANT, network.tenant.as_str());
     let next_hop = match route.next_hop {
         NetworkNextHop::Gateway(address) => address.to_string(),
@@ -207,7 +220,7 @@ pub(crate) fn route_rows(network: &Network, route: &NetworkRoute) -> Vec<WantedR
         let but = if inside.is_empty() { String::new() } else { format!(" && {ip}.dst != {{{}}}", inside.join(", ")) };
         let meant = format!("{ip}.dst == {}{but}", route.destination);
         for subnet in &network.subnets {
-            let role = RowRole::RefusedRoute(subnet.ordinal, number);
+            let role = refusal(subnet.ordinal, number);
             rows.push(WantedRow {
                 table: ACL,
                 uuid: network_row(id, role),
@@ -241,10 +254,10 @@ fn is_inside(inner: IpNetwork, outer: IpNetwork) -> bool {
     inner.prefix() > outer.prefix() && outer.contains(inner.ip())
 }
 
-fn family(address: IpAddr) -> u8 {
+pub(crate) fn family(address: IpAddr) -> u8 {
     if address.is_ipv4() { 4 } else { 6 }
 }
 
-fn everything(address: IpAddr) -> &'static str {
+pub(crate) fn everything(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "0.0.0.0/0" } else { "::/0" }
 }

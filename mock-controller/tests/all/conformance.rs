@@ -7,6 +7,7 @@ use atoll_midonet::MidoNet;
 use atoll_mock_controller::provider_router;
 use atoll_model::ids::{HostId, IfName};
 use atoll_network::conformance::packets::{self, ForwardsPackets};
+use atoll_network::conformance::samples::Families;
 use atoll_network::conformance::{self, CaseReport, EngineUnderTest};
 use atoll_network::{Engine, NetworkSubnet, PodPort, ProviderUplink};
 use atoll_sdn_client::{Client, ClientSettings, Http, HttpSettings};
@@ -89,13 +90,14 @@ impl ForwardsPackets for Machine {
         vec![IpAddr::from([203, 0, 113, 1])]
     }
 
-    fn uplinks(&self) -> [ProviderUplink; 2] {
-        [1, 2].map(|number| ProviderUplink {
+    fn uplinks(&self, _: Families) -> Vec<ProviderUplink> {
+        let uplink = |number: u8| ProviderUplink {
             address: format!("198.51.100.{}/28", number * 16 + 2).parse().expect("an address"),
             gateway: IpAddr::from([198, 51, 100, number * 16 + 1]),
             host: HostId::from(HOST.parse::<Uuid>().expect("an id")),
             interface: IfName::new(format!("uplink{number}")).expect("a name"),
-        })
+        };
+        [1, 2].map(uplink).into()
     }
 
     fn node(&self) -> Result<LabStation, String> {
@@ -146,6 +148,6 @@ fn midonet_1_9_with_a_data_plane_forwards() {
 
 #[test]
 fn without_host_to_pod_addresses_the_server_says_so_and_no_node_reaches_a_pod() {
-    let is_wanted = |case: &str| case == "a_node_reaches_its_pods_if_the_engine_says_so";
+    let is_wanted = |case: &str, _: Families| case == "a_node_reaches_its_pods_if_the_engine_says_so";
     passes(1, async move || packets::run_only(async || Machine::start(&["--node-side-cidr", "none"]), is_wanted).await);
 }

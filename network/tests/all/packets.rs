@@ -9,7 +9,8 @@ use atoll_model::attachment::Mac;
 use atoll_model::ids::{HostId, IfName};
 use atoll_network::conformance::EngineUnderTest;
 use atoll_network::conformance::packets::{CASES, ForwardsPackets, Frame, Received, Station, run};
-use atoll_network::{NetworkSubnet, PodPort, ProviderUplink};
+use atoll_network::conformance::samples::Families;
+use atoll_network::{DatapathNeeds, NetworkSubnet, PodPort, ProviderUplink};
 use atoll_testkit::recorder::Recorder;
 use uuid::Uuid;
 
@@ -24,6 +25,10 @@ struct Air(Option<Arc<Mutex<Vec<Frame>>>>);
 
 impl Station for Air {
     const LIMIT: Duration = Duration::ZERO;
+
+    fn adapt(&self, _: DatapathNeeds) -> Result<(), String> {
+        Ok(())
+    }
 
     fn send(&self, frame: &Frame) -> Result<(), String> {
         if let Some(sent) = &self.0 {
@@ -92,13 +97,14 @@ impl ForwardsPackets for Lab {
         vec![Ipv4Addr::new(203, 0, 113, 1).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()]
     }
 
-    fn uplinks(&self) -> [ProviderUplink; 2] {
-        [1, 2].map(|number| ProviderUplink {
+    fn uplinks(&self, _: Families) -> Vec<ProviderUplink> {
+        let uplink = |number: u8| ProviderUplink {
             address: format!("203.0.113.{}/28", number * 16 + 2).parse().expect("an address"),
             gateway: IpAddr::from([203, 0, 113, number * 16 + 1]),
             host: self.hosts()[0].clone(),
             interface: IfName::new(format!("uplink{number}")).expect("a name"),
-        })
+        };
+        [1, 2].map(uplink).into()
     }
 
     fn node(&self) -> Result<Air, String> {

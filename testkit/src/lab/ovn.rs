@@ -19,6 +19,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use atoll_node::netlink::offload;
 use atoll_node::netns::Netns;
+use atoll_ovn::ovsdb::{Remote, RemoteSettings};
+use atoll_ovn::{Ovn, Switch};
 use serde_json::{Value, json};
 
 use crate::authority::Authority;
@@ -42,6 +44,8 @@ pub const OUTSIDE: &str = "192.0.2.1";
 pub const UPLINK: &str = "192.0.2.2";
 /// The name of the external network in `ovn-bridge-mappings`.
 pub const PHYSICAL: &str = "ext";
+/// Further names of physical networks, which are the same external network.
+pub const FURTHER: [&str; 2] = ["ext1", "ext2"];
 
 /// Timeout for the start of a daemon on a busy machine.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -143,6 +147,19 @@ impl OvnLab {
         let socket = self.socket(if program == "ovn-nbctl" { "nb" } else { "sb" });
         let mut command = self.packages.command(program);
         output(command.arg(format!("--db=unix:{}", socket.display())).args(args))
+    }
+
+    /// The engine as a process on this chassis has it, over the sockets of the databases.
+    pub fn engine(&self, chassis: &OvnMachine) -> Result<Ovn<Remote>> {
+        let database = |database, socket: &Path| {
+            let endpoints = vec![format!("unix:{}", socket.display()).parse().map_err(anyhow::Error::msg)?];
+            let (connect, request) = (TIMEOUT, TIMEOUT);
+            let settings = RemoteSettings { database, endpoints, tls: None, connect, request, memory: None };
+            Ok::<_, anyhow::Error>(Remote::new(settings)?)
+        };
+        let switch = Switch::new(database("Open_vSwitch", &chassis.socket())?, "br-int".to_owned());
+        let northbound = database("OVN_Northbound", &self.socket("nb"))?;
+        Ok(Ovn::new(northbound, Some(database("OVN_Southbound", &self.socket("sb"))?), Some(switch)))
     }
 
     /// The namespace of the databases and etcd.
@@ -311,6 +328,8 @@ impl OvnMachine {
         wait_for_socket(&self.socket())?;
         self.vsctl(&["--no-wait", "init"])?;
         let file = |name: &str| place.path().join("central").join(name).display().to_string();
+        let mappings = std::iter::once(PHYSICAL).chain(FURTHER).map(|name| format!("{name}:br-ex"));
+        let mappings = mappings.collect::<Vec<_>>().join(",");
         self.vsctl(&["--no-wait", "set-ssl", &file("client.key"), &file("client.pem"), &file("ca.pem")])?;
         self.vsctl(&[
             "--no-wait",
@@ -322,7 +341,7 @@ impl OvnMachine {
             "external_ids:ovn-encap-type=geneve",
             &format!("external_ids:ovn-encap-ip={address}"),
             "external_ids:ovn-bridge-datapath-type=netdev",
-            &format!("external_ids:ovn-bridge-mappings={PHYSICAL}:br-ex"),
+            &format!("external_ids:ovn-bridge-mappings={mappings}"),
             "external_ids:ovn-monitor-all=true",
             "external_ids:ovn-remote-probe-interval=60000",
         ])?;

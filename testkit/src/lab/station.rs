@@ -4,7 +4,7 @@
 //! Everything that a pod's interface receives is captured, whatever the pod's kernel does with it.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
@@ -14,7 +14,9 @@ use anyhow::{Context as _, Result, bail};
 use atoll_model::attachment::Mac;
 use atoll_model::sync::locked;
 use atoll_network::conformance::packets::{Frame, Received, Station};
-use atoll_network::{HostSide, NetworkSubnet, PodPort};
+use atoll_network::{DatapathNeeds, HostSide, NetworkSubnet, PodPort};
+use atoll_node::netlink::offload;
+use atoll_node::netns::Netns;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send};
 use std::os::fd::AsRawFd as _;
@@ -34,6 +36,10 @@ const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
 const IPV6: u16 = 0x86dd;
 const UDP: u8 = 17;
+const ICMP6: u8 = 58;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+/// All nodes of a link, in IPv6.
+const ALL_NODES: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
 const BROADCAST: Mac = Mac([0xff; 6]);
 
 /// A network namespace whose frames are sent and captured.
@@ -42,6 +48,9 @@ pub struct LabStation {
     capture: OwnedFd,
     /// The capturing socket belongs to one interface, by which it sends too.
     sends_frames: bool,
+    /// The pod's address of IPv6: the source of its claims.
+    own: Option<Ipv6Addr>,
+    before_end: Option<Box<dyn FnOnce()>>,
     captured: Mutex<Vec<Vec<u8>>>,
 }
 
@@ -49,7 +58,7 @@ impl LabStation {
     /// A station for all interfaces of a namespace that exists. It sends datagrams only.
     pub fn at(netns: &Path) -> Self {
         let (capture, netns) = (frame::sniff(netns), LabNetns::at(netns));
-        Self { netns, capture, sends_frames: false, captured: Mutex::default() }
+        Self { netns, capture, sends_frames: false, own: None, before_end: None, captured: Mutex::default() }
     }
 
     /// A pod as a node makes it: a namespace with an interface of the port's MAC and addresses, and a default route by each
@@ -64,7 +73,8 @@ impl LabStation {
         let pod = netns.path().to_str().context("the path of a namespace is text")?.to_owned();
         let ends = ["link", "add", name, "type", "veth", "peer", "name", INTERFACE, "address", &mac, "netns", &pod];
         host.run("ip", &ends)?;
-        host.run("ip", &["link", "set", name, "up"])?;
+        // A host end has no address of its own: Open vSwitch would take it for the end of a tunnel.
+        host.run("ip", &["link", "set", name, "addrgenmode", "none", "up"])?;
         for address in &port.addresses {
             let prefix = subnet.prefixes.iter().find(|prefix| prefix.gateway.is_ipv4() == address.is_ipv4());
             let length = prefix.context("each address has a prefix")?.prefix.prefix();
@@ -77,7 +87,18 @@ impl LabStation {
             netns.run("ip", &["route", "add", "default", "via", &prefix.gateway.to_string()])?;
         }
         let capture = frame::tap_on(netns.path(), INTERFACE);
-        Ok(Self { netns, capture, sends_frames: true, captured: Mutex::default() })
+        let own = port.addresses.iter().find_map(|address| match address {
+            IpAddr::V6(address) => Some(*address),
+            IpAddr::V4(_) => None,
+        });
+        Ok(Self { netns, capture, sends_frames: true, own, before_end: None, captured: Mutex::default() })
+    }
+
+    /// What the pod's node does before the pod's interface goes.
+    #[must_use]
+    pub fn before_end(mut self, work: impl FnOnce() + 'static) -> Self {
+        self.before_end = Some(Box::new(work));
+        self
     }
 
     fn send_datagram(&self, from: SocketAddr, to: SocketAddr, mark: &str) -> Result<()> {
@@ -125,7 +146,17 @@ impl LabStation {
                 let request = frame::arp(1, (*mac, address), address, mark.as_bytes());
                 self.send_frame(&frame::ethernet(*source_mac, BROADCAST, ARP, &request))
             }
-            Frame::Raw { .. } | Frame::Claim { .. } => bail!("this lab builds frames of IPv4 only: {what:?}"),
+            Frame::Raw { from: (source_mac, SocketAddr::V6(from)), to: (mac, SocketAddr::V6(to)), mark } => {
+                let packet = frame::udp_over_ip6(*from, *to, mark.as_bytes());
+                self.send_frame(&frame::ethernet(*source_mac, *mac, IPV6, &packet))
+            }
+            // From the pod's own address: only the claim is false.
+            Frame::Claim { frame: source_mac, mac, address: IpAddr::V6(address), mark } => {
+                let source = self.own.context("a pod without an address of IPv6 claims one")?;
+                let packet = frame::neighbour_advertisement(source, *address, *mac, mark.as_bytes());
+                self.send_frame(&frame::ethernet(*source_mac, ALL_NODES, IPV6, &packet))
+            }
+            Frame::Raw { .. } => bail!("a frame of two families: {what:?}"),
         }
     }
 
@@ -150,8 +181,30 @@ impl LabStation {
     }
 }
 
+/// The host end goes at once, so that a pod that follows can have its name. The kernel deletes a namespace some time later.
+impl Drop for LabStation {
+    fn drop(&mut self) {
+        if let Some(work) = self.before_end.take() {
+            work();
+        }
+        if self.sends_frames {
+            // It may be gone already.
+            drop(self.netns.run("ip", &["link", "delete", INTERFACE]));
+        }
+    }
+}
+
 impl Station for LabStation {
     const LIMIT: Duration = Duration::from_secs(20);
+
+    fn adapt(&self, needs: DatapathNeeds) -> Result<(), String> {
+        if !needs.checksums {
+            return Ok(());
+        }
+        let interface = INTERFACE.parse().map_err(|_| format!("{INTERFACE} is the name of an interface"))?;
+        let netns = Netns::At(self.netns.path().to_owned());
+        offload::compute_checksums(&netns, &interface).map_err(|error| error.to_string())
+    }
 
     fn send(&self, frame: &Frame) -> Result<(), String> {
         // A station's own frames are captured as well. Unread, those of a case that sends many would fill the socket, and
@@ -196,10 +249,12 @@ fn read(frame: &[u8]) -> Option<Received> {
     let packet = frame.get(14..)?;
     let port = |at: usize| Some(u16::from_be_bytes(packet.get(at..at + 2)?.try_into().ok()?));
     let v4 = |at: usize| Some(IpAddr::from(<[u8; 4]>::try_from(packet.get(at..at + 4)?).ok()?));
+    let v6 = |at: usize| Some(IpAddr::from(<[u8; 16]>::try_from(packet.get(at..at + 16)?).ok()?));
     let from = match u16::from_be_bytes(frame.get(12..14)?.try_into().ok()?) {
         IPV4 if packet.get(9) == Some(&UDP) => SocketAddr::new(v4(12)?, port(usize::from(packet.first()? & 0x0f) * 4)?),
-        IPV6 if packet.get(6) == Some(&UDP) => {
-            SocketAddr::new(<[u8; 16]>::try_from(packet.get(8..24)?).ok()?.into(), port(40)?)
+        IPV6 if packet.get(6) == Some(&UDP) => SocketAddr::new(v6(8)?, port(40)?),
+        IPV6 if packet.get(6) == Some(&ICMP6) && packet.get(40) == Some(&NEIGHBOUR_ADVERTISEMENT) => {
+            SocketAddr::new(v6(48)?, 0)
         }
         ARP => SocketAddr::new(v4(14)?, 0),
         _ => return None,

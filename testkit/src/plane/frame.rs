@@ -1,5 +1,6 @@
 //! Frames that are built, sent and captured.
 
+use std::net::{Ipv6Addr, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -147,6 +148,38 @@ fn checksum(bytes: &[u8], start: u32) -> u16 {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     !u16::try_from(sum).unwrap()
+}
+
+/// An IPv6 packet with a UDP datagram.
+pub fn udp_over_ip6(from: SocketAddrV6, to: SocketAddrV6, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(8 + payload.len()).unwrap();
+    let head = [from.port().to_be_bytes(), to.port().to_be_bytes(), length.to_be_bytes(), [0, 0]].concat();
+    ip6(17, 64, *from.ip(), *to.ip(), [&head[..], payload].concat(), 6)
+}
+
+/// An unsolicited neighbour advertisement to all nodes of the link: `target` has this MAC. `marker` is in an option for
+/// experiments (RFC 4727), which receivers skip.
+pub fn neighbour_advertisement(source: Ipv6Addr, target: Ipv6Addr, mac: Mac, marker: &[u8]) -> Vec<u8> {
+    // Override (RFC 4861, section 4.4), target link-layer address.
+    let mut message = vec![136, 0, 0, 0, 0x20, 0, 0, 0];
+    message.extend(target.octets());
+    message.extend([2, 1]);
+    message.extend(mac.0);
+    let units = (2 + marker.len()).div_ceil(8);
+    message.extend([253, u8::try_from(units).unwrap()]);
+    message.extend(marker);
+    message.resize(32 + 8 * units, 0);
+    ip6(58, 255, source, Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), message, 2)
+}
+
+/// An IPv6 packet. `place`: where the payload has its checksum, which also covers a pseudo header (RFC 8200, section 8.1).
+fn ip6(protocol: u8, hops: u8, source: Ipv6Addr, destination: Ipv6Addr, mut payload: Vec<u8>, place: usize) -> Vec<u8> {
+    let addresses = [source.octets(), destination.octets()].concat();
+    let length = u16::try_from(payload.len()).unwrap();
+    let pseudo = addresses.chunks(2).map(|two| u32::from(two[0]) << 8 | u32::from(two[1])).sum::<u32>();
+    let sum = checksum(&payload, pseudo + u32::from(length) + u32::from(protocol));
+    payload[place..place + 2].copy_from_slice(&sum.to_be_bytes());
+    [&[0x60, 0, 0, 0][..], &length.to_be_bytes(), &[protocol, hops], &addresses, &payload].concat()
 }
 
 /// An ICMPv6 message to all nodes on the link.

@@ -168,6 +168,7 @@ pub(super) async fn a_static_route_leads_to_its_next_hop<S: ForwardsPackets>(
     let plain = made(subject, 1, families).await?;
     let external = subject.external().map_err(Unmet)?;
     let [one, hop] = pods_in(subject, &plain, [(1, 2), (2, 2)], families).await?;
+    subject.open(&hop.port).map_err(Unmet)?;
     for egress in Egress::of(subject, &external, &plain) {
         let source = one.address_like(egress.address)?;
         let witness = within(&one, &hop, source)?;
@@ -183,11 +184,14 @@ pub(super) async fn a_static_route_leads_to_its_next_hop<S: ForwardsPackets>(
             sent(&hop.station).arrives_soon_from(source, &witness).await?;
             require_silence(&[sent(&external)], &[sent(&hop.station)]).await?;
             subject.engine().delete_routes(&plain, &with(gateway).routes).await?;
+            // The default route carries them again.
+            sent(&external).arrives_soon(&witness).await?;
             for next_hop in [NetworkNextHop::Blackhole, NetworkNextHop::Reject] {
                 subject.engine().ensure_network(&with(next_hop)).await?;
                 let lost = [sent(&hop.station), sent(&external)];
                 require_silence_soon(&lost, &[within(&one, &hop, source)?]).await?;
                 subject.engine().delete_routes(&plain, &with(next_hop).routes).await?;
+                sent(&external).arrives_soon(&witness).await?;
             }
         }
         egress.require(&one, &witness).await?;
@@ -200,6 +204,7 @@ pub(super) async fn a_flow_follows_a_changed_route<S: ForwardsPackets>(subject: 
     let plain = made(subject, 1, families).await?;
     let external = subject.external().map_err(Unmet)?;
     let [one, hop] = pods_in(subject, &plain, [(1, 2), (2, 2)], families).await?;
+    subject.open(&hop.port).map_err(Unmet)?;
     for egress in Egress::of(subject, &external, &plain) {
         let source = one.address_like(egress.address)?;
         let witness = within(&one, &hop, source)?;
@@ -229,7 +234,7 @@ pub(super) async fn several_uplinks_carry_packets_if_the_engine_says_so<S: Forwa
 ) -> CaseVerdict {
     let several = subject.engine().capabilities().await?.several_uplinks;
     let cluster = network(subject.provider(), 1, 0, families).id.cluster;
-    let provider = ProviderNetwork { cluster, uplinks: subject.uplinks().to_vec() };
+    let provider = ProviderNetwork { cluster, uplinks: subject.uplinks(families) };
     subject.engine().ensure_provider(&provider).await?;
     let network = network(provider_object(cluster, &NetworkPart::ProviderRouter), 1, 2, families);
     subject.engine().ensure_network(&network).await?;
@@ -261,8 +266,16 @@ pub(super) async fn pods_of_several_hosts_are_served_if_the_engine_says_so<S: Fo
     let network = made(subject, 1, families).await?;
     let elsewhere = port(&network, 1, 4, 1, &subject.hosts()[1], families);
     if several {
-        let (here, there) =
-            (pod_in(subject, &network, (1, 2), families).await?, pod(subject, &network, elsewhere).await?);
+        let [here, near] = pods_in(subject, &network, [(1, 2), (1, 3)], families).await?;
+        let there = pod(subject, &network, elsewhere).await?;
+        let witnesses = between(&here, &near).zip(&there.port.addresses);
+        for (witness, address) in witnesses {
+            // A port is active on its own host; another one may hear of it later.
+            let source = here.address_like(*address)?;
+            for (from, to) in [(&here, &there), (&there, &here)] {
+                within(from, to, source)?.arrives_soon_from(from.address_like(source)?, &witness).await?;
+            }
+        }
         require_reaches(&here, &there).await?;
         return require_reaches(&there, &here).await;
     }

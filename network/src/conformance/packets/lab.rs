@@ -7,20 +7,28 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use atoll_model::attachment::Mac;
+use atoll_model::ids::HostId;
 
 use super::super::case::EngineUnderTest;
+use super::super::samples::Families;
+use crate::host_side::DatapathNeeds;
 use crate::network::NetworkSubnet;
 use crate::port::PodPort;
 use crate::provider::ProviderUplink;
 
-/// An engine under test whose packets are forwarded on this machine, which is the first of [`EngineUnderTest::hosts`].
+/// An engine under test whose packets are forwarded on this machine. "The node" is the first of [`EngineUnderTest::hosts`].
 pub trait ForwardsPackets: EngineUnderTest {
     /// A place that sends and captures frames.
     type Station: Station;
 
+    /// The engine as the node of this host runs it. An engine that connects host ends itself differs from node to node.
+    fn engine_of(&self, _host: &HostId) -> &Self::Engine {
+        self.engine()
+    }
+
     /// Makes a pod for a port as a node does: an interface with the port's MAC and addresses and a default route by the
-    /// gateways of `subnet`; its host end, named as the port's location says, where the engine's `host_side` says. The
-    /// port may exist already or not. With one machine, the pod of a port of another host is made there too.
+    /// gateways of `subnet`; its host end, named as the port's location says, where the engine's `host_side` says. It
+    /// is not connected. The port may exist already or not. With one machine, the pod of a port of another host is made there too.
     fn attach(&self, port: &PodPort, subnet: &NetworkSubnet) -> impl Future<Output = Result<Self::Station, String>>;
 
     /// A host of the external network, behind the uplink of the provider router. It has the addresses of
@@ -30,11 +38,17 @@ pub trait ForwardsPackets: EngineUnderTest {
     /// The addresses of the external host, one for each family that the engine forwards.
     fn external_addresses(&self) -> Vec<IpAddr>;
 
-    /// Two uplinks on this machine for a provider router of the suite's own. What leaves by them reaches
-    /// [`ForwardsPackets::external`].
-    fn uplinks(&self) -> [ProviderUplink; 2];
+    /// Makes the port of a pod accept packets for addresses that are not the pod's, as an operator does for a pod that is the
+    /// next hop of a route. Nothing has to be done where ports accept them.
+    fn open(&self, _port: &PodPort) -> Result<(), String> {
+        Ok(())
+    }
 
-    /// This machine itself.
+    /// The uplinks of a provider router of the suite's own: two interfaces of one host, in each an address of each family that
+    /// is forwarded. What leaves by them reaches [`ForwardsPackets::external`].
+    fn uplinks(&self, families: Families) -> Vec<ProviderUplink>;
+
+    /// The node itself.
     fn node(&self) -> Result<Self::Station, String>;
 }
 
@@ -42,6 +56,9 @@ pub trait ForwardsPackets: EngineUnderTest {
 pub trait Station {
     /// How long a case waits for a change to take effect. It ends a case that fails; no case that passes waits for it.
     const LIMIT: Duration;
+
+    /// Gives the pod what the datapath that it was connected to needs.
+    fn adapt(&self, needs: DatapathNeeds) -> Result<(), String>;
 
     /// Sends a frame. A station whose interface was deleted sends nothing, which is no error.
     fn send(&self, frame: &Frame) -> Result<(), String>;

@@ -51,18 +51,20 @@ suite! { ForwardsPackets:
 
 /// Runs every case, each on a fresh subject, for every combination of address families that the engine forwards.
 pub async fn run<S: ForwardsPackets>(fresh: impl AsyncFn() -> S) -> Vec<CaseReport> {
-    run_only(fresh, |_| true).await
+    run_only(fresh, |_, _| true).await
 }
 
-/// As [`run`], only the cases whose names are wanted.
+/// As [`run`], only the cases that are wanted, by their name and their address families.
 pub async fn run_only<S: ForwardsPackets>(
     fresh: impl AsyncFn() -> S,
-    is_wanted: impl Fn(&str) -> bool,
+    is_wanted: impl Fn(&str, Families) -> bool,
 ) -> Vec<CaseReport> {
     let mut reports = Vec::new();
     for families in Families::ALL {
         match forwards(&fresh().await, families).await {
-            Ok(true) => run_cases(&fresh, &is_wanted, families, &mut reports).await,
+            Ok(true) => {
+                run_cases(&fresh, |case| is_wanted(case, families), families, &mut reports).await;
+            }
             Ok(false) => {}
             Err(error) => reports.push(CaseReport::new("capabilities", families, Err(error.into()))),
         }

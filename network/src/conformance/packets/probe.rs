@@ -60,15 +60,22 @@ pub(super) async fn pod<S: ForwardsPackets>(
     let found = network.subnets.iter().find(|subnet| subnet.ordinal == port.subnet.ordinal);
     let subnet = found.cloned().ok_or_else(|| Unmet(format!("the network has no subnet {}", port.subnet.ordinal)))?;
     let station = subject.attach(&port, &subnet).await.map_err(Unmet)?;
-    require_forwarding(subject, &port).await?;
-    Ok(AttachedPod { station, port, subnet })
+    let pod = AttachedPod { station, port, subnet };
+    require_forwarding(subject, &pod).await?;
+    Ok(pod)
 }
 
-/// Makes the port exist, and waits until its packets are forwarded.
-pub(super) async fn require_forwarding<S: ForwardsPackets>(subject: &S, port: &PodPort) -> CaseVerdict {
-    let made = subject.engine().ensure_port(port).await?;
+/// Makes the port exist, connects the pod, and waits until its packets are forwarded: what an ADD does, the first or a
+/// repeated one.
+pub(super) async fn require_forwarding<S: ForwardsPackets>(
+    subject: &S,
+    AttachedPod { station, port, .. }: &AttachedPod<S::Station>,
+) -> CaseVerdict {
+    let engine = subject.engine_of(&port.location.host);
+    let made = engine.ensure_port(port).await?;
+    station.adapt(engine.plug(port).await?).map_err(Unmet)?;
     let limit = S::Station::LIMIT;
-    let state = subject.engine().wait_for_port(port, made, limit).await?;
+    let state = engine.wait_for_port(port, made, limit).await?;
     require(state.as_ref().is_some_and(|state| state.active), || {
         format!("port {} does not become active within {limit:?}: {state:?}", port.id)
     })

@@ -6,6 +6,7 @@ mod doctor;
 mod isolation;
 mod killed;
 mod many;
+mod packets;
 mod pods;
 
 use std::time::Duration;
