@@ -14,7 +14,7 @@ use serde_json::{Value as Json, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::yield_now;
 
-use super::frame::Frames;
+use super::frame::{Frames, LARGEST};
 use super::stream::Stream;
 
 /// Notifications that are kept while a request waits. Only a monitor has any, and it reads them.
@@ -26,6 +26,8 @@ pub(super) struct Connection {
     frames: Frames,
     requests: u64,
     notifications: VecDeque<Notification>,
+    /// The length of what is kept, bytes. All of it is at most as large as one message.
+    kept: usize,
 }
 
 /// What the server sends without being asked.
@@ -35,6 +37,7 @@ pub(super) struct Notification {
     pub(super) method: String,
     /// Its content.
     pub(super) params: Json,
+    length: usize,
 }
 
 /// How a request failed. The connection is of no use any more, but for `Method`.
@@ -55,7 +58,7 @@ pub(super) enum RpcError {
 
 impl Connection {
     pub(super) fn new(stream: Box<dyn Stream>) -> Self {
-        Self { stream, frames: Frames::default(), requests: 0, notifications: VecDeque::new() }
+        Self { stream, frames: Frames::default(), requests: 0, notifications: VecDeque::new(), kept: 0 }
     }
 
     /// Sends a request and waits for its answer.
@@ -83,6 +86,7 @@ impl Connection {
     pub(super) async fn notification(&mut self) -> Result<Notification, RpcError> {
         loop {
             if let Some(notification) = self.notifications.pop_front() {
+                self.kept -= notification.length;
                 return Ok(notification);
             }
             let message = self.receive().await?;
@@ -130,7 +134,12 @@ impl Connection {
         if self.notifications.len() == KEPT {
             return Err(RpcError::Garbage(format!("more than {KEPT} notifications before an answer")));
         }
-        self.notifications.push_back(Notification { method: method.to_owned(), params });
+        let length = self.frames.length();
+        self.kept += length;
+        if self.kept > LARGEST {
+            return Err(RpcError::Garbage(format!("notifications of more than {LARGEST} bytes before an answer")));
+        }
+        self.notifications.push_back(Notification { method: method.to_owned(), params, length });
         Ok(())
     }
 

@@ -9,7 +9,7 @@
 use serde_json::Value as Json;
 
 /// The largest message that is read, bytes: a list of some hundred thousand ports.
-const LARGEST: usize = 64 << 20;
+pub(super) const LARGEST: usize = 64 << 20;
 
 /// The deepest nesting that is read. OVSDB needs eight.
 const DEEPEST: usize = 64;
@@ -23,12 +23,19 @@ pub(super) struct Frames {
     depth: usize,
     in_string: bool,
     escaped: bool,
+    /// The length of the last message.
+    length: usize,
 }
 
 impl Frames {
     /// What is received is appended here.
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
+    }
+
+    /// The length of the last message, bytes.
+    pub(super) fn length(&self) -> usize {
+        self.length
     }
 
     /// The next message; none: it is not complete.
@@ -75,6 +82,7 @@ impl Frames {
         let message = self.bytes.get(..self.seen).unwrap_or_default();
         let message = serde_json::from_slice(message).map_err(|error| format!("a message is no JSON: {error}"));
         self.bytes.drain(..self.seen);
+        self.length = self.seen;
         self.seen = 0;
         message
     }

@@ -4,5 +4,6 @@ mod conformance;
 mod database;
 mod hosts;
 mod late;
+mod mutated;
 mod remote;
 mod sweep;

@@ -1,8 +1,10 @@
 //! OVN on several machines: real databases, real chassis, real packets.
 
+mod cut_off;
 mod daemons;
 mod detach;
 mod doctor;
+mod drift;
 mod isolation;
 mod killed;
 mod many;
