@@ -34,7 +34,7 @@ pub(crate) struct ListAttachments {
     /// Only with this address
     #[arg(long)]
     pub(crate) address: Option<Ipv4Addr>,
-    /// Do not ask the controller whether the pods' packets flow
+    /// Do not ask the engine whether the pods' packets flow
     #[arg(long)]
     pub(crate) offline: bool,
 }

@@ -35,7 +35,7 @@ pub(crate) struct CheckAttachments {
     /// without a port
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) pause: u64,
-    /// Do not ask the controller for the ports
+    /// Do not ask the engine for the ports
     #[arg(long)]
     pub(crate) offline: bool,
 }

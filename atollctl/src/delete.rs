@@ -73,7 +73,7 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Del
 /// The effects of the deletion, for people.
 fn consequences(tenant: &ListedTenant, kept: usize) -> String {
     let mut lines = vec![format!(
-        "would delete tenant {}: two chains, router, transit ports, routes and {} in the controller",
+        "would delete tenant {}: router, transit ports, routes and {} in the engine",
         tenant.name,
         count(tenant.subnets.len(), "subnet")
     )];

@@ -16,7 +16,7 @@ use crate::settings::Settings;
 /// Options of `attachment evict-node`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Nothing is evicted by a timeout: a node is dead when its operator says so. The controller must report its host
+Nothing is evicted by a timeout: a node is dead when its operator says so. The engine must report its host
 as dead, or --force is needed. It takes the deadline of a call and the maximum request lifetime (105 s by default): after that
 no request of the node can be carried out. Interrupted, the same command goes on where it stopped. Until it is done the
 node can attach no pod; after that it comes back by itself.
@@ -29,7 +29,7 @@ Example: the machine is replaced by another one of the same name
 pub(crate) struct EvictNode {
     /// The node
     pub(crate) node: NodeName,
-    /// Evict it although the controller calls its host alive
+    /// Evict it although the engine reports its host as alive
     #[arg(long)]
     pub(crate) force: bool,
     /// Do not ask for the node's name before forcing
@@ -104,7 +104,7 @@ fn consequences(options: &EvictNode, found: &Candidate, wait: Duration) -> Strin
         Some(false) => "dead",
         None => "unknown",
     };
-    let mut lines = vec![format!("host {} of node {node} is {host} to the controller", found.record.host_id)];
+    let mut lines = vec![format!("host {} of node {node} is {host} to the engine", found.record.host_id)];
     if found.record.evicting.is_some() {
         lines.push("an eviction has begun and would be finished".to_owned());
     }

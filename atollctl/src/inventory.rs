@@ -30,7 +30,7 @@ pub(crate) fn engine_of(settings: &Settings, inventory: &Inventory) -> Result<im
     Ok(engine)
 }
 
-/// Fills in the state of the pods' ports from the controller. A port whose state cannot be read is `unknown`.
+/// Fills in the state of the pods' ports from the engine. A port whose state cannot be read is `unknown`.
 pub(crate) async fn ask<'a>(controller: &impl Engine, pods: impl Iterator<Item = &'a mut ListedPod>) {
     stream::iter(pods)
         .for_each_concurrent(AT_ONCE, |pod| async move {
@@ -39,7 +39,7 @@ pub(crate) async fn ask<'a>(controller: &impl Engine, pods: impl Iterator<Item =
         .await;
 }
 
-/// State of a port in the controller.
+/// State of a port in the engine.
 pub(crate) async fn state_of(controller: &impl Engine, port: Uuid) -> PodState {
     match controller.port(port).await {
         Ok(Some(port)) if port.active => PodState::Active,
@@ -64,7 +64,7 @@ pub(crate) fn state(pod: &ListedPod) -> String {
     shown(pod.state)
 }
 
-/// The word for a state; a dash if the controller was not asked.
+/// The word for a state; a dash if the engine was not asked.
 pub(crate) fn shown(state: Option<PodState>) -> String {
     or_dash(state.map(|state| match state {
         PodState::Active => "active",

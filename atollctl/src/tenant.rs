@@ -15,7 +15,7 @@ use crate::topology::tenant;
 pub(crate) struct Show {
     /// The tenant
     pub(crate) tenant: TenantName,
-    /// Do not ask the controller whether the pods' packets flow
+    /// Do not ask the engine whether the pods' packets flow
     #[arg(long)]
     pub(crate) offline: bool,
 }

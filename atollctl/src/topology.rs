@@ -1,4 +1,4 @@
-//! `atollctl topology`: reads the records, asks the controller for the state of the ports, and draws both.
+//! `atollctl topology`: reads the records, asks the engine for the state of the ports, and draws both.
 
 use atoll_model::config::Addressing;
 use atoll_model::config::DnsConfig;
@@ -28,7 +28,7 @@ pub(crate) struct ShowTopology {
     /// Graphviz DOT
     #[arg(long, conflicts_with = "output")]
     pub(crate) dot: bool,
-    /// Do not ask the controller whether the pods' packets flow
+    /// Do not ask the engine whether the pods' packets flow
     #[arg(long)]
     pub(crate) offline: bool,
 }
@@ -56,8 +56,12 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Sho
     })
 }
 
-/// Fills in the state of the uplinks' ports from the controller.
+/// Fills in the state of the uplinks' ports from the engine.
 async fn ask_uplinks(controller: &impl Engine, inventory: &mut Inventory) {
+    // In OVN the hosts of one network share one port, which moves between them: `doctor` checks it (`gateway`).
+    if controller.name() != atoll_midonet::NAME {
+        return;
+    }
     let providers = inventory.cluster.iter_mut().filter_map(|cluster| cluster.provider.as_mut());
     for uplink in providers.flat_map(|provider| &mut provider.uplinks) {
         uplink.state = Some(state_of(controller, uplink.port).await);

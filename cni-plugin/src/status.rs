@@ -107,7 +107,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
             Ok(Ok(Some(HostState { alive: true, .. }) | None)) => Ok(()),
             // The agent is what makes packets flow.
             Ok(Ok(Some(HostState { alive: false, .. }))) => {
-                Err(Outage { problem: format!("the controller's agent on host {host} is not there"), limited: true })
+                Err(Outage { problem: format!("the engine's agent on host {host} is not there"), limited: true })
             }
             Ok(Err(error)) => outage(error.to_string()),
             Err(_) => outage("the controller does not answer in time".to_owned()),

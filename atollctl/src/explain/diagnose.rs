@@ -70,7 +70,7 @@ fn cleanup_hint(node: &str, evidence: &Evidence) -> String {
     let here = evidence.node.as_ref().is_some_and(|here| here.as_str() == node);
     let place = if here { String::new() } else { format!(" on node {node}") };
     format!(
-        "`atollctl gc`{place} finishes it when etcd and the controller answer; `atollctl doctor` checks whether they do"
+        "`atollctl gc`{place} finishes it when etcd and the engine answer; `atollctl doctor` checks whether they do"
     )
 }
 
@@ -120,13 +120,13 @@ fn attachment(evidence: &Evidence, one: &One) -> Vec<Diagnosis> {
     match pod.state {
         Some(PodState::Active) => {}
         Some(PodState::Inactive) => findings.push(fail(
-            "its port is bound and not active: the controller's agent is down, or has not seen the interface",
+            "its port is bound and not active: the engine's agent is down, or has not seen the interface",
             doctor,
         )),
         Some(PodState::Unbound) => findings.push(fail("its port is not bound to any interface", AGAIN)),
-        Some(PodState::Missing) => findings.push(fail("the controller has no port for it", AGAIN)),
-        Some(PodState::Unknown) => findings.push(note("the controller did not return the state of its port", doctor)),
-        None => findings.push(note("the controller was not asked", "leave --offline out")),
+        Some(PodState::Missing) => findings.push(fail("the engine has no port for it", AGAIN)),
+        Some(PodState::Unknown) => findings.push(note("the engine did not return the state of its port", doctor)),
+        None => findings.push(note("the engine was not asked", "leave --offline out")),
     }
     if !findings.iter().any(|finding| finding.level == Severity::Fail) {
         let text = format!("{who} has {} and nothing that can be seen from here is wrong with it", pod.address.ip());
@@ -259,7 +259,7 @@ mod tests {
         let tombstone = || TombstoneInfo {
             attachment: "n1/atoll/3f9a5b7c9d1e2f3a/eth0".to_owned(),
             node: "n1".to_owned(),
-            note: "the controller did not answer in time".to_owned(),
+            note: "the engine did not answer in time".to_owned(),
             since: 10,
             not_before: 10,
         };

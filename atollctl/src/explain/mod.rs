@@ -2,10 +2,10 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`evidence`] | the facts from etcd, the controller, this node and the plugin's log, as plain data, and how they are read |
+//! | [`evidence`] | the facts from etcd, the engine, this node and the plugin's log, as plain data, and how they are read |
 //! | [`diagnose`] | from facts to sentences. Pure |
 //!
-//! Changes nothing. Works without the controller; on another node than the pod's it names what only that node can read.
+//! Changes nothing. Works without the engine; on another node than the pod's it names what only that node can read.
 
 mod diagnose;
 mod evidence;
@@ -39,7 +39,7 @@ pub(crate) struct ShowAttachment {
     /// NAMESPACE/POD, a pod's name, a container's id (or at least 6 characters of it), or an address
     #[arg(value_name = "WHAT")]
     pub(crate) what: Subject,
-    /// Do not ask the controller whether the pod's packets flow
+    /// Do not ask the engine whether the pod's packets flow
     #[arg(long)]
     pub(crate) offline: bool,
 }

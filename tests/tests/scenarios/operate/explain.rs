@@ -53,7 +53,7 @@ fn why_a_pod_has_no_network() -> Result<()> {
     show(&node, "red/web-2", 7, &["its DEL could not finish", "atollctl gc"])?;
     show(&node, &taken, 7, &["its DEL could not finish"])?;
     show(&node, &failed.container, 7, &["its last call failed", "controller"])?;
-    show(&node, "red/web-0", 0, &["the controller did not return"])?;
+    show(&node, "red/web-0", 0, &["the engine did not return"])?;
     node.start_controller()?;
 
     let mine = "node-1";
