@@ -40,7 +40,7 @@ Exit codes:
   2  the arguments are wrong
   3  the configuration is wrong, or disagrees with the cluster's
   4  there is no such object
-  5  etcd, the controller or the container runtime is not available: the same command may work later
+  5  etcd, the engine or the container runtime is not available: the same command may work later
   6  refused: not allowed, in the way of something, or no room
   7  checked, and found something that needs you
   129, 130, 143  ended by a signal; the message says what was done and how to go on
@@ -105,15 +105,15 @@ pub(crate) enum TenantCommand {
     List,
     /// Show one tenant with its subnets and pods
     Show(Show),
-    /// Create a tenant before its first pod
+    /// Create tenants before their first pods
     Create(Create),
-    /// Show what `repair` would change in the controller, and change nothing
+    /// Show what `repair` would change in the engine, and change nothing
     #[command(after_help = "Example:\n  atollctl tenant plan red")]
     Plan {
         /// The tenant
         tenant: TenantName,
     },
-    /// Create and update the objects of a tenant in the controller until they match its record
+    /// Create and update the objects of a tenant in the engine until they match its record
     Repair(Repair),
     /// Delete a tenant with all of its objects
     Delete(Delete),
@@ -177,7 +177,10 @@ impl Command {
             }
             Command::Uninstall(options) => (options.dry_run, format!("{again}; every file is there or gone")),
             Command::Gc(options) => (options.dry_run, format!("{again}; what was taken apart stays so")),
-            Command::Tenant(TenantCommand::Create(options)) => (options.dry_run, seen(&options.tenant)),
+            Command::Tenant(TenantCommand::Create(options)) => {
+                let names: Vec<_> = options.tenants.iter().map(|name| seen(name)).collect();
+                (options.dry_run, names.join("; "))
+            }
             Command::Tenant(TenantCommand::Repair(options)) => (options.dry_run, seen(&options.tenant)),
             Command::Tenant(TenantCommand::Delete(options)) => {
                 (options.dry_run, format!("{again}; until then the tenant gets no new pods"))

@@ -1,12 +1,15 @@
 //! `atollctl tenant create`, `plan` and `repair`: create a tenant's objects, show their drift, and repair it.
 
+use std::collections::BTreeSet;
+
 use atoll_model::ids::TenantName;
+use atoll_records::{TenantRecord, Versioned};
 use atoll_tenant::admin::{self, Admin, PlannedChange};
 use atoll_tenant::inventory::Inventory;
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::output::{self, OutputFormat, count};
+use crate::output::{self, CommandOutput, OutputFormat, count};
 use crate::settings::Settings;
 
 /// Options of `tenant create`.
@@ -15,10 +18,14 @@ use crate::settings::Settings;
 Example: a tenant for two namespaces
   atollctl tenant create shop
   atollctl tenant join shop shop-frontend
-  atollctl tenant join shop shop-backend")]
+  atollctl tenant join shop shop-backend
+
+Example: many tenants, whose networks the engine makes together (with OVN: one computation of northd for up to 100)
+  atollctl tenant create red blue green")]
 pub(crate) struct Create {
-    /// Its name
-    pub(crate) tenant: TenantName,
+    /// Its name; of several tenants, their names
+    #[arg(required = true, value_name = "TENANT")]
+    pub(crate) tenants: Vec<TenantName>,
     /// Print what would happen, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -27,7 +34,7 @@ pub(crate) struct Create {
 /// Options of `tenant repair`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example: after a bridge was deleted by hand
+Example: after a switch was deleted by hand
   atollctl tenant repair red --dry-run
   atollctl tenant repair red")]
 pub(crate) struct Repair {
@@ -38,25 +45,83 @@ pub(crate) struct Repair {
     pub(crate) dry_run: bool,
 }
 
-pub(crate) async fn create(settings: &Settings, output: OutputFormat, options: &Create) -> Result<String, Failure> {
+pub(crate) async fn create(
+    settings: &Settings,
+    output: OutputFormat,
+    options: &Create,
+) -> Result<CommandOutput, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);
-    let name = &options.tenant;
-    if options.dry_run {
-        let there = Inventory::read(&store).await?.tenants.iter().any(|tenant| tenant.name == *name);
-        let would = if there { "refuse: the tenant is there already" } else { "create the tenant" };
-        return Ok(match output {
-            OutputFormat::Json => output::json(&json!({"would": would, "tenant": name})),
-            OutputFormat::Table => format!("would {would}\n"),
-        });
-    }
     let admin = Admin { store: &store, engine: &controller, config: &settings.config.cluster };
-    let tenant = admin::create(&admin, name).await?.record;
-    Ok(match output {
-        OutputFormat::Json => output::json(&json!({"done": "created", "tenant": tenant})),
-        OutputFormat::Table => format!(
-            "Tenant {name} exists. It has no namespace yet: add one with `atollctl tenant join {name} NAMESPACE`.\n"
-        ),
-    })
+    match options.tenants.as_slice() {
+        [name] if options.dry_run => {
+            let would = would_create(&Inventory::read(&store).await?, name);
+            Ok(CommandOutput::from(match output {
+                OutputFormat::Json => output::json(&json!({"would": would, "tenant": name})),
+                OutputFormat::Table => format!("would {would}\n"),
+            }))
+        }
+        [name] => {
+            let tenant = admin::create(&admin, name).await?.record;
+            Ok(CommandOutput::from(match output {
+                OutputFormat::Json => output::json(&json!({"done": "created", "tenant": tenant})),
+                OutputFormat::Table => created(name),
+            }))
+        }
+        names if options.dry_run => {
+            let inventory = Inventory::read(&store).await?;
+            let would = |name: &TenantName| json!({"would": would_create(&inventory, name), "tenant": name});
+            let lines: Vec<_> =
+                names.iter().map(|name| format!("{name}: would {}", would_create(&inventory, name))).collect();
+            Ok(CommandOutput::from(match output {
+                OutputFormat::Json => output::json(&names.iter().map(would).collect::<Vec<_>>()),
+                OutputFormat::Table => output::lines(&lines),
+            }))
+        }
+        names => {
+            let names: Vec<_> = names.iter().collect::<BTreeSet<_>>().into_iter().cloned().collect();
+            let results = Box::pin(admin::create_together(&admin, &names)).await?;
+            Ok(several(output, names.iter().zip(results.into_iter().map(|result| result.map_err(Failure::from)))))
+        }
+    }
+}
+
+fn would_create(inventory: &Inventory, name: &TenantName) -> &'static str {
+    let is_there = inventory.tenants.iter().any(|tenant| tenant.name == *name);
+    if is_there { "refuse: the tenant is there already" } else { "create the tenant" }
+}
+
+fn created(name: &TenantName) -> String {
+    format!("Tenant {name} exists. It has no namespace yet: add one with `atollctl tenant join {name} NAMESPACE`.\n")
+}
+
+/// What became of each of several tenants. The exit code is that of the first failure.
+fn several<'a>(
+    output: OutputFormat,
+    results: impl Iterator<Item = (&'a TenantName, Result<Versioned<TenantRecord>, Failure>)>,
+) -> CommandOutput {
+    let (mut made, mut failed, mut text, mut exit_code) = (Vec::new(), Vec::new(), String::new(), 0);
+    for (name, result) in results {
+        match result {
+            Ok(tenant) => {
+                text.push_str(&created(name));
+                made.push(tenant.record);
+            }
+            Err(failure) => {
+                if exit_code == 0 {
+                    exit_code = failure.exit_code();
+                }
+                let hint = failure.hint();
+                let tried = hint.as_ref().map_or_else(String::new, |hint| format!("  try: {hint}\n"));
+                text = format!("{text}Tenant {name} was not created: {}\n{tried}", failure.message());
+                failed.push(json!({"tenant": name, "error": failure.message(), "hint": hint}));
+            }
+        }
+    }
+    let text = match output {
+        OutputFormat::Json => output::json(&json!({"done": "created", "tenants": made, "failed": failed})),
+        OutputFormat::Table => text,
+    };
+    CommandOutput { text, exit_code }
 }
 
 pub(crate) async fn plan(settings: &Settings, output: OutputFormat, name: &TenantName) -> Result<String, Failure> {
@@ -80,7 +145,7 @@ fn shown(name: &TenantName, plan: &[PlannedChange]) -> String {
     match plan.iter().filter(|step| step.action == "leave").count() {
         0 => table,
         foreign => format!(
-            "{table}\n{} with another owner in conflict: `repair` stops there; check it in the controller.\n",
+            "{table}\n{} with another owner in conflict: `repair` stops there; check it in the engine.\n",
             count(foreign, "object")
         ),
     }

@@ -95,7 +95,9 @@ async fn run(args: &Args) -> Result<CommandOutput, Failure> {
         Command::Topology(options) => topology::run(&settings, args.output, options).await,
         Command::Tenant(TenantCommand::List) => tenant::list(&settings, args.output).await,
         Command::Tenant(TenantCommand::Show(options)) => tenant::show(&settings, args.output, options).await,
-        Command::Tenant(TenantCommand::Create(options)) => change::create(&settings, args.output, options).await,
+        Command::Tenant(TenantCommand::Create(options)) => {
+            return Box::pin(change::create(&settings, args.output, options)).await;
+        }
         Command::Tenant(TenantCommand::Plan { tenant }) => change::plan(&settings, args.output, tenant).await,
         Command::Tenant(TenantCommand::Repair(options)) => change::repair(&settings, args.output, options).await,
         Command::Tenant(TenantCommand::Delete(options)) => delete::run(&settings, args.output, options).await,

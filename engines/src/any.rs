@@ -64,6 +64,13 @@ impl<T: Transport, D: Database> Engine for AnyEngine<T, D> {
         }
     }
 
+    async fn ensure_networks(&self, networks: &[Network]) -> Vec<Result<Applied, EngineError>> {
+        match self {
+            Self::MidoNet(engine) => engine.ensure_networks(networks).await,
+            Self::Ovn(engine) => engine.ensure_networks(networks).await,
+        }
+    }
+
     async fn diff_network(&self, network: &Network) -> Result<Vec<Drift>, EngineError> {
         match self {
             Self::MidoNet(engine) => engine.diff_network(network).await,

@@ -68,6 +68,18 @@ pub trait Engine: Send + Sync {
     /// Deletes the removed routes of `network`, then makes everything of it exist as described.
     fn ensure_network(&self, network: &Network) -> impl Future<Output = Result<Applied, EngineError>> + Send;
 
+    /// The same for several networks, for each of them a result in its place. One that cannot be made does not stop the others.
+    /// An engine for which each change is expensive makes them together.
+    fn ensure_networks(&self, networks: &[Network]) -> impl Future<Output = Vec<Result<Applied, EngineError>>> + Send {
+        async move {
+            let mut applied = Vec::with_capacity(networks.len());
+            for network in networks {
+                applied.push(self.ensure_network(network).await);
+            }
+            applied
+        }
+    }
+
     /// Compares every object of `network` and changes nothing: what [`Engine::ensure_network`] would change.
     fn diff_network(&self, network: &Network) -> impl Future<Output = Result<Vec<Drift>, EngineError>> + Send;
 

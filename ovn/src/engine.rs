@@ -132,6 +132,10 @@ impl<D: Database> Engine for Ovn<D> {
         self.make_network(network).await
     }
 
+    async fn ensure_networks(&self, networks: &[Network]) -> Vec<Result<Applied, EngineError>> {
+        self.make_networks(networks).await
+    }
+
     async fn diff_network(&self, network: &Network) -> Result<Vec<Drift>, EngineError> {
         self.compare_network(network).await
     }

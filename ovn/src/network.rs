@@ -25,42 +25,111 @@ impl<D: Database> Ovn<D> {
         let mut rounds = Rounds::of(&what);
         loop {
             rounds.begin()?;
-            let provider = self.provider_rows(network).await?;
-            let mut wanted = network_rows(network, provider);
-            let removed: Vec<_> = network.removed_routes.iter().flat_map(|route| route_rows(network, route)).collect();
-            let seen = self.see(&what, network, &[&wanted[..], &removed].concat()).await?;
-            if seen.row(ROUTER, network.provider).is_none() {
-                let message = format!("the provider router {} does not exist", network.provider);
-                let remedy = "check `cluster.providerRouter`, or run `atollctl init`";
-                return Err(engine_error(NORTHBOUND, what, EngineFailure::Absent, message, remedy));
-            }
-            refuse_foreign(&what, &wanted, &seen)?;
-            let before = drift(&wanted, &seen);
-            let mut applied = applied(&wanted, &before, rounds.begun);
-            if revision(network, &seen).is_some_and(|there| there > network.revision) {
-                // A newer record was applied, whole.
-                return Ok(Applied { kept: wanted.len(), ..Applied::default() });
-            }
-            with_revision(&mut wanted, network);
-            let mut operations = mend(&wanted, &seen);
-            let gone: Vec<_> =
-                removed.iter().filter(|row| difference(row, &seen) != Some(DriftKind::Missing)).collect();
-            applied.deleted = gone.len();
-            operations.extend(gone.iter().filter_map(|row| Some(drop_children(row.parent?, vec![row.uuid]))));
-            if operations.is_empty() {
-                return Ok(applied);
-            }
-            operations.splice(0..0, guards(network, &seen));
+            let rows = self.rows(network).await?;
+            let seen = self.see(&what, &[(network, &rows.all())]).await?;
+            let (applied, operations) = match decide(&what, network, rows, &seen, rounds.begun)? {
+                Decision::Done(applied) => return Ok(applied),
+                Decision::Change { applied, guards, operations } => (applied, [guards, operations].concat()),
+            };
             if self.change(&what, operations).await?.is_some() {
                 return Ok(applied);
             }
         }
     }
 
+    /// Makes several networks, so that northd computes once for all of them.
+    pub(crate) async fn make_networks(&self, networks: &[Network]) -> Vec<Result<Applied, EngineError>> {
+        let mut applied = Vec::with_capacity(networks.len());
+        for some in networks.chunks(TOGETHER) {
+            applied.extend(self.make_together(some).await);
+        }
+        applied
+    }
+
+    async fn make_together(&self, networks: &[Network]) -> Vec<Result<Applied, EngineError>> {
+        let what = format!("ensure the networks of {} tenants", networks.len());
+        let mut results: Vec<Option<Result<Applied, EngineError>>> = networks.iter().map(|_| None).collect();
+        let mut rounds = Rounds::of(&what);
+        let failed = loop {
+            if let Err(error) = rounds.begin() {
+                break error;
+            }
+            match self.round(&what, networks, &mut results, rounds.begun).await {
+                Ok(true) => return results.into_iter().flatten().collect(),
+                Ok(false) => {}
+                Err(error) => break error,
+            }
+        };
+        // Of a refusal nothing was done, and it may be one network's: each by itself finds out whose.
+        let is_refused =
+            matches!(failed.failure, EngineFailure::Conflict | EngineFailure::Invalid | EngineFailure::Absent);
+        let mut all = Vec::with_capacity(networks.len());
+        for (network, result) in networks.iter().zip(results) {
+            all.push(match result {
+                Some(result) => result,
+                None if is_refused => self.make_network(network).await,
+                None => Err(failed.clone()),
+            });
+        }
+        all
+    }
+
+    /// One attempt at the networks without a result. True: each has one.
+    async fn round(
+        &self,
+        what: &str,
+        networks: &[Network],
+        results: &mut [Option<Result<Applied, EngineError>>],
+        round: usize,
+    ) -> Result<bool, EngineError> {
+        let mut open = Vec::new();
+        let places = networks.iter().enumerate().filter(|(place, _)| results.get(*place).is_some_and(Option::is_none));
+        for (place, network) in places {
+            open.push((place, network, self.rows(network).await?));
+        }
+        let looks: Vec<_> = open.iter().map(|(_, network, rows)| (*network, rows.all())).collect();
+        let looks: Vec<_> = looks.iter().map(|(network, rows)| (*network, rows.as_slice())).collect();
+        let seen = self.see(what, &looks).await?;
+        // Networks of one cluster share guards: a row is inserted once.
+        let (mut shared, mut changes, mut changed) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, network, rows) in open {
+            let what = format!("ensure the network of tenant {}", network.tenant);
+            let result = match decide(&what, network, rows, &seen, round) {
+                Ok(Decision::Done(applied)) => Some(Ok(applied)),
+                Ok(Decision::Change { applied, guards, operations }) => {
+                    shared.extend(guards.into_iter().filter(|guard| !shared.contains(guard)).collect::<Vec<_>>());
+                    changes.extend(operations);
+                    changed.push((place, applied));
+                    None
+                }
+                Err(error) => Some(Err(error)),
+            };
+            if let Some(open) = results.get_mut(place) {
+                *open = result;
+            }
+        }
+        shared.extend(changes);
+        if !shared.is_empty() && self.change(what, shared).await?.is_none() {
+            return Ok(false);
+        }
+        for (place, applied) in changed {
+            if let Some(open) = results.get_mut(place) {
+                *open = Some(Ok(applied));
+            }
+        }
+        Ok(true)
+    }
+
+    async fn rows(&self, network: &Network) -> Result<NetworkRows, EngineError> {
+        let wanted = network_rows(network, self.provider_rows(network).await?);
+        let removed = network.removed_routes.iter().flat_map(|route| route_rows(network, route)).collect();
+        Ok(NetworkRows { wanted, removed })
+    }
+
     pub(crate) async fn compare_network(&self, network: &Network) -> Result<Vec<Drift>, EngineError> {
         let what = format!("compare the network of tenant {}", network.tenant);
         let wanted = network_rows(network, self.provider_rows(network).await?);
-        Ok(drift(&wanted, &self.see(&what, network, &wanted).await?))
+        Ok(drift(&wanted, &self.see(&what, &[(network, &wanted)]).await?))
     }
 
     pub(crate) async fn remove_network(&self, network: &Network) -> Result<Applied, EngineError> {
@@ -69,7 +138,7 @@ impl<D: Database> Ovn<D> {
         let mut rounds = Rounds::of(&what);
         loop {
             rounds.begin()?;
-            let seen = self.see(&what, network, &[]).await?;
+            let seen = self.see(&what, &[(network, &[])]).await?;
             // Everything of this incarnation, whatever record it was made from.
             let ours = |table| {
                 let ids = Value::map([
@@ -103,7 +172,7 @@ impl<D: Database> Ovn<D> {
         let mut rounds = Rounds::of(what);
         loop {
             rounds.begin()?;
-            let seen = self.see(what, network, rows).await?;
+            let seen = self.see(what, &[(network, rows)]).await?;
             if revision(network, &seen).is_none_or(|there| there > network.revision) {
                 return Ok(Applied { rounds: rounds.begun, ..Applied::default() });
             }
@@ -132,16 +201,17 @@ impl<D: Database> Ovn<D> {
         }
     }
 
-    /// Reads these rows, the router, the provider router and the cluster's row.
-    async fn see(&self, what: &str, network: &Network, rows: &[WantedRow]) -> Result<Seen, EngineError> {
-        let looks = Look::all(
-            rows,
-            &[
+    /// Reads these rows of networks, and of each its router, the provider router and the cluster's row.
+    async fn see(&self, what: &str, networks: &[(&Network, &[WantedRow])]) -> Result<Seen, EngineError> {
+        let rows: Vec<WantedRow> = networks.iter().flat_map(|(_, rows)| rows.iter().cloned()).collect();
+        let more = networks.iter().flat_map(|(network, _)| {
+            [
                 (MARK, cluster_row(network.id.cluster, RowRole::Cluster), EXTERNAL_IDS),
                 (ROUTER, network.id.router(), EXTERNAL_IDS),
                 (ROUTER, network.provider, "name"),
-            ],
-        );
+            ]
+        });
+        let looks = Look::all(&rows, &more.collect::<Vec<_>>());
         let outcomes = self.read(what, Seen::operations(&looks)).await?;
         Ok(Seen::read(&looks, outcomes))
     }
@@ -205,6 +275,60 @@ impl<D: Database> Ovn<D> {
         let what = format!("withdraw what an older record of tenant {} had", stale.tenant);
         self.remove_rows(&what, current, &rows).await
     }
+}
+
+/// How many networks one transaction makes at most.
+const TOGETHER: usize = 100;
+
+/// What a record wants, and what it had.
+struct NetworkRows {
+    wanted: Vec<WantedRow>,
+    removed: Vec<WantedRow>,
+}
+
+impl NetworkRows {
+    fn all(&self) -> Vec<WantedRow> {
+        [&self.wanted[..], &self.removed].concat()
+    }
+}
+
+/// What is to be done for a network.
+enum Decision {
+    /// Nothing.
+    Done(Applied),
+    /// These operations, behind these guards.
+    Change { applied: Applied, guards: Vec<RowOperation>, operations: Vec<RowOperation> },
+}
+
+/// Compares a network with what was seen.
+fn decide(
+    what: &str,
+    network: &Network,
+    rows: NetworkRows,
+    seen: &Seen,
+    round: usize,
+) -> Result<Decision, EngineError> {
+    let NetworkRows { mut wanted, removed } = rows;
+    if seen.row(ROUTER, network.provider).is_none() {
+        let message = format!("the provider router {} does not exist", network.provider);
+        let remedy = "check `cluster.providerRouter`, or run `atollctl init`";
+        return Err(engine_error(NORTHBOUND, what, EngineFailure::Absent, message, remedy));
+    }
+    refuse_foreign(what, &wanted, seen)?;
+    let mut applied = applied(&wanted, &drift(&wanted, seen), round);
+    if revision(network, seen).is_some_and(|there| there > network.revision) {
+        // A newer record was applied, whole.
+        return Ok(Decision::Done(Applied { kept: wanted.len(), ..Applied::default() }));
+    }
+    with_revision(&mut wanted, network);
+    let mut operations = mend(&wanted, seen);
+    let gone: Vec<_> = removed.iter().filter(|row| difference(row, seen) != Some(DriftKind::Missing)).collect();
+    applied.deleted = gone.len();
+    operations.extend(gone.iter().filter_map(|row| Some(drop_children(row.parent?, vec![row.uuid]))));
+    if operations.is_empty() {
+        return Ok(Decision::Done(applied));
+    }
+    Ok(Decision::Change { applied, guards: guards(network, seen), operations })
 }
 
 /// The revision of the record that was applied last; none: there is no router of ours.

@@ -7,3 +7,4 @@ mod late;
 mod mutated;
 mod remote;
 mod sweep;
+mod together;

@@ -23,6 +23,8 @@ enum Verb {
     FirstNetwork,
     /// A further network.
     Network,
+    /// Two networks together.
+    Together,
     /// A newer record of a network: a route comes, another goes.
     Route,
     /// A subnet goes.
@@ -43,9 +45,10 @@ enum Verb {
     Fence,
 }
 
-const VERBS: [Verb; 11] = [
+const VERBS: [Verb; 12] = [
     Verb::FirstNetwork,
     Verb::Network,
+    Verb::Together,
     Verb::Route,
     Verb::DeleteSubnet,
     Verb::Withdraw,
@@ -85,6 +88,8 @@ struct Lab {
     /// A record after that, which takes its change back.
     newest: Network,
     port: PodPort,
+    /// Another tenant's network.
+    other: Network,
 }
 
 fn blackhole(destination: &str) -> NetworkRoute {
@@ -113,13 +118,11 @@ impl Lab {
             ..network.clone()
         };
         let port = port(&network, 1, 9, 2, &HostId::new("node-1.example").expect("a host"), Families::Both);
-        let lab = Self { database, plan, network, newer, newest, port };
+        let other = atoll_network::conformance::samples::network(provider, 2, 1, Families::V4);
+        let lab = Self { database, plan, network, newer, newest, port, other };
         match verb {
-            Verb::FirstNetwork => {}
-            Verb::Network => {
-                let other = atoll_network::conformance::samples::network(provider, 2, 1, Families::V4);
-                engine.ensure_network(&other).await.expect("made");
-            }
+            Verb::FirstNetwork | Verb::Together => {}
+            Verb::Network => drop(engine.ensure_network(&lab.other).await.expect("made")),
             _ => drop(engine.ensure_network(&lab.network).await.expect("made")),
         }
         if !matches!(verb, Verb::FirstPort) {
@@ -145,6 +148,10 @@ impl Lab {
         let described = PortRemoval { id: self.port.id, port: Some(self.port.clone()), verified: true };
         match verb {
             Verb::FirstNetwork | Verb::Network => engine.ensure_network(network).await.map(drop),
+            Verb::Together => {
+                let made = engine.ensure_networks(&[network.clone(), self.other.clone()]).await;
+                made.into_iter().try_for_each(|made| made.map(drop))
+            }
             Verb::Route => engine.ensure_network(&self.newer).await.map(drop),
             Verb::DeleteSubnet => engine.delete_subnet(&self.newer, 2).await.map(drop),
             Verb::Withdraw => engine.withdraw_network(network, Some(&self.newer)).await.map(drop),
@@ -222,6 +229,10 @@ impl Lab {
         };
         match verb {
             Verb::FirstNetwork | Verb::Network => complete(&self.network).await,
+            Verb::Together => {
+                complete(&self.network).await;
+                complete(&self.other).await;
+            }
             Verb::Route | Verb::Withdraw => {
                 if verb == Verb::Route {
                     complete(&self.newer).await;
@@ -286,7 +297,7 @@ async fn a_sweep_over_every_transaction_of_the_engine() {
     }
     let all: usize = points.values().sum();
     println!("{all} points: {points:?}");
-    assert!(all >= 322, "{points:?}");
+    assert!(all >= 350, "{points:?}");
 }
 
 #[tokio::test]

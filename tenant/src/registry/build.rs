@@ -6,6 +6,7 @@
 //!   withdrawn (`overtaken`): a process that was paused between reading and applying brings nothing back.
 //! - A partially created tenant of another call is completed.
 
+use atoll_model::ids::TenantName;
 use atoll_records::{BuildLeaseRecord, ClusterRecord, Lease, Phase, Query, TenantRecord, Versioned};
 use atoll_store::{Committed, Compare, Store, StoreChange, Txn};
 
@@ -41,13 +42,72 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
         }
         let mut stale = Vec::new();
         let finished = self.finish_building(by, cluster, tenant, &mut stale).await;
+        self.without_stale(&name, cluster, finished, stale).await
+    }
+
+    /// What was finished, once nothing of older records is left.
+    async fn without_stale(
+        &self,
+        name: &TenantName,
+        cluster: &Versioned<ClusterRecord>,
+        finished: Result<Versioned<TenantRecord>, TenantError>,
+        stale: Vec<Network>,
+    ) -> Result<Versioned<TenantRecord>, TenantError> {
         if stale.is_empty() {
             return finished;
         }
-        let withdrawn = self.withdraw_stale(&name, cluster, stale).await;
+        let withdrawn = self.withdraw_stale(name, cluster, stale).await;
         // The first failure is the cause.
         let finished = finished?;
         withdrawn.map(|_| finished)
+    }
+
+    /// Applies the networks of several tenants together, and makes each tenant active. For each of them a result in its place.
+    /// No build lease is taken: a call that builds one of them at the same time makes the same objects.
+    pub(crate) async fn finish_together(
+        &self,
+        by: &str,
+        tenants: Vec<(Versioned<ClusterRecord>, Versioned<TenantRecord>)>,
+    ) -> Vec<Result<Versioned<TenantRecord>, TenantError>> {
+        let networks: Vec<_> = tenants.iter().map(|(cluster, tenant)| network(&cluster.record, tenant)).collect();
+        let applied = self.engine.ensure_networks(&networks).await;
+        let mut finished = Vec::with_capacity(tenants.len());
+        for (((cluster, tenant), wanted), applied) in tenants.into_iter().zip(networks).zip(applied) {
+            let name = tenant.record.name.clone();
+            let mut stale = vec![wanted];
+            let result = match applied.map_err(TenantError::engine(format!("build tenant {name}"))) {
+                Ok(_) => Box::pin(self.activate(by, &cluster, tenant, &mut stale)).await,
+                Err(error) => Err(error),
+            };
+            finished.push(self.without_stale(&name, &cluster, result, stale).await);
+        }
+        finished
+    }
+
+    /// Writes that a tenant is active whose network was applied; a record that changed meanwhile is built again.
+    async fn activate(
+        &self,
+        by: &str,
+        cluster: &Versioned<ClusterRecord>,
+        tenant: Versioned<TenantRecord>,
+        stale: &mut Vec<Network>,
+    ) -> Result<Versioned<TenantRecord>, TenantError> {
+        let Some(record) = needs_building(&tenant.record)? else { return Ok(tenant) };
+        let key = TenantRecord::at(&record.name);
+        let mut change = RecordChange::repeated(format!("build tenant {}", record.name));
+        change.begin()?;
+        match change.commit(self.store, activation(&tenant, &record)).await? {
+            Committed::Yes(done) => {
+                stale.clear();
+                Ok(tenant.updated(record, done.revision))
+            }
+            Committed::Lost(snapshot) => {
+                let now: Option<Versioned<TenantRecord>> = snapshot.get(&key)?;
+                let now = now.filter(|now| now.record.incarnation == record.incarnation);
+                let now = now.ok_or_else(|| TenantError::Deleting { tenant: record.name.clone() })?;
+                self.finish_building(by, cluster, now, stale).await
+            }
+        }
     }
 
     /// Builds until the tenant is active. `stale`: networks that were applied, whole or in part, from a record that is not
@@ -107,12 +167,8 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
             None => return Ok(Built::Overtaken(Some(tenant.clone()))),
         }
         let key = TenantRecord::at(&record.name);
-        let txn = Txn {
-            compare: vec![Compare::modified(&key, tenant.mod_revision)],
-            then: vec![StoreChange::put(&key, &record), StoreChange::delete(BuildLeaseRecord::at(&record.name))],
-            read: Vec::new(),
-            otherwise: vec![Query::key(&key)],
-        };
+        let mut txn = activation(tenant, &record);
+        txn.then.push(StoreChange::delete(BuildLeaseRecord::at(&record.name)));
         match change.commit(self.store, txn).await? {
             Committed::Yes(done) => Ok(Built::Active(tenant.updated(record, done.revision))),
             Committed::Lost(snapshot) => {
@@ -138,6 +194,17 @@ enum Built {
     Active(Versioned<TenantRecord>),
     /// The record has changed meanwhile: the tenant as it is now; `None` if it is gone.
     Overtaken(Option<Versioned<TenantRecord>>),
+}
+
+/// Writes the record of a tenant whose network exists, if its record is still the one that was applied.
+fn activation(tenant: &Versioned<TenantRecord>, record: &TenantRecord) -> Txn {
+    let key = TenantRecord::at(&record.name);
+    Txn {
+        compare: vec![Compare::modified(&key, tenant.mod_revision)],
+        then: vec![StoreChange::put(&key, record)],
+        read: Vec::new(),
+        otherwise: vec![Query::key(&key)],
+    }
 }
 
 /// The record to write once everything is built; `None` if nothing is to be built.

@@ -44,6 +44,8 @@ enum Verb {
     /// The first pod of namespace `blue` comes.
     Resolve,
     Create,
+    /// `blue` and `pink` together.
+    CreateTogether,
     AddSubnet,
     DeleteSubnet,
     Delete,
@@ -55,9 +57,10 @@ enum Verb {
     NewEpoch,
 }
 
-const VERBS: [Verb; 10] = [
+const VERBS: [Verb; 11] = [
     Verb::Resolve,
     Verb::Create,
+    Verb::CreateTogether,
     Verb::AddSubnet,
     Verb::DeleteSubnet,
     Verb::Delete,
@@ -101,6 +104,17 @@ async fn run<S: Store, E: Engine>(fixture: &Fixture, admin: &Admin<'_, S, E>, ve
             resolver.resolve(&namespace("blue")).await.map(drop)
         }
         Verb::Create => admin::create(admin, &tenant("blue")).await.map(drop),
+        Verb::CreateTogether => {
+            let names = [tenant("blue"), tenant("pink")];
+            for (name, created) in names.iter().zip(admin::create_together(admin, &names).await?) {
+                match created {
+                    // Of an earlier call, which may not have come to its end.
+                    Err(TenantError::Exists { .. }) => drop(admin::repair(admin, name).await?),
+                    created => drop(created?),
+                }
+            }
+            Ok(())
+        }
         Verb::AddSubnet => {
             // Once more only when it is not there: a subnet is added each time it is asked for.
             if fixture.records("red").1.subnets.len() == 2 {
@@ -191,6 +205,8 @@ async fn a_cause_of_the_store_is_reported_and_ends_attempts_that_cannot_succeed(
             };
             assert!(source.contains(cause), "{context}");
             assert_eq!(error.class(), Class::Unavailable, "{context}");
+            // Of two tenants each is tried.
+            let most = if verb == Verb::CreateTogether { 2 * most } else { most };
             assert!((1..=most).contains(&commits.get()), "{context}");
             if cause == FULL {
                 assert!(error.hint().is_some_and(|hint| hint.contains("etcd is full")), "{context}");
@@ -202,7 +218,7 @@ async fn a_cause_of_the_store_is_reported_and_ends_attempts_that_cannot_succeed(
 /// The outcome of every commit is unknown for a cause that lasts, and all of them happened: that is found.
 #[tokio::test(start_paused = true)]
 async fn what_happened_is_found_whatever_the_cause() {
-    for verb in [Verb::Create, Verb::Join, Verb::Leave, Verb::Set, Verb::NewEpoch] {
+    for verb in [Verb::Create, Verb::CreateTogether, Verb::Join, Verb::Leave, Verb::Set, Verb::NewEpoch] {
         let fixture = prepared().await;
         let engine = fixture.engine();
         let (store, _) = unknown_commits(&fixture.store, FULL, true);

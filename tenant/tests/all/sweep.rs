@@ -6,7 +6,11 @@ use atoll_testkit::fault::{Fault, FaultPlan};
 use atoll_testkit::store::FaultyStore;
 use atoll_testkit::transport::FaultyTransport;
 
-use atoll_tenant::{Cache, Resolver};
+use atoll_model::ids::TenantName;
+use atoll_network::Engine;
+use atoll_store::Store;
+use atoll_tenant::admin::{self, Admin};
+use atoll_tenant::{Cache, Resolver, TenantError};
 
 use crate::fixture::{DIALECTS, Fixture, engine, namespace};
 
@@ -68,4 +72,50 @@ async fn disturbed(fixture: &Fixture, plan: &FaultPlan) -> Option<bool> {
     let resolver =
         Resolver { store: &store, engine: &controller, config: &fixture.config, node: &fixture.node, cache: &cache };
     plan.run(resolver.resolve(&namespace("red"))).await.map(|place| place.is_ok())
+}
+
+/// `red` and `blue`, created together; what an earlier call has begun is finished.
+async fn create_both<S: Store, E: Engine>(admin: &Admin<'_, S, E>) -> Result<(), TenantError> {
+    let names = ["red", "blue"].map(|name| TenantName::new(name).expect("valid"));
+    for (name, created) in names.iter().zip(admin::create_together(admin, &names).await?) {
+        match created {
+            Err(TenantError::Exists { .. }) => drop(admin::repair(admin, name).await?),
+            created => drop(created?),
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_goes_wrong_two_tenants_that_are_created_together_are_completed() {
+    let disturbed = async |fixture: &Fixture, plan: &FaultPlan| {
+        let store = FaultyStore::new(fixture.store.clone(), plan.clone());
+        let controller = engine(FaultyTransport::new(fixture.mock.clone(), plan.clone()));
+        let admin = Admin { store: &store, engine: &controller, config: &fixture.config };
+        plan.run(create_both(&admin)).await.map(|done| done.is_ok())
+    };
+    let (fixture, plan) = (Fixture::new(Dialect::V5), FaultPlan::none());
+    assert_eq!(disturbed(&fixture, &plan).await, Some(true), "nothing goes wrong");
+    fixture.assert_exactly(&["red", "blue"], "undisturbed");
+    let (effects, undisturbed) = (plan.passed(), fixture.keys());
+    for (at, effect) in effects.iter().enumerate() {
+        for fault in Fault::ALL {
+            let context = format!("{fault:?} at effect {at} ({effect})");
+            let (fixture, plan) = (Fixture::new(Dialect::V5), FaultPlan::none());
+            plan.arm(at, fault);
+            disturbed(&fixture, &plan).await;
+            plan.reset();
+            for late in ["", "late: "] {
+                let engine = fixture.engine();
+                let admin = Admin { store: &fixture.store, engine: &engine, config: &fixture.config };
+                create_both(&admin).await.unwrap_or_else(|error| panic!("{late}{context}: {error}"));
+                fixture.assert_exactly(&["red", "blue"], &format!("{late}{context}"));
+                assert_eq!(fixture.keys(), undisturbed, "{late}{context}");
+                if plan.deliver_late().await == 0 {
+                    break;
+                }
+            }
+        }
+    }
+    println!("two tenants: {} points covered", effects.len() * Fault::ALL.len());
 }
