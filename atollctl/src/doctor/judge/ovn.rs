@@ -75,9 +75,7 @@ fn member(member: &DatabaseMember) -> DoctorFinding {
         Ok(answer) => answer,
         Err(problem) => {
             let hint = "check that the server runs and is reachable from this node";
-            let mut finding = DATABASE.problem(url, problem, hint);
-            finding.found = format!("{database}: {}", finding.found);
-            return finding;
+            return DATABASE.problem(url, problem, hint);
         }
     };
     let found = format!("{database}, {}, an answer takes {}", described(state), milliseconds(*took));

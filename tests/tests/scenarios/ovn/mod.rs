@@ -10,6 +10,7 @@ mod killed;
 mod many;
 mod packets;
 mod pods;
+mod verbs;
 
 use std::time::Duration;
 
