@@ -1,5 +1,6 @@
 //! OVN on several machines: real databases, real chassis, real packets.
 
+mod churn;
 mod cut_off;
 mod daemons;
 mod detach;
