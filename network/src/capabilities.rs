@@ -7,8 +7,6 @@ pub struct Capabilities {
     pub ipv6: bool,
     /// Tenants may have the same prefixes.
     pub overlapping: bool,
-    /// Prefixes of tenants reach the external network without translation.
-    pub routed: bool,
     /// More than one uplink carries packets at once.
     pub several_uplinks: bool,
     /// A port of a host that it does not know is refused. Otherwise the port is made, and never becomes active.
