@@ -5,8 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use atoll_model::config::{Mtu, Tunnel};
+use atoll_model::config::{Mtu, Tunnel, VXLAN_OVERHEAD};
 use atoll_model::route::MAIN_TABLE;
+use atoll_network::{Engine, TunnelEnd};
 
 use crate::error::CallError;
 use crate::kernel::{FoundRoute, Kernel, Netns};
@@ -23,29 +24,37 @@ struct Underlay {
     mtu: u32,
 }
 
-impl<S, E, K: Kernel> Plugin<S, E, K> {
+impl<S, E: Engine, K: Kernel> Plugin<S, E, K> {
     /// Bytes.
     pub(crate) async fn mtu(&self) -> Result<u32, CallError> {
         let tunnel = match &self.config.mtu {
             Mtu::Fixed(mtu) => return Ok(*mtu),
             Mtu::Auto(tunnel) => tunnel,
         };
-        let Underlay { name, mtu } = self.underlay(tunnel).await?;
-        match mtu.checked_sub(tunnel.overhead).filter(|mtu| *mtu >= LEAST) {
+        let recorded = match tunnel {
+            Tunnel { interface: Some(_), overhead: Some(_) } => None,
+            _ => self.engine.tunnel().await?,
+        };
+        let overhead = tunnel.overhead.or(recorded.map(|end| end.overhead)).unwrap_or(VXLAN_OVERHEAD);
+        let Underlay { name, mtu } = self.underlay(tunnel, recorded).await?;
+        match mtu.checked_sub(overhead).filter(|mtu| *mtu >= LEAST) {
             Some(mtu) => Ok(mtu),
-            None => Err(CallError::Mtu(format!(
-                "interface {name} has {mtu} bytes, and the tunnel takes {}",
-                tunnel.overhead
-            ))),
+            None => Err(CallError::Mtu(format!("interface {name} has {mtu} bytes, and the tunnel takes {overhead}"))),
         }
     }
 
-    /// The interface that tunnels go through; of several next hops, or several default routes of one priority, the one
-    /// that carries least, because a packet may take any of them.
-    async fn underlay(&self, tunnel: &Tunnel) -> Result<Underlay, CallError> {
+    /// The interface that tunnels go through. By the default route: of several next hops, or several routes of one priority,
+    /// the one that carries least, because a packet may take any of them.
+    async fn underlay(&self, tunnel: &Tunnel, recorded: Option<TunnelEnd>) -> Result<Underlay, CallError> {
         if let Some(name) = &tunnel.interface {
             let link = self.kernel.inspect(&Netns::Own, name).await?;
             let link = link.ok_or_else(|| CallError::Mtu(format!("this node has no interface {name}")))?;
+            return Ok(Underlay { name: link.name, mtu: link.mtu });
+        }
+        if let Some(TunnelEnd { address, .. }) = recorded {
+            let link = self.kernel.inspect_address(&Netns::Own, address).await?;
+            let no_link = || format!("tunnels end at {address}, and no interface of this node has that address");
+            let link = link.ok_or_else(|| CallError::Mtu(no_link()))?;
             return Ok(Underlay { name: link.name, mtu: link.mtu });
         }
         let routes = self.kernel.routes(&Netns::Own).await?;

@@ -6,7 +6,8 @@ use atoll_midonet::MidoNet;
 use atoll_model::ids::{ClusterId, HostId, IfName};
 use atoll_network::{
     Applied, Capabilities, DatapathNeeds, Drift, Engine, EngineError, HostSide, HostState, Network, NetworkId,
-    NetworkRoute, PodPort, PortRemoval, PortState, ProviderCandidate, ProviderNetwork, SubnetId, WriterEpoch,
+    NetworkRoute, PodPort, PortRemoval, PortState, ProviderCandidate, ProviderNetwork, SubnetId, TunnelEnd,
+    WriterEpoch,
 };
 use atoll_ovn::Ovn;
 use atoll_ovn::ovsdb::Database;
@@ -178,6 +179,13 @@ impl<T: Transport, D: Database> Engine for AnyEngine<T, D> {
         match self {
             Self::MidoNet(engine) => engine.plugged().await,
             Self::Ovn(engine) => engine.plugged().await,
+        }
+    }
+
+    async fn tunnel(&self) -> Result<Option<TunnelEnd>, EngineError> {
+        match self {
+            Self::MidoNet(engine) => engine.tunnel().await,
+            Self::Ovn(engine) => engine.tunnel().await,
         }
     }
 

@@ -43,7 +43,8 @@ use atoll_model::ids::{ClusterId, HostId, IfName};
 use atoll_model::topology::Topology;
 use atoll_network::{
     Applied, Capabilities, DatapathNeeds, Drift, Engine, EngineError, HostSide, HostState, Network, NetworkId,
-    NetworkRoute, PodPort, PortRemoval, PortState, ProviderCandidate, ProviderNetwork, SubnetId, WriterEpoch,
+    NetworkRoute, PodPort, PortRemoval, PortState, ProviderCandidate, ProviderNetwork, SubnetId, TunnelEnd,
+    WriterEpoch,
 };
 use atoll_node::files::read;
 use atoll_sdn_client::Resource;
@@ -131,7 +132,6 @@ impl<T: Transport> Engine for MidoNet<T> {
         Ok(Capabilities {
             ipv6: false,
             overlapping: true,
-            routed: false,
             // A local data plane spreads flows over no two routes, and is on one machine.
             several_uplinks: local.is_none(),
             several_hosts: local.is_none(),
@@ -319,6 +319,11 @@ impl<T: Transport> Engine for MidoNet<T> {
 
     fn own_host_id(&self) -> Result<HostId, EngineError> {
         host_id::recorded(Path::new(host_id::FILE))
+    }
+
+    async fn tunnel(&self) -> Result<Option<TunnelEnd>, EngineError> {
+        // Its agents keep tunnels in the controller's zones, and no record on their machine.
+        Ok(None)
     }
 
     async fn host(&self, id: &HostId) -> Result<Option<HostState>, EngineError> {

@@ -265,13 +265,18 @@ pub enum Mtu {
     Auto(Tunnel),
 }
 
+/// What VXLAN takes of each packet: outer IPv4 header, UDP, tunnel header, the frame's own header (RFC 7348, section 5), bytes.
+pub const VXLAN_OVERHEAD: u32 = 20 + 8 + 8 + 14;
+
 /// `tunnel`: what carries packets from node to node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tunnel {
-    /// The node's interface that tunnels go through; none means that of the default route.
+    /// The node's interface that tunnels go through; none means the one that the engine's agent has recorded, else that of
+    /// the default route.
     pub interface: Option<IfName>,
-    /// The tunnel's overhead on each packet, bytes: `vxlan` 50, `gre` 42 (with a key), `none` 0, or a number.
-    pub overhead: u32,
+    /// The tunnel's overhead on each packet, bytes: by type, or a number; none means that of the tunnels that the engine's agent
+    /// has recorded, else [`VXLAN_OVERHEAD`].
+    pub overhead: Option<u32>,
 }
 
 /// `status`: what STATUS reports.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::capabilities::Capabilities;
 use crate::drift::Drift;
 use crate::error::EngineError;
-use crate::host_side::{DatapathNeeds, HostSide};
+use crate::host_side::{DatapathNeeds, HostSide, TunnelEnd};
 use crate::network::{Network, NetworkId, NetworkRoute, SubnetId};
 use crate::port::{PodPort, PortRemoval, PortState, WriterEpoch};
 use crate::provider::{ProviderCandidate, ProviderNetwork};
@@ -177,6 +177,9 @@ pub trait Engine: Send + Sync {
     ///
     /// [`EngineFailure::Settings`]: crate::error::EngineFailure::Settings
     fn own_host_id(&self) -> Result<HostId, EngineError>;
+
+    /// This machine's end of the engine's tunnels, as its agent has recorded it here; none: it records none.
+    fn tunnel(&self) -> impl Future<Output = Result<Option<TunnelEnd>, EngineError>> + Send;
 
     /// Reads a host; none: the engine does not know it.
     fn host(&self, id: &HostId) -> impl Future<Output = Result<Option<HostState>, EngineError>> + Send;

@@ -1,5 +1,6 @@
-//! Where the host end of a pod's veth belongs, so that the engine carries its packets.
+//! Where the host end of a pod's veth belongs, so that the engine carries its packets, and what becomes of them on this machine.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// A place for host ends.
@@ -18,4 +19,13 @@ pub enum HostSide {
 pub struct DatapathNeeds {
     /// It takes frames as they are: the pod has to compute the checksums of TCP and UDP, which a veth leaves to hardware.
     pub checksums: bool,
+}
+
+/// This machine's end of the tunnels to other hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TunnelEnd {
+    /// Its address.
+    pub address: IpAddr,
+    /// What a tunnel takes of each packet: outer headers and the frame's own, bytes.
+    pub overhead: u32,
 }

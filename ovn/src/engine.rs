@@ -10,7 +10,7 @@ use atoll_model::sync::locked as lock;
 use atoll_network::{
     Applied, Capabilities, DatapathNeeds, Drift, Engine, EngineError, EngineFailure, HostSide, HostState, Network,
     NetworkId, NetworkRoute, NetworkSubnet, PodPort, PortRemoval, PortState, ProviderCandidate, ProviderNetwork,
-    SubnetId, WriterEpoch,
+    SubnetId, TunnelEnd, WriterEpoch,
 };
 use uuid::Uuid;
 
@@ -108,7 +108,6 @@ impl<D: Database> Engine for Ovn<D> {
         Ok(Capabilities {
             ipv6: true,
             overlapping: true,
-            routed: false,
             several_uplinks: true,
             checks_hosts: false,
             several_hosts: true,
@@ -228,6 +227,13 @@ impl<D: Database> Engine for Ovn<D> {
         match &self.switch {
             Some(switch) => switch.unplug(interface).await,
             None => Ok(()),
+        }
+    }
+
+    async fn tunnel(&self) -> Result<Option<TunnelEnd>, EngineError> {
+        match &self.switch {
+            Some(switch) => switch.tunnel().await.map(Some),
+            None => Ok(None),
         }
     }
 

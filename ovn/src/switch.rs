@@ -7,10 +7,11 @@
 //! - What a late request changes is the Interface that its call has seen: it neither replaces nor disconnects a later one.
 //! - Nothing is polled, and no program of Open vSwitch is executed.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use atoll_model::ids::IfName;
-use atoll_network::{DatapathNeeds, EngineError, EngineFailure, PortLocation};
+use atoll_network::{DatapathNeeds, EngineError, EngineFailure, PortLocation, TunnelEnd};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -189,10 +190,25 @@ impl<D: Database> Switch<D> {
 
     /// The identity of this machine's chassis; none: Open vSwitch has none.
     pub(crate) async fn system_id(&self) -> Result<Option<String>, EngineError> {
+        let settings = self.settings("read the system id").await?;
+        Ok(settings.iter().find_map(|row| id(row, SYSTEM_ID).map(str::to_owned)))
+    }
+
+    /// This machine's end of the tunnels, as ovn-controller is told.
+    pub(crate) async fn tunnel(&self) -> Result<TunnelEnd, EngineError> {
+        let what = "read the tunnels of this chassis";
+        let settings = self.settings(what).await?;
+        let text = |key| settings.iter().find_map(|row| id(row, key));
+        tunnel_end(text(ENCAPSULATIONS), text(ENCAPSULATION_ADDRESS)).map_err(|problem| {
+            let remedy = "correct it in the external_ids of Open vSwitch, or set `mtu` to a number";
+            engine_error(SWITCH, what, EngineFailure::Settings, problem, remedy)
+        })
+    }
+
+    async fn settings(&self, what: &str) -> Result<Vec<Row>, EngineError> {
         let select = RowOperation::Select { table: "Open_vSwitch", condition: Vec::new(), columns: vec![EXTERNAL_IDS] };
         let outcomes = self.database.transact(vec![select], Freshness::Any).await;
-        let rows = outcomes.map_err(failed(SWITCH, "read the system id"))?.into_iter().flat_map(Outcome::rows);
-        Ok(rows.into_iter().find_map(|row| id(&row, SYSTEM_ID).map(str::to_owned)))
+        Ok(outcomes.map_err(failed(SWITCH, what))?.into_iter().flat_map(Outcome::rows).collect())
     }
 
     /// Reads what an operator asks of it.
@@ -233,6 +249,31 @@ impl<D: Database> Switch<D> {
 const SYSTEM_ID: &str = "system-id";
 /// The number of the newest configuration that is installed, in `external_ids` of the bridge (`ovn-controller(8)`).
 const CONFIRMED: &str = "ovn-nb-cfg";
+
+/// Types of tunnels, separated by commas (`ovn-controller(8)`).
+const ENCAPSULATIONS: &str = "ovn-encap-type";
+/// Where they end; several are separated by commas (`ovn-controller(8)`).
+const ENCAPSULATION_ADDRESS: &str = "ovn-encap-ip";
+
+/// The end of tunnels. Of several types the one that takes most counts: the peer chooses.
+fn tunnel_end(types: Option<&str>, addresses: Option<&str>) -> Result<TunnelEnd, String> {
+    let types = types.ok_or_else(|| format!("{ENCAPSULATIONS} is not set"))?;
+    let addresses = addresses.ok_or_else(|| format!("{ENCAPSULATION_ADDRESS} is not set"))?;
+    let first = addresses.split(',').next().unwrap_or_default().trim();
+    let address: IpAddr = first.parse().map_err(|_| format!("{ENCAPSULATION_ADDRESS} is {addresses:?}"))?;
+    let headers = types.split(',').map(|name| match name.trim() {
+        // UDP, RFC 8926 section 3 with the option of 8 bytes that OVN adds, and the frame's own header.
+        "geneve" => Ok(8 + 8 + 8 + 14),
+        // UDP, RFC 7348 section 5, and the frame's own header.
+        "vxlan" => Ok(8 + 8 + 14),
+        // TCP, `draft-davie-stt` section 3.2, and the frame's own header.
+        "stt" => Ok(20 + 18 + 14),
+        _ => Err(format!("{ENCAPSULATIONS} is {types:?}")),
+    });
+    let headers = headers.collect::<Result<Vec<u32>, _>>()?.into_iter().max().unwrap_or_default();
+    Ok(TunnelEnd { address, overhead: headers + if address.is_ipv4() { 20 } else { 40 } })
+}
+
 const OWNER: &str = "atoll";
 const OWNED: &str = "pod";
 
@@ -287,5 +328,36 @@ fn refusal_at(error: &DatabaseError) -> Option<(RefusalKind, Option<usize>)> {
     match error {
         DatabaseError::Refused { refused, .. } => Some((refused.refusal, refused.operation)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tunnel_takes_what_its_headers_do() {
+        let end = |types, addresses| tunnel_end(types, addresses).map(|end| (end.address.to_string(), end.overhead));
+        for (types, address, overhead) in [
+            ("geneve", "192.0.2.1", 58),
+            ("vxlan", "192.0.2.1", 50),
+            ("stt", "192.0.2.1", 72),
+            ("vxlan, geneve", "192.0.2.1", 58),
+            ("geneve", "2001:db8::1", 78),
+            ("vxlan", "2001:db8::1", 70),
+        ] {
+            assert_eq!(end(Some(types), Some(address)), Ok((address.to_owned(), overhead)));
+        }
+        let several = end(Some("geneve"), Some("192.0.2.1,192.0.2.2"));
+        assert_eq!(several, Ok(("192.0.2.1".to_owned(), 58)));
+        for (types, address) in [
+            (None, Some("192.0.2.1")),
+            (Some("geneve"), None),
+            (Some("gre"), Some("192.0.2.1")),
+            (Some(""), Some("192.0.2.1")),
+            (Some("geneve"), Some("host")),
+        ] {
+            end(types, address).expect_err("no tunnel can be made of it");
+        }
     }
 }

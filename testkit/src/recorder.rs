@@ -7,7 +7,8 @@ use std::time::Duration;
 use atoll_model::ids::{ClusterId, HostId, IfName};
 use atoll_network::{
     Applied, Capabilities, DatapathNeeds, Drift, Engine, EngineError, HostSide, HostState, Network, NetworkId,
-    NetworkRoute, PodPort, PortRemoval, PortState, ProviderCandidate, ProviderNetwork, SubnetId, WriterEpoch,
+    NetworkRoute, PodPort, PortRemoval, PortState, ProviderCandidate, ProviderNetwork, SubnetId, TunnelEnd,
+    WriterEpoch,
 };
 use uuid::Uuid;
 
@@ -138,6 +139,10 @@ impl Engine for Recorder {
 
     fn own_host_id(&self) -> Result<HostId, EngineError> {
         HostId::new("node-1.example").map_err(|error| unreachable!("{error}"))
+    }
+
+    async fn tunnel(&self) -> Result<Option<TunnelEnd>, EngineError> {
+        Ok(None)
     }
 
     async fn host(&self, _: &HostId) -> Result<Option<HostState>, EngineError> {

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -112,7 +113,7 @@ impl Linux {
     fn make(&self, veth: &Veth) -> Result<(), Refused> {
         let pod = netns::open(&veth.pod_netns)?.ok_or_else(gone)?;
         let host = self.socket(&veth.host_netns)?.ok_or_else(gone)?;
-        match create_pair(&host, veth, &pod) {
+        let created = match create_pair(&host, veth, &pod) {
             Err(refused) if refused.errno == Errno::EEXIST => {
                 let pod = self.socket_in(&pod)?;
                 let host_end = link::by_name(&host, veth.host_interface.as_str())?;
@@ -123,7 +124,9 @@ impl Linux {
                 }
             }
             other => other,
-        }
+        };
+        // The host end sends nothing of its own to the pod; a datapath in user space would take its address for a tunnel's end.
+        created.and_then(|()| link::without_link_local(&host, host_index(&veth.host_interface)))
     }
 }
 
@@ -154,6 +157,14 @@ impl Kernel for Linux {
     async fn inspect_index(&self, netns: &Netns, index: u32) -> Result<Option<Link>, KernelError> {
         self.read(netns, &|socket| link::by_index(socket, index))
             .map_err(|refused| failed(format!("read link {index} in {netns}"), &refused))
+    }
+
+    async fn inspect_address(&self, netns: &Netns, address: IpAddr) -> Result<Option<Link>, KernelError> {
+        let find = |socket: &Socket| match address::find(socket, address)? {
+            Some(index) => link::by_index(socket, index),
+            None => Ok(None),
+        };
+        self.read(netns, &find).map_err(|refused| failed(format!("find address {address} in {netns}"), &refused))
     }
 
     async fn create(&self, veth: &Veth) -> Result<(), KernelError> {

@@ -10,6 +10,7 @@ pub mod linux;
 
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use atoll_model::attachment::Mac;
@@ -108,6 +109,13 @@ pub trait Kernel: Send + Sync {
         &self,
         netns: &Netns,
         index: u32,
+    ) -> impl Future<Output = Result<Option<Link>, KernelError>> + Send;
+
+    /// The link that has this address.
+    fn inspect_address(
+        &self,
+        netns: &Netns,
+        address: IpAddr,
     ) -> impl Future<Output = Result<Option<Link>, KernelError>> + Send;
 
     /// Creates a veth pair in place, host end up, pod's end down. A pair of ours that is there already is fine.

@@ -2,7 +2,7 @@
 //! root; the test's own thread leaves the machine's namespace first.
 
 use atoll_testkit::kernel::FakeKernel;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use atoll_cni_plugin::kernel::linux::Linux;
@@ -86,6 +86,8 @@ async fn lifecycle(ground: &impl Ground, host_netns: Netns) {
     assert_eq!(kernel.inspect_index(&host_netns, host_end.index).await, Ok(Some(host_end.clone())));
     assert_eq!(kernel.inspect_index(&host_netns, 0x0fff_ffff).await, Ok(None));
     assert_eq!(kernel.list(&host_netns).await.expect("works"), [host_end]);
+    let own = IpAddr::from([10, 128, 0, 5]);
+    assert_eq!(kernel.inspect_address(&at_pod, own).await, Ok(None), "it has no address yet");
 
     let changes = [
         PodChange::LoopbackUp,
@@ -98,6 +100,9 @@ async fn lifecycle(ground: &impl Ground, host_netns: Netns) {
     for change in changes.iter().chain(&changes) {
         kernel.configure(&pod, change).await.expect("works");
     }
+    let has_it = kernel.inspect_address(&at_pod, own).await.expect("works").expect("there");
+    assert_eq!(has_it.index, pod_end.index, "it has the address");
+    assert_eq!(kernel.inspect_address(&at_pod, [10, 128, 0, 1].into()).await, Ok(None), "the gateway is elsewhere");
     kernel.configure(&pod, &PodChange::Announce(veth.pod_interface.clone())).await.expect("works");
     kernel.configure(&pod, &PodChange::Announce(name("eth7"))).await.expect_err("there is no such interface");
     let pod_end = kernel.inspect(&at_pod, &veth.pod_interface).await.expect("works").expect("there");
@@ -469,6 +474,61 @@ fn an_announcement_changes_what_a_neighbour_remembers() {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     panic!("the neighbour got no announcement");
+}
+
+/// The kernel gives the host end no address, and the pod's end its own.
+#[test]
+fn a_host_end_has_no_address_of_its_own() {
+    let ground = Real::new();
+    let (host, pod) = (ground.netns(), ground.netns());
+    let veth = veth(Netns::At(host.clone()), &pod);
+    let addresses = |netns: &Path, link: &str| {
+        let at = netns.file_name().and_then(|name| name.to_str()).expect("one of ours");
+        let shown = command("ip").args(["-n", at, "-6", "-brief", "address", "show", link]).output().expect("it runs");
+        String::from_utf8(shown.stdout).expect("text")
+    };
+    run(async {
+        for _ in 0..2 {
+            ground.kernel.create(&veth).await.expect("works");
+        }
+        ground.kernel.configure(&pod, &PodChange::Up(veth.pod_interface.clone())).await.expect("works");
+    });
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !addresses(&pod, "eth0").contains("fe80:") {
+        assert!(std::time::Instant::now() < deadline, "the pod's end is up and has a link-local address");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    // Both ends came up at once.
+    assert_eq!(addresses(&host, veth.host_interface.as_str()), "");
+}
+
+#[test]
+fn an_interface_is_found_by_an_address_of_either_family() {
+    let ground = Real::new();
+    let netns = ground.netns();
+    let at = netns.file_name().and_then(|name| name.to_str()).expect("one of ours").to_owned();
+    for link in ["x0", "y0"] {
+        let peer = format!("{link}-peer");
+        Real::ip(&["-n", &at, "link", "add", link, "type", "veth", "peer", "name", &peer]);
+    }
+    Real::ip(&["-n", &at, "address", "add", "192.0.2.1/24", "dev", "x0"]);
+    Real::ip(&["-n", &at, "address", "add", "198.51.100.1", "peer", "198.51.100.2/32", "dev", "y0"]);
+    Real::ip(&["-n", &at, "-6", "address", "add", "2001:db8::1/64", "dev", "y0"]);
+    run(async {
+        let netns = Netns::At(netns);
+        for (address, expected) in [
+            ("192.0.2.1", Some("x0")),
+            ("198.51.100.1", Some("y0")),
+            ("2001:db8::1", Some("y0")),
+            // The other end of a link between two points is another host.
+            ("198.51.100.2", None),
+            ("192.0.2.2", None),
+            ("2001:db8::2", None),
+        ] {
+            let found = ground.kernel.inspect_address(&netns, address.parse().expect("valid")).await.expect("works");
+            assert_eq!(found.map(|link| link.name), expected.map(str::to_owned), "{address}");
+        }
+    });
 }
 
 /// A route of several next hops goes through all of their interfaces.

@@ -44,7 +44,7 @@ use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportE
 
 use atoll_engines::AnyEngine;
 use atoll_midonet::MidoNet;
-use atoll_ovn::ovsdb::{Database, DatabaseError, Freshness, Monitor, Outcome, Row, RowOperation, Value};
+use atoll_ovn::ovsdb::{Database, DatabaseError, Freshness, Monitor, Mutation, Outcome, Row, RowOperation, Value};
 use atoll_ovn::{Ovn, Switch};
 use atoll_store::{Choice, Chosen, Store, StoreError, Txn};
 use atoll_tenant::{Cache, Node};
@@ -471,6 +471,7 @@ impl Lab {
             "etcd": { "endpoints": ["http://127.0.0.1:1"], "prefix": *self.prefix.borrow() },
             section: servers,
             "cluster": { "subnetPrefix": self.subnet_prefix, "providerRouter": provider },
+            "mtu": 1450,
             "runDir": self.run_dir.clone().unwrap_or_else(|| self.directory.path().join("run")),
             "stateDir": self.directory.path().join("state"),
             "routes": if self.bad_route.get() { json!([{ "dst": "10.0.0.0/8" }]) } else { json!([]) },
@@ -632,6 +633,16 @@ impl Lab {
             (name, id("iface-id"), id("ovn-installed") == "true")
         })
         .collect()
+    }
+
+    /// What ovn-controller is told of this chassis' tunnels.
+    pub(crate) fn record_tunnel(&self, kind: &str, address: &str) {
+        let ids = Value::map([("ovn-encap-type", kind), ("ovn-encap-ip", address)]);
+        let mutation = Mutation::Insert(ids);
+        let record =
+            RowOperation::Mutate { table: "Open_vSwitch", condition: Vec::new(), column: "external_ids", mutation };
+        let chassis = self.ovn.as_ref().expect("a lab with OVN");
+        chassis.switch.execute(&[record]).expect("the row is there");
     }
 
     /// With OVN: the host end of this claim is on the bridge, and its packets flow.

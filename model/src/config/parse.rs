@@ -17,7 +17,7 @@ use uuid::Uuid;
 use self::section::{Section, wrong};
 use super::{
     Addressing, ApiVersion, ClusterConfig, Config, ConfigError, ControllerConfig, DnsConfig, EtcdConfig,
-    KeystoneConfig, KeystoneDomain, LogConfig, Mtu, OvnConfig, StatusMode, TenantConfig, Tunnel,
+    KeystoneConfig, KeystoneDomain, LogConfig, Mtu, OvnConfig, StatusMode, TenantConfig, Tunnel, VXLAN_OVERHEAD,
 };
 use crate::ids::{HostId, IfName, NodeName, TenantName};
 use crate::route::{PodRoute, SCOPE_LINK};
@@ -41,7 +41,7 @@ impl Config {
             tenant: tenant(&top.section("tenant")?)?,
             node_name: top.parsed::<NodeName>("nodeName", "a name of at most 253 letters, digits, '_', '.' and '-'")?,
             host_id: top.parsed::<HostId>("hostId", "an id of 1 to 253 visible ASCII characters")?,
-            mtu: mtu(&top)?,
+            mtu: mtu(&top, is_ovn)?,
             subnet: top.parsed("subnet", "a subnet: its number (\"2\") or its network (\"10.128.3.0/24\")")?,
             routes: routes(&top)?,
             dns: dns(&top.section("dns")?)?,
@@ -296,13 +296,15 @@ fn log(section: &Section<'_>) -> Result<LogConfig, ConfigError> {
     })
 }
 
-fn mtu(top: &Section<'_>) -> Result<Mtu, ConfigError> {
+/// `has_record`: the engine's agent records its tunnels on each machine.
+fn mtu(top: &Section<'_>, has_record: bool) -> Result<Mtu, ConfigError> {
     let section = top.section("tunnel")?;
     let tunnel = Tunnel {
         interface: section.parsed::<IfName>("interface", "the name of an interface")?,
         overhead: overhead(&section)?,
     };
     match top.get("mtu") {
+        None if has_record => Ok(Mtu::Auto(tunnel)),
         None => Ok(Mtu::Fixed(1450)),
         Some(Value::String(text)) if text == "auto" => Ok(Mtu::Auto(tunnel)),
         Some(value) => match value.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| MTUS.contains(n)) {
@@ -315,20 +317,19 @@ fn mtu(top: &Section<'_>) -> Result<Mtu, ConfigError> {
 /// The range of a link's MTU: RFC 791, page 13, and the length field of IPv4.
 const MTUS: std::ops::RangeInclusive<u32> = 68..=65_535;
 
-fn overhead(section: &Section<'_>) -> Result<u32, ConfigError> {
+fn overhead(section: &Section<'_>) -> Result<Option<u32>, ConfigError> {
     const EXPECTED: &str = "\"geneve\", \"vxlan\", \"gre\" or \"none\"";
-    // Outer IPv4 header, tunnel header, inner Ethernet header: RFC 7348, section 5; RFC 2890, section 2; RFC 8926,
-    // section 3, with the option of 8 bytes that OVN adds.
-    let known = [("vxlan", 20 + 8 + 8 + 14), ("gre", 20 + 8 + 14), ("geneve", 20 + 8 + 8 + 8 + 14), ("none", 0)];
+    // Outer IPv4 header, tunnel header, inner Ethernet header: RFC 2890, section 2; RFC 8926, section 3, with the option of
+    // 8 bytes that OVN adds.
+    let known = [("vxlan", VXLAN_OVERHEAD), ("gre", 20 + 8 + 14), ("geneve", 20 + 8 + 8 + 8 + 14), ("none", 0)];
     let by_type = match section.text("type")? {
-        None => known[0].1,
-        Some(text) => known
-            .iter()
-            .find(|(name, _)| *name == text)
-            .map(|(_, overhead)| *overhead)
-            .ok_or_else(|| section.wrong("type", &text.into(), EXPECTED))?,
+        None => None,
+        Some(text) => match known.iter().find(|(name, _)| *name == text) {
+            Some((_, overhead)) => Some(*overhead),
+            None => return Err(section.wrong("type", &text.into(), EXPECTED)),
+        },
     };
-    Ok(section.number("overhead", 0..=1000)?.and_then(|n| u32::try_from(n).ok()).unwrap_or(by_type))
+    Ok(section.number("overhead", 0..=1000)?.and_then(|n| u32::try_from(n).ok()).or(by_type))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! IPv4 addresses of links (`RTM_NEWADDR` and its like, rtnetlink(7)).
+//! Addresses of links (`RTM_NEWADDR` and its like, rtnetlink(7)).
 
 use std::net::IpAddr;
 
@@ -29,6 +29,29 @@ pub fn list(socket: &Socket, index: u32) -> Result<Vec<(u32, Ipv4Network)>, Refu
     };
     // An old kernel does not filter.
     Ok(answers.iter().filter_map(address).filter(|(of, _)| index == 0 || *of == index).collect())
+}
+
+/// The index of the link that has an address; none: no link has it.
+///
+/// # Errors
+/// The kernel's error.
+pub fn find(socket: &Socket, address: IpAddr) -> Result<Option<u32>, Refused> {
+    let mut message = AddressMessage::default();
+    message.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let answers: Vec<AddressMessage> = RawMessage::read_all(&socket.list(RTM_GETADDR, &message)?, RTM_NEWADDR)?;
+    // The other end of a link between two points is an `Address`, and such a link has a `Local` too.
+    let own = |found: &&AddressMessage| {
+        let mut local = None;
+        for attribute in &found.attributes {
+            match attribute {
+                AddressAttribute::Local(address) => local = Some(*address),
+                AddressAttribute::Address(address) => local = local.or(Some(*address)),
+                _ => {}
+            }
+        }
+        local == Some(address)
+    };
+    Ok(answers.iter().find(own).map(|found| found.header.index))
 }
 
 /// Gives a link an address with its broadcast address. `metric`: that of the route to its subnet.

@@ -303,20 +303,43 @@ pub fn bring_up(socket: &Socket, name: &str, settings: Option<LinkAttribute>) ->
 /// own addresses and no others of the pod (`arp_ignore` 1), and asks with one of its own (`arp_announce` 2), because a port
 /// passes nothing else.
 pub fn pod_arp_settings() -> LinkAttribute {
-    const IFLA_AF_SPEC: u16 = 26;
     const AF_INET: u16 = 2;
     const IFLA_INET_CONF: u16 = 1;
     const ARP_ANNOUNCE: u16 = 18;
     const ARP_IGNORE: u16 = 19;
     const ARP_NOTIFY: u16 = 22;
-    let attribute = |kind: u16, value: Vec<u8>| {
-        let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
-        [length.to_ne_bytes().to_vec(), kind.to_ne_bytes().to_vec(), value].concat()
-    };
     let settings = [(ARP_ANNOUNCE, 2_u32), (ARP_IGNORE, 1), (ARP_NOTIFY, 1)];
     let settings = settings.map(|(kind, value)| attribute(kind, value.to_ne_bytes().to_vec())).concat();
-    let nested = attribute(AF_INET, attribute(IFLA_INET_CONF, settings));
-    LinkAttribute::Other(DefaultNla::new(IFLA_AF_SPEC, nested))
+    of_family(AF_INET, attribute(IFLA_INET_CONF, settings))
+}
+
+/// Makes the kernel give a link no IPv6 address by itself (`IFLA_INET6_ADDR_GEN_MODE`, `linux/if_link.h`). On a machine without
+/// IPv6 it gives none anyway.
+///
+/// # Errors
+/// The kernel's error.
+pub fn without_link_local(socket: &Socket, index: u32) -> Result<(), Refused> {
+    const AF_INET6: u16 = 10;
+    const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+    const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+    let mode = attribute(IFLA_INET6_ADDR_GEN_MODE, vec![IN6_ADDR_GEN_MODE_NONE]);
+    match set(socket, index, of_family(AF_INET6, mode)) {
+        Err(refused) if refused.errno == Errno::EAFNOSUPPORT => Ok(()),
+        other => other,
+    }
+}
+
+/// Settings of a link in one address family (`IFLA_AF_SPEC`).
+fn of_family(family: u16, settings: Vec<u8>) -> LinkAttribute {
+    const IFLA_AF_SPEC: u16 = 26;
+    LinkAttribute::Other(DefaultNla::new(IFLA_AF_SPEC, attribute(family, settings)))
+}
+
+/// An attribute, padded to whole words (netlink(7)).
+fn attribute(kind: u16, mut value: Vec<u8>) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    value.resize(value.len().next_multiple_of(4), 0);
+    [length.to_ne_bytes().to_vec(), kind.to_ne_bytes().to_vec(), value].concat()
 }
 
 /// Gives a link a MAC.

@@ -2,7 +2,7 @@
 //! passes the same test suite as the real kernel, `cni-plugin/tests/kernel.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -300,6 +300,12 @@ impl Kernel for FakeKernel {
         let found =
             |links: &mut Links| links.values().find(|link| link.link.index == index).map(|link| link.link.clone());
         Ok(kernel.links(netns).and_then(found))
+    }
+
+    async fn inspect_address(&self, netns: &Netns, address: IpAddr) -> Result<Option<Link>, KernelError> {
+        let mut kernel = locked(&self.0);
+        let has = |link: &&FakeLink| link.link.addresses.iter().any(|there| there.ip() == address);
+        Ok(kernel.links(netns).and_then(|links| links.values().find(has).map(|link| link.link.clone())))
     }
 
     async fn create(&self, veth: &Veth) -> Result<(), KernelError> {

@@ -1,5 +1,6 @@
 //! A kernel that fails on demand: every operation consults a fault plan first.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,6 +48,12 @@ impl<K: Kernel + 'static> Kernel for FaultyKernel<K> {
         let (inner, at) = (Arc::clone(&self.inner), netns.clone());
         let what = format!("inspect link {index} in {netns}");
         self.effect(what, async move { inner.inspect_index(&at, index).await }).await
+    }
+
+    async fn inspect_address(&self, netns: &Netns, address: IpAddr) -> Result<Option<Link>, KernelError> {
+        let (inner, at) = (Arc::clone(&self.inner), netns.clone());
+        let what = format!("find address {address} in {netns}");
+        self.effect(what, async move { inner.inspect_address(&at, address).await }).await
     }
 
     async fn create(&self, veth: &Veth) -> Result<(), KernelError> {

@@ -444,7 +444,7 @@ fn configuration(name: &str, directory: &Path, central: &Path, settings: &Value)
     let mut config = json!({
         "cniVersion": "1.0.0", "name": "atoll", "type": "atoll",
         "nodeName": name, "hostId": name, "runDir": directory.join("run"), "stateDir": directory.join("state"),
-        "mtu": 1442, "quietPeriodSeconds": 0, "timeoutSeconds": 60,
+        "mtu": "auto", "quietPeriodSeconds": 0, "timeoutSeconds": 60,
         "etcd": { "endpoints": [format!("http://{ETCD}")], "prefix": PREFIX },
         "ovn": {
             "northbound": [format!("ssl:{CENTRAL}:6641")], "southbound": [format!("ssl:{CENTRAL}:6642")],

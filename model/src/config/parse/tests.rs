@@ -161,19 +161,26 @@ fn an_mtu_is_a_number_or_what_the_tunnel_leaves() {
         Config::parse(&config).expect("valid").mtu
     };
     assert_eq!(mtu(Value::Null, Value::Null), Mtu::Fixed(1450));
+    // Its agent records what its tunnels are.
+    let mut ovn = least();
+    (ovn["engine"], ovn["ovn"]) = (json!("ovn"), json!({ "northbound": ["tcp:192.0.2.1:6641"] }));
+    let by_record = Mtu::Auto(Tunnel { interface: None, overhead: None });
+    assert_eq!(Config::parse(&ovn).expect("valid").mtu, by_record);
     assert_eq!(mtu(json!(9000), json!({ "type": "gre" })), Mtu::Fixed(9000));
     for (tunnel, overhead) in [
-        (json!(null), 50),
-        (json!({ "type": "vxlan" }), 50),
-        (json!({ "type": "gre" }), 42),
-        (json!({ "type": "none" }), 0),
-        (json!({ "type": "gre", "overhead": 60 }), 60),
+        (json!(null), None),
+        (json!({ "type": "vxlan" }), Some(50)),
+        (json!({ "type": "geneve" }), Some(58)),
+        (json!({ "type": "gre" }), Some(42)),
+        (json!({ "type": "none" }), Some(0)),
+        (json!({ "type": "gre", "overhead": 60 }), Some(60)),
+        (json!({ "overhead": 70 }), Some(70)),
     ] {
         assert_eq!(mtu(json!("auto"), tunnel), Mtu::Auto(Tunnel { interface: None, overhead }));
     }
     let interface = IfName::new("bond0").ok();
     let auto = mtu(json!("auto"), json!({ "interface": "bond0" }));
-    assert_eq!(auto, Mtu::Auto(Tunnel { interface, overhead: 50 }));
+    assert_eq!(auto, Mtu::Auto(Tunnel { interface, overhead: None }));
 }
 
 #[test]

@@ -31,6 +31,11 @@ fn pods_on_two_machines_reach_each_other_and_no_other_tenant() -> Result<()> {
         let banner = ask(&from.netns, to.address.ip())?.with_context(|| format!("{} asks {name}", from.name))?;
         ensure!(banner.name == name, "{} is answered by {}", from.name, banner.name);
     }
+    // What the tunnel leaves of the 1500 bytes between the machines.
+    let link = red_1.netns.run("ip", &["-oneline", "link", "show", "eth0"])?;
+    ensure!(link.contains(" mtu 1442 "), "{}: {link}", red_1.name);
+    let largest = (1442 - 20 - 8).to_string();
+    red_1.netns.run("ping", &["-c", "1", "-w", "10", "-M", "do", "-s", &largest, &at_2.address.ip().to_string()])?;
     let outside = TcpServer::start(&lab.out, "outside")?;
     for (pod, ..) in &pods {
         let banner = ask_outside(pod)?;
