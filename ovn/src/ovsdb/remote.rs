@@ -16,7 +16,7 @@ use std::time::Duration;
 use atoll_node::endpoints::EndpointOrder;
 use serde_json::{Value as Json, json};
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::connection::{Connection, RpcError};
@@ -56,6 +56,10 @@ pub struct Remote {
     /// The connection between two requests. One request at a time: the server, too, executes one at a time.
     idle: Mutex<Option<Open>>,
 }
+
+/// How often all members are asked while one of them accepts no connection in time, each time with twice the limit. A server
+/// has one thread for everything: many calls at once wait for each other's TLS handshake.
+const ROUNDS: u32 = 3;
 
 /// A connection and its member.
 struct Open {
@@ -112,7 +116,7 @@ impl Remote {
         let mut states = Vec::new();
         for member in 0..self.members.len() {
             let state = async {
-                let mut open = self.open(member).await?;
+                let mut open = self.open(member, self.connect).await?;
                 self.limited(&open.endpoint(self), state(&mut open.connection, self.database)).await
             };
             states.push((self.order.url(member).to_owned(), state.await.map_err(|failure| failure.error)));
@@ -137,45 +141,55 @@ impl Remote {
                 Err(failure) => last = Some(failure.error),
             }
         }
-        for member in self.order.order() {
-            let given_up = || {};
-            let waiting = self.order.wait_for(member, &given_up);
-            let answer = async {
-                let mut open = self.open(member).await?;
-                let answer = self.ask(&mut open, request).await?;
-                Ok((answer, open))
+        for round in 0..ROUNDS {
+            let limit = self.connect * 2_u32.pow(round);
+            let mut is_slow = false;
+            for member in self.order.order() {
+                let given_up = || {};
+                let waiting = self.order.wait_for(member, &given_up);
+                let begun = Instant::now();
+                let answer = async {
+                    let opened = self.open(member, limit).await;
+                    is_slow |= opened.is_err() && begun.elapsed() >= limit;
+                    let mut open = opened?;
+                    let answer = self.ask(&mut open, request).await?;
+                    Ok((answer, open))
+                }
+                .await;
+                waiting.over();
+                match answer {
+                    Ok(answer) => {
+                        self.order.keep(member);
+                        return Ok(answer);
+                    }
+                    Err(Failure { sent, elsewhere, error }) => {
+                        if elsewhere {
+                            self.order.leave(member);
+                        }
+                        if !elsewhere || (sent && writes) {
+                            self.order.abandon(member);
+                            return Err(error);
+                        }
+                        tracing::debug!(%error, "another member is asked");
+                        last = Some(error);
+                    }
+                }
             }
-            .await;
-            waiting.over();
-            match answer {
-                Ok(answer) => {
-                    self.order.keep(member);
-                    return Ok(answer);
-                }
-                Err(Failure { sent, elsewhere, error }) => {
-                    if elsewhere {
-                        self.order.leave(member);
-                    }
-                    if !elsewhere || (sent && writes) {
-                        self.order.abandon(member);
-                        return Err(error);
-                    }
-                    tracing::debug!(%error, "another member is asked");
-                    last = Some(error);
-                }
+            if !is_slow {
+                break;
             }
         }
         Err(last.unwrap_or_else(|| DatabaseError::Settings(format!("no server of {} is configured", self.database))))
     }
 
-    async fn open(&self, member: usize) -> Result<Open, Failure> {
+    async fn open(&self, member: usize, limit: Duration) -> Result<Open, Failure> {
         let Some(endpoint) = self.members.get(member) else {
             let error = DatabaseError::Settings(format!("member {member} is not configured"));
             return Err(Failure { sent: false, elsewhere: false, error });
         };
         let shown = || endpoint.to_string();
         let failed = |elsewhere, error| Failure { sent: false, elsewhere, error };
-        match timeout(self.connect, connect(endpoint, self.tls.as_ref())).await {
+        match timeout(limit, connect(endpoint, self.tls.as_ref())).await {
             Ok(Ok(stream)) => Ok(Open { member, connection: Connection::new(stream) }),
             Ok(Err(NoConnection::Unreachable(reason))) => {
                 Err(failed(true, DatabaseError::NotSent { endpoint: shown(), reason }))
@@ -185,7 +199,7 @@ impl Remote {
             }
             Ok(Err(NoConnection::Settings(reason))) => Err(failed(false, DatabaseError::Settings(reason))),
             Err(_) => {
-                let reason = format!("no connection within {:?}", self.connect);
+                let reason = format!("no connection within {limit:?}");
                 Err(failed(true, DatabaseError::NotSent { endpoint: shown(), reason }))
             }
         }

@@ -1,8 +1,10 @@
 //! The client against real servers: one of its own, a cluster, TLS, and servers that misbehave.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use atoll_ovn::ovsdb::{
@@ -146,6 +148,69 @@ async fn tls_trusts_one_authority_and_the_right_name() {
     for (tls, endpoint) in [(None, &endpoint[0]), (tls(&ours, &client, None), &server.tcp())] {
         let error = remote(Schema::Northbound, std::slice::from_ref(endpoint), tls).err().expect("refused");
         assert!(matches!(&error, DatabaseError::Settings(text) if text.contains("ssl:")), "{error:?}");
+    }
+}
+
+/// Accepts connections and answers nothing to the first `held`; passes the others on to `port`. Returns its own port.
+fn busy(held: usize, port: u16) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let own = listener.local_addr().expect("bound").port();
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&accepted);
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for stream in listener.incoming().flatten() {
+            if count.fetch_add(1, Ordering::Relaxed) < held {
+                kept.push(stream);
+                continue;
+            }
+            let server = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
+            for (from, to) in [(&stream, &server), (&server, &stream)] {
+                let (mut from, mut to) = (from.try_clone().expect("a socket"), to.try_clone().expect("a socket"));
+                // Either end may close first.
+                std::thread::spawn(move || drop(std::io::copy(&mut from, &mut to)));
+            }
+        }
+    });
+    (own, accepted)
+}
+
+/// The server has one thread: of many calls at once, some wait for their TLS handshake.
+#[tokio::test]
+async fn a_server_that_is_busy_with_others_is_asked_again() {
+    let ours = Authority::new();
+    let ((certificate, key), client) = (ours.issue("server", "DNS:central"), ours.issue("client", "DNS:node"));
+    let [port] = free_ports();
+    let _server = OvsdbServer::start_with(Schema::Northbound, |_| {
+        vec![
+            format!("--remote=pssl:{port}:127.0.0.1"),
+            format!("--private-key={}", key.display()),
+            format!("--certificate={}", certificate.display()),
+            format!("--ca-cert={}", ours.path("ca.pem").display()),
+        ]
+    });
+    for (held, expected) in [(0, 1), (1, 2), (2, 3), (3, 3)] {
+        let (busy, accepted) = busy(held, port);
+        let database = Remote::new(RemoteSettings {
+            database: Schema::Northbound.database(),
+            endpoints: vec![format!("ssl:127.0.0.1:{busy}").parse().expect("an endpoint")],
+            tls: Some(TlsFiles {
+                ca: ours.path("ca.pem"),
+                certificate: client.0.clone(),
+                key: client.1.clone(),
+                server_name: Some("central".to_owned()),
+            }),
+            connect: Duration::from_secs(1),
+            request: Duration::from_secs(10),
+            memory: None,
+        });
+        let database = database.expect("the settings are right");
+        let answer = database.transact(vec![switch(Uuid::new_v4(), "one")], Freshness::Any).await;
+        assert_eq!(accepted.load(Ordering::Relaxed), expected, "{held} connections are not answered: {answer:?}");
+        match answer {
+            Ok(_) => assert!(held < 3, "it is answered"),
+            Err(error) => assert!(matches!(error, DatabaseError::NotSent { .. }) && held == 3, "{error:?}"),
+        }
     }
 }
 
