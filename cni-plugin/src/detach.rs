@@ -213,6 +213,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
             }
             Err(_) => tracing::warn!(%host, "the host end is still connected: no answer in time"),
         }
+        self.delete_host_to_pod(&host).await;
         let remembered = known.state.as_ref().and_then(|state| state.host_netns.as_ref());
         if let Some(netns) = remembered
             && self.unplug_host_end(netns, attachment).await?

@@ -7,6 +7,7 @@
 //! | host ends without claim and file | links of our group with the routers of the local data plane | in the node's own namespace, where another installation may have its own |
 //! | attachments made under an earlier `etcd.prefix` | the same, below that prefix | the same |
 //! | connected host ends (Open vSwitch) | neither a link nor a claim nor a file of this node names them | everything else on the bridge |
+//! | ways of the node to its pods, and what the pods of a subnet share on it | the same; without pods in two GCs | while a call works on it |
 //! | tombstones | as every call does, but all of them | not before their time |
 //! | temporary files of local tombstones | a killed call left them | younger than the deadline |
 //!
@@ -30,7 +31,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::detach::{DeletionNote, DetachDeadlines, KnownAttachment};
 use crate::error::CallError;
-use crate::kernel::{Kernel, Netns};
+use crate::kernel::{HostToPodSide, Kernel, Netns};
 use crate::plugin::Plugin;
 
 /// How many attachments are taken apart beside each other: each holds a lock, which is an open file.
@@ -58,6 +59,8 @@ struct Inventory {
     links: Vec<(Netns, IfName)>,
     /// Interfaces that are connected as host ends of ours.
     plugged: Vec<IfName>,
+    /// What the pods of a subnet share on this node.
+    sides: Vec<HostToPodSide>,
     /// Claims of every network; none: the record is damaged, and only its key names the attachment.
     claims: BTreeMap<Attachment, Option<Versioned<ClaimRecord>>>,
     /// etcd did not answer, or the files cannot be listed: nothing may be concluded from the absence of a claim or a file.
@@ -171,6 +174,9 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
             Err(_) => Err(self.late("list the connected host ends")),
         };
         let plugged = plugged.map_err(|error| problems.push(problem(&error))).unwrap_or_default();
+        // After them: the file of a side is there before it is connected.
+        let sides = self.sides().map_err(CallError::file("list what the pods of subnets share on this node"));
+        let sides = sides.map_err(|error| problems.push(problem(&error))).unwrap_or_default();
         let mut links = Vec::new();
         let before = problems.len();
         for place in self.host_places() {
@@ -194,7 +200,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
         let claims = claims.unwrap_or_else(|_| Err(self.late("read the claims of this node")));
         let is_blind = is_unlisted || claims.is_err();
         let claims = claims.map_err(|error| problems.push(problem(&error))).unwrap_or_default();
-        Inventory { links, plugged, claims, is_blind, is_partial, files, others, elsewhere: Vec::new() }
+        Inventory { links, plugged, sides, claims, is_blind, is_partial, files, others, elsewhere: Vec::new() }
     }
 
     /// The claims of every name of this machine, those included that only the cluster remembers.
@@ -304,10 +310,18 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
         let known: BTreeSet<_> = known.map(Attachment::host_interface).collect();
         let is_leftover = |name: &IfName| !known.contains(name);
         let links: BTreeSet<_> = inventory.links.iter().map(|(_, name)| name).collect();
-        let disconnected = |name: &&IfName| is_leftover(name) && !inventory.is_partial && !links.contains(name);
+        let of_sides: BTreeSet<_> = inventory.sides.iter().map(HostToPodSide::switch_end).collect();
+        let disconnected = |name: &&IfName| {
+            is_leftover(name) && !inventory.is_partial && !links.contains(name) && !of_sides.contains(name)
+        };
         for name in inventory.plugged.iter().filter(disconnected) {
             if let Err(error) = self.engine.unplug(name).await {
                 problems.push(problem(&CallError::from(error)));
+            }
+        }
+        for side in &inventory.sides {
+            if let Err(error) = self.collect_host_to_pod(side, is_leftover).await {
+                problems.push(problem(&error));
             }
         }
         let routers: Vec<_> = inventory.links.iter().filter(|(place, _)| *place != Netns::Own).cloned().collect();

@@ -8,6 +8,7 @@
 //! | [`kernel`] | the seam to the kernel |
 //! | [`server`] | a server whose settings may name a file that cannot be used |
 //! | [`detach`] | deleting interface, port and claim, for every verb |
+//! | `host_to_pod` | how the node reaches its own pods, where the plugin makes it |
 //! | [`retry`] | retrying pending cleanup of earlier calls |
 //! | `refusal` | the same before a request is refused, and what the refusal reports of it |
 //! | `other_names` | attachments of this machine under another name of the node or the network |
@@ -30,6 +31,7 @@ pub mod del;
 pub mod detach;
 pub mod error;
 pub mod gc;
+mod host_to_pod;
 pub mod in_flight;
 pub mod kernel;
 pub mod log;

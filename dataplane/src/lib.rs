@@ -31,7 +31,8 @@ mod probe;
 mod report;
 mod settings;
 
-pub use compile::{HostToPod, HostToPodPool, Unsupported};
+pub use atoll_model::host_to_pod::HostToPodPool;
+pub use compile::{HostToPod, Unsupported};
 pub use counters::{Count, Counters, PortCount};
 pub use error::PlaneError;
 pub use handle::{Handle, purge};

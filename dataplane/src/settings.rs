@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
-use crate::compile::HostToPodPool;
 use crate::kernel::steps::BeforeChange;
+use atoll_model::host_to_pod::HostToPodPool;
 
 /// Where and for whom.
 #[derive(Clone, Debug)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use atoll_midonet::MidoNet;
 use atoll_model::ids::{ClusterId, HostId, IfName};
 use atoll_network::{
-    Applied, Capabilities, DatapathNeeds, Drift, Engine, EngineError, HostSide, HostState, Network, NetworkId,
-    NetworkRoute, PodPort, PortRemoval, PortState, ProviderCandidate, ProviderNetwork, SubnetId, TunnelEnd,
+    Applied, Capabilities, DatapathNeeds, Drift, Engine, EngineError, HostSide, HostState, HostToPodPort, Network,
+    NetworkId, NetworkRoute, PodPort, PortRemoval, PortState, ProviderCandidate, ProviderNetwork, SubnetId, TunnelEnd,
     WriterEpoch,
 };
 use atoll_ovn::Ovn;
@@ -161,6 +161,18 @@ impl<T: Transport, D: Database> Engine for AnyEngine<T, D> {
         }
     }
 
+    async fn plug_host_to_pod(
+        &self,
+        host: &HostId,
+        port: &HostToPodPort,
+        interface: &IfName,
+    ) -> Result<DatapathNeeds, EngineError> {
+        match self {
+            Self::MidoNet(engine) => engine.plug_host_to_pod(host, port, interface).await,
+            Self::Ovn(engine) => engine.plug_host_to_pod(host, port, interface).await,
+        }
+    }
+
     async fn unplug(&self, interface: &IfName) -> Result<(), EngineError> {
         match self {
             Self::MidoNet(engine) => engine.unplug(interface).await,
@@ -221,6 +233,13 @@ impl<T: Transport, D: Database> Engine for AnyEngine<T, D> {
         match self {
             Self::MidoNet(engine) => engine.host_side(network),
             Self::Ovn(engine) => engine.host_side(network),
+        }
+    }
+
+    fn host_to_pod_port(&self, subnet: SubnetId) -> Option<HostToPodPort> {
+        match self {
+            Self::MidoNet(engine) => engine.host_to_pod_port(subnet),
+            Self::Ovn(engine) => engine.host_to_pod_port(subnet),
         }
     }
 

@@ -42,8 +42,8 @@ use atoll_model::derive;
 use atoll_model::ids::{ClusterId, HostId, IfName};
 use atoll_model::topology::Topology;
 use atoll_network::{
-    Applied, Capabilities, DatapathNeeds, Drift, Engine, EngineError, HostSide, HostState, Network, NetworkId,
-    NetworkRoute, PodPort, PortRemoval, PortState, ProviderCandidate, ProviderNetwork, SubnetId, TunnelEnd,
+    Applied, Capabilities, DatapathNeeds, Drift, Engine, EngineError, HostSide, HostState, HostToPodPort, Network,
+    NetworkId, NetworkRoute, PodPort, PortRemoval, PortState, ProviderCandidate, ProviderNetwork, SubnetId, TunnelEnd,
     WriterEpoch,
 };
 use atoll_node::files::read;
@@ -297,6 +297,10 @@ impl<T: Transport> Engine for MidoNet<T> {
         Ok(DatapathNeeds::default())
     }
 
+    async fn plug_host_to_pod(&self, _: &HostId, _: &HostToPodPort, _: &IfName) -> Result<DatapathNeeds, EngineError> {
+        Ok(DatapathNeeds::default())
+    }
+
     async fn unplug(&self, _: &IfName) -> Result<(), EngineError> {
         Ok(())
     }
@@ -336,6 +340,10 @@ impl<T: Transport> Engine for MidoNet<T> {
             Some(directory) => HostSide::NamespaceOrHost(directory.join(network.router().to_string())),
             None => HostSide::Host,
         }
+    }
+
+    fn host_to_pod_port(&self, _: SubnetId) -> Option<HostToPodPort> {
+        None
     }
 
     fn host_sides(&self) -> Vec<HostSide> {

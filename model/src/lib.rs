@@ -6,6 +6,7 @@
 //! | [`config`] | the plugin's configuration |
 //! | [`cni`] | requests, results and errors of the Container Network Interface, every version |
 //! | [`route`] | a route of a pod |
+//! | [`host_to_pod`] | the addresses by which a node reaches its own pods |
 //! | [`address request`] | what a pod may ask of its interface |
 //! | [`topology`], [`port_security`] | a virtual network with MidoNet's meaning |
 //! | [`range`] | a range of addresses, as an operator writes it |
@@ -24,6 +25,7 @@ pub mod cni;
 pub mod config;
 pub mod derive;
 pub mod error;
+pub mod host_to_pod;
 pub mod ids;
 pub mod port_security;
 pub mod range;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::capabilities::Capabilities;
 use crate::drift::Drift;
 use crate::error::EngineError;
-use crate::host_side::{DatapathNeeds, HostSide, TunnelEnd};
+use crate::host_side::{DatapathNeeds, HostSide, HostToPodPort, TunnelEnd};
 use crate::network::{Network, NetworkId, NetworkRoute, SubnetId};
 use crate::port::{PodPort, PortRemoval, PortState, WriterEpoch};
 use crate::provider::{ProviderCandidate, ProviderNetwork};
@@ -156,6 +156,14 @@ pub trait Engine: Send + Sync {
     /// by an earlier call is connected anew.
     fn plug(&self, port: &PodPort) -> impl Future<Output = Result<DatapathNeeds, EngineError>> + Send;
 
+    /// Connects the interface behind a subnet's [`HostToPodPort`]. One that was connected by an earlier call is connected anew.
+    fn plug_host_to_pod(
+        &self,
+        host: &HostId,
+        port: &HostToPodPort,
+        interface: &IfName,
+    ) -> impl Future<Output = Result<DatapathNeeds, EngineError>> + Send;
+
     /// Disconnects a host end of this machine. One that is not connected, or not ours, is left alone.
     fn unplug(&self, interface: &IfName) -> impl Future<Output = Result<(), EngineError>> + Send;
 
@@ -186,6 +194,10 @@ pub trait Engine: Send + Sync {
 
     /// Where host ends of a network's pods belong on this machine. Pure.
     fn host_side(&self, network: NetworkId) -> HostSide;
+
+    /// The port of a subnet by which this machine reaches its own pods, if the machine has to make what stands behind it. None:
+    /// the engine's agent does it, or the engine cannot. Pure.
+    fn host_to_pod_port(&self, subnet: SubnetId) -> Option<HostToPodPort>;
 
     /// Every place on this machine where host ends of pods can be.
     fn host_sides(&self) -> Vec<HostSide>;

@@ -3,6 +3,9 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use atoll_model::attachment::Mac;
+use uuid::Uuid;
+
 /// A place for host ends.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HostSide {
@@ -28,4 +31,15 @@ pub struct TunnelEnd {
     pub address: IpAddr,
     /// What a tunnel takes of each packet: outer headers and the frame's own, bytes.
     pub overhead: u32,
+}
+
+/// The port of a subnet by which each machine reaches its own pods, and no others: what stands behind it is made on every
+/// machine that has pods of the subnet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostToPodPort {
+    /// Its id.
+    pub id: Uuid,
+    /// The MAC of the interface behind it, on every machine the same. Its address is
+    /// [`HostToPodPool::source`](atoll_model::host_to_pod::HostToPodPool::source).
+    pub mac: Mac,
 }

@@ -31,7 +31,7 @@ pub use capabilities::Capabilities;
 pub use drift::{Drift, DriftKind};
 pub use engine::{Applied, Engine, HostState};
 pub use error::{EngineError, EngineFailure};
-pub use host_side::{DatapathNeeds, HostSide, TunnelEnd};
+pub use host_side::{DatapathNeeds, HostSide, HostToPodPort, TunnelEnd};
 pub use network::{
     EngineMemory, Network, NetworkId, NetworkNextHop, NetworkRoute, NetworkSubnet, SubnetId, SubnetPrefix, TransitLink,
 };

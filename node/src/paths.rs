@@ -12,10 +12,15 @@ const INSTALLATION: Uuid = Uuid::from_u128(0x5e0f_9a11_7f9b_4c52_8d35_a701_1ca0_
 
 /// The directory of attachment states, below `runDir`.
 pub const ATTACHMENTS: &str = "attachments";
+/// The directory of [`host_to_pod`], below `runDir`.
+pub const HOST_TO_POD: &str = "host-to-pod";
 /// The directory of local tombstones, below `stateDir`.
 pub const TOMBSTONES: &str = "tombstones";
 /// The directory of what saves requests and may be lost, below `stateDir`.
 pub const CACHE: &str = "cache";
+
+/// The extension of a lock beside what it is for.
+pub const LOCK: &str = "lock";
 
 /// `<runDir>/attachments`: a file for each attachment, its lock and its state.
 pub fn attachments(run_dir: &Path) -> PathBuf {
@@ -37,10 +42,16 @@ pub fn router_namespaces(run_dir: &Path) -> PathBuf {
     run_dir.join("dataplane")
 }
 
+/// `<runDir>/host-to-pod`: what stands behind the ports by which this node reaches its pods, each under the port's id: its
+/// namespace, and its lock with the extension [`LOCK`].
+pub fn host_to_pod(run_dir: &Path) -> PathBuf {
+    run_dir.join(HOST_TO_POD)
+}
+
 /// `<runDir>/dataplane.lock`: one data plane at a time works in `namespaces`, a path of [`router_namespaces`]. The lock is
 /// beside the directory, which goes with the last namespace.
 pub fn data_plane_lock(namespaces: &Path) -> PathBuf {
-    namespaces.with_extension("lock")
+    namespaces.with_extension(LOCK)
 }
 
 /// `<stateDir>/node`: the node's name and its earlier ones, and every `etcd.prefix` under which it has worked.

@@ -8,6 +8,9 @@ use crate::netlink::link::{Link, LinkKind};
 /// The link group (`IFLA_GROUP`) of both ends of every pair: listing and deleting all of them is one request each.
 pub const GROUP: u32 = 0xa701;
 
+/// The link group of what stands behind host-to-pod ports. It belongs to no attachment. (0xa702 is the local data plane's.)
+pub const HOST_TO_POD_GROUP: u32 = 0xa703;
+
 /// The link group of host ends that are about to be deleted together. They are ours like the others, but a pair of this
 /// group cannot stay: its process may have died before it deleted it.
 pub const DOOMED: u32 = 0xa7ff;

@@ -8,17 +8,17 @@ use std::time::Duration;
 use atoll_model::ids::{ClusterId, HostId, IfName};
 use atoll_model::sync::locked as lock;
 use atoll_network::{
-    Applied, Capabilities, DatapathNeeds, Drift, Engine, EngineError, EngineFailure, HostSide, HostState, Network,
-    NetworkId, NetworkRoute, NetworkSubnet, PodPort, PortRemoval, PortState, ProviderCandidate, ProviderNetwork,
-    SubnetId, TunnelEnd, WriterEpoch,
+    Applied, Capabilities, DatapathNeeds, Drift, Engine, EngineError, EngineFailure, HostSide, HostState,
+    HostToPodPort, Network, NetworkId, NetworkRoute, NetworkSubnet, PodPort, PortLocation, PortRemoval, PortState,
+    ProviderCandidate, ProviderNetwork, SubnetId, TunnelEnd, WriterEpoch,
 };
 use uuid::Uuid;
 
 use crate::error::{NORTHBOUND, SWITCH, engine_error, failed};
 use crate::host_id;
 use crate::ovsdb::{Database, DatabaseError, Freshness, Outcome, RefusalKind, RowOperation};
-use crate::rows::subnet_rows;
-use crate::switch::Switch;
+use crate::rows::{host_to_pod_port, subnet_rows};
+use crate::switch::{Switch, Use};
 
 /// The engine's name in the cluster's record and in the configuration.
 pub const NAME: &str = "ovn";
@@ -42,6 +42,14 @@ impl<D: Database> Ovn<D> {
     /// An engine over these databases.
     pub fn new(northbound: D, southbound: Option<D>, switch: Option<Switch<D>>) -> Self {
         Self { northbound, southbound, switch, plugged: Mutex::default() }
+    }
+
+    /// The bridge to which a port is connected.
+    fn bridge(&self, port: Uuid) -> Result<&Switch<D>, EngineError> {
+        self.switch.as_ref().ok_or_else(|| {
+            let (what, problem) = (format!("connect port {port}"), "this process knows no Open vSwitch");
+            engine_error(SWITCH, what, EngineFailure::Settings, problem, "set `ovn.local`")
+        })
     }
 
     /// Reads, so that absence counts.
@@ -111,6 +119,7 @@ impl<D: Database> Engine for Ovn<D> {
             several_uplinks: true,
             checks_hosts: false,
             several_hosts: true,
+            // The plugin makes it, behind the port of [`Engine::host_to_pod_port`].
             host_to_pod: false,
         })
     }
@@ -214,13 +223,19 @@ impl<D: Database> Engine for Ovn<D> {
     }
 
     async fn plug(&self, port: &PodPort) -> Result<DatapathNeeds, EngineError> {
-        let Some(switch) = &self.switch else {
-            let (what, problem) = (format!("connect port {}", port.id), "this process knows no Open vSwitch");
-            return Err(engine_error(SWITCH, what, EngineFailure::Settings, problem, "set `ovn.local`"));
-        };
-        let (row, needs) = switch.plug(&port.location, port.id).await?;
+        let (row, needs) = self.bridge(port.id)?.plug(&port.location, port.id, Use::Pod).await?;
         lock(&self.plugged).insert(port.id, row);
         Ok(needs)
+    }
+
+    async fn plug_host_to_pod(
+        &self,
+        host: &HostId,
+        port: &HostToPodPort,
+        interface: &IfName,
+    ) -> Result<DatapathNeeds, EngineError> {
+        let location = PortLocation { host: host.clone(), interface: interface.clone() };
+        Ok(self.bridge(port.id)?.plug(&location, port.id, Use::HostToPod).await?.1)
     }
 
     async fn unplug(&self, interface: &IfName) -> Result<(), EngineError> {
@@ -243,6 +258,10 @@ impl<D: Database> Engine for Ovn<D> {
 
     fn host_side(&self, _: NetworkId) -> HostSide {
         HostSide::Host
+    }
+
+    fn host_to_pod_port(&self, subnet: SubnetId) -> Option<HostToPodPort> {
+        Some(host_to_pod_port(subnet))
     }
 
     fn host_sides(&self) -> Vec<HostSide> {

@@ -65,6 +65,8 @@ pub enum RowRole {
     GatewayPort(u32),
     /// The switch's port towards the router; ordinal.
     RouterPort(u32),
+    /// The switch's port by which each node reaches its own pods; ordinal.
+    HostToPodPort(u32),
     /// A static route; its number.
     StaticRoute(u32),
     /// A rule by which a subnet answers for a destination that is refused; ordinal of the subnet, number of the route.
@@ -108,6 +110,7 @@ impl fmt::Display for RowRole {
             Self::Switch(ordinal) => write!(f, "switch/{ordinal}"),
             Self::GatewayPort(ordinal) => write!(f, "gateway-port/{ordinal}"),
             Self::RouterPort(ordinal) => write!(f, "router-port/{ordinal}"),
+            Self::HostToPodPort(ordinal) => write!(f, "host-to-pod-port/{ordinal}"),
             Self::StaticRoute(number) => write!(f, "static-route/{number}"),
             Self::RefusedRoute(ordinal, number) => write!(f, "refused-route/{ordinal}/{number}"),
             Self::ServiceRoute(number) => write!(f, "service-route/{number}"),

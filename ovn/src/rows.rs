@@ -11,7 +11,8 @@
 use std::net::IpAddr;
 
 use atoll_model::derive;
-use atoll_network::{Network, NetworkNextHop, NetworkRoute, NetworkSubnet};
+use atoll_model::host_to_pod::{HostToPodPool, SOURCE_V6};
+use atoll_network::{HostToPodPort, Network, NetworkNextHop, NetworkRoute, NetworkSubnet, SubnetId};
 use ipnetwork::IpNetwork;
 use uuid::Uuid;
 
@@ -179,7 +180,41 @@ pub(crate) fn subnet_rows(network: &Network, subnet: &NetworkSubnet) -> Vec<Want
             shared: SHARED,
             parent: Some(Parent { table: SWITCH, uuid: switch, column: "ports" }),
         },
+        host_to_pod_row(network, subnet),
     ]
+}
+
+/// The port by which each node reaches its own pods of a subnet.
+pub(crate) fn host_to_pod_port(subnet: SubnetId) -> HostToPodPort {
+    let id = network_row(subnet.network, RowRole::HostToPodPort(subnet.ordinal));
+    HostToPodPort { id, mac: derive::mac(id) }
+}
+
+/// Its row. OVN carries its packets on one chassis only, whatever their destination, and each chassis may have an interface of
+/// it (`ovn-nb(5)`, `localport`). It has the same addresses in every subnet: pods answer to them, and no tenant can have them.
+fn host_to_pod_row(network: &Network, subnet: &NetworkSubnet) -> WantedRow {
+    let (id, role) = (network.id.subnet(subnet.ordinal), RowRole::HostToPodPort(subnet.ordinal));
+    let port = host_to_pod_port(id);
+    let families =
+        [true, false].into_iter().filter(|family| subnet.prefixes.iter().any(|it| it.gateway.is_ipv4() == *family));
+    let sources =
+        families.map(|is_ipv4| if is_ipv4 { IpAddr::V4(HostToPodPool::DEFAULT.source()) } else { SOURCE_V6.into() });
+    let addresses = sources.fold(port.mac.to_string(), |text, source| format!("{text} {source}"));
+    WantedRow {
+        table: SWITCH_PORT,
+        uuid: port.id,
+        role,
+        row: Row::from([
+            // An Interface of the chassis names it.
+            ("name", Value::one(port.id.to_string())),
+            ("type", Value::one("localport")),
+            ("addresses", Value::set([addresses.clone()])),
+            ("port_security", Value::set([addresses])),
+            (EXTERNAL_IDS, with(owner(network.id, role), key::TENANT, network.tenant.as_str())),
+        ]),
+        shared: SHARED,
+        parent: Some(Parent { table: SWITCH, uuid: id.object(), column: "ports" }),
+    }
 }
 
 /// The rows of one static route.
@@ -240,11 +275,13 @@ fn rows_of_route(
     rows
 }
 
-/// Destinations inside another one for which the router has a more specific route.
+/// Destinations inside another one that are reached otherwise: the router has a more specific route, or they are a node's.
 fn inside(network: &Network, outer: IpNetwork) -> Vec<IpNetwork> {
     let subnets = network.subnets.iter().flat_map(|subnet| subnet.prefixes.iter().map(|prefix| prefix.prefix));
     let routes = network.routes.iter().map(|route| route.destination);
-    let mut inside: Vec<_> = subnets.chain(routes).filter(|inner| is_inside(*inner, outer)).collect();
+    // A pod answers its node whatever its tenant's routes are.
+    let sources = [IpAddr::V4(HostToPodPool::DEFAULT.source()), SOURCE_V6.into()].map(IpNetwork::from);
+    let mut inside: Vec<_> = subnets.chain(routes).chain(sources).filter(|inner| is_inside(*inner, outer)).collect();
     inside.sort();
     inside.dedup();
     inside
@@ -260,4 +297,55 @@ pub(crate) fn family(address: IpAddr) -> u8 {
 
 pub(crate) fn everything(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "0.0.0.0/0" } else { "::/0" }
+}
+
+#[cfg(test)]
+mod tests {
+    use atoll_network::conformance::samples::{Families, network};
+
+    use super::*;
+
+    fn ports(rows: &[WantedRow]) -> Vec<&WantedRow> {
+        rows.iter().filter(|row| matches!(row.role, RowRole::HostToPodPort(_))).collect()
+    }
+
+    #[test]
+    fn each_subnet_has_one_port_by_which_nodes_reach_their_pods() {
+        for (families, addresses) in [
+            (Families::V4, "169.254.128.1"),
+            (Families::V6, "fd61:746f:6c6c::1"),
+            (Families::Both, "169.254.128.1 fd61:746f:6c6c::1"),
+        ] {
+            let network = network(Uuid::from_u128(1), 1, 2, families);
+            let rows = network_rows(&network, ProviderRows { chassis_group: None });
+            let ports = ports(&rows);
+            assert_eq!(ports.len(), 2, "one for each subnet");
+            for (port, subnet) in ports.iter().zip(&network.subnets) {
+                let id = network.id.subnet(subnet.ordinal);
+                let wanted = host_to_pod_port(id);
+                let text = |column: &str| port.row.get(column).and_then(Value::text).unwrap_or_default();
+                assert_eq!((port.uuid, text("name").to_owned()), (wanted.id, wanted.id.to_string()));
+                assert_eq!(text("type"), "localport");
+                assert_eq!(text("addresses"), format!("{} {addresses}", wanted.mac));
+                assert_eq!(text("port_security"), text("addresses"));
+                assert_eq!(port.parent, Some(Parent { table: SWITCH, uuid: id.object(), column: "ports" }));
+            }
+        }
+    }
+
+    #[test]
+    fn no_route_that_refuses_keeps_a_pod_from_answering_its_node() {
+        let mut network = network(Uuid::from_u128(1), 1, 1, Families::V4);
+        network.routes = ["169.254.0.0/16", "192.0.2.0/24"]
+            .map(|to| NetworkRoute { destination: to.parse().expect("valid"), next_hop: NetworkNextHop::Reject })
+            .to_vec();
+        let rows = network_rows(&network, ProviderRows { chassis_group: None });
+        let acls = rows.iter().filter(|row| row.table == ACL);
+        let matches: Vec<_> = acls.filter_map(|row| row.row.get("match")?.text()).collect();
+        assert_eq!(
+            matches,
+            ["ip4.dst == 169.254.0.0/16 && ip4.dst != {169.254.128.1/32}", "ip4.dst == 192.0.2.0/24"],
+            "the address of nodes is left out"
+        );
+    }
 }

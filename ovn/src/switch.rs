@@ -42,11 +42,16 @@ impl<D: Database> Switch<D> {
     }
 
     /// Connects an interface of this machine with a logical port. Returns the Interface row, and what the datapath needs.
-    pub(crate) async fn plug(&self, location: &PortLocation, port: Uuid) -> Result<(Uuid, DatapathNeeds), EngineError> {
+    pub(crate) async fn plug(
+        &self,
+        location: &PortLocation,
+        port: Uuid,
+        use_of: Use,
+    ) -> Result<(Uuid, DatapathNeeds), EngineError> {
         let PortLocation { host, interface } = location;
         let what = format!("connect {interface} to bridge {}", self.bridge);
         let (row, own) = (Uuid::new_v4(), port_row(interface));
-        let ids = with(ours(interface), key::IFACE_ID, port.to_string());
+        let ids = with(ours(interface, use_of), key::IFACE_ID, port.to_string());
         let insert = RowOperation::Insert {
             table: "Interface",
             uuid: row,
@@ -82,7 +87,7 @@ impl<D: Database> Switch<D> {
                 row: Row::from([
                     ("name", Value::one(interface.as_str())),
                     (INTERFACES, Value::one(row)),
-                    (EXTERNAL_IDS, ours(interface)),
+                    (EXTERNAL_IDS, ours(interface, use_of)),
                 ]),
             },
             refer.clone(),
@@ -153,12 +158,12 @@ impl<D: Database> Switch<D> {
 
     /// The interfaces that are ours.
     pub(crate) async fn plugged(&self) -> Result<Vec<IfName>, EngineError> {
-        let select = RowOperation::Select {
+        let selects = [Use::Pod, Use::HostToPod].map(|use_of| RowOperation::Select {
             table: "Interface",
-            condition: vec![RowCondition::includes(EXTERNAL_IDS, Value::map([(OWNER, OWNED)]))],
+            condition: vec![RowCondition::includes(EXTERNAL_IDS, Value::map([(OWNER, use_of.text())]))],
             columns: vec!["name"],
-        };
-        let outcomes = self.database.transact(vec![select], Freshness::Any).await;
+        });
+        let outcomes = self.database.transact(selects.to_vec(), Freshness::Any).await;
         let rows =
             outcomes.map_err(failed(SWITCH, "list the ports of the bridge"))?.into_iter().flat_map(Outcome::rows);
         Ok(rows.filter_map(|row| IfName::new(row.get("name")?.text()?).ok()).collect())
@@ -275,7 +280,24 @@ fn tunnel_end(types: Option<&str>, addresses: Option<&str>) -> Result<TunnelEnd,
 }
 
 const OWNER: &str = "atoll";
-const OWNED: &str = "pod";
+
+/// What an interface is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// The host end of a pod.
+    Pod,
+    /// What stands behind a subnet's host-to-pod port.
+    HostToPod,
+}
+
+impl Use {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Pod => "pod",
+            Self::HostToPod => "host-to-pod",
+        }
+    }
+}
 
 /// The column of a Port that names its Interface.
 const INTERFACES: &str = "interfaces";
@@ -306,7 +328,7 @@ fn tunnel(row: &Row) -> Option<TunnelFacts> {
 /// An interface that is the host end of a pod.
 fn pod(row: &Row) -> Option<HostEndFacts> {
     let text = |column: &str| row.get(column).and_then(Value::text);
-    (id(row, OWNER)? == OWNED).then_some(())?;
+    (id(row, OWNER)? == Use::Pod.text()).then_some(())?;
     Some(HostEndFacts {
         interface: IfName::new(text("name")?).ok()?,
         error: text("error").map(str::to_owned),
@@ -315,8 +337,8 @@ fn pod(row: &Row) -> Option<HostEndFacts> {
 }
 
 /// `external_ids` of our rows.
-fn ours(interface: &IfName) -> Value {
-    Value::map([(OWNER, OWNED), (key::INTERFACE, interface.as_str())])
+fn ours(interface: &IfName, use_of: Use) -> Value {
+    Value::map([(OWNER, use_of.text()), (key::INTERFACE, interface.as_str())])
 }
 
 /// The Port row of an interface: a repeated call finds it without looking.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use atoll_model::ids::{ClusterId, HostId, IfName};
 use atoll_network::{
-    Applied, Capabilities, DatapathNeeds, Drift, Engine, EngineError, HostSide, HostState, Network, NetworkId,
-    NetworkRoute, PodPort, PortRemoval, PortState, ProviderCandidate, ProviderNetwork, SubnetId, TunnelEnd,
+    Applied, Capabilities, DatapathNeeds, Drift, Engine, EngineError, HostSide, HostState, HostToPodPort, Network,
+    NetworkId, NetworkRoute, PodPort, PortRemoval, PortState, ProviderCandidate, ProviderNetwork, SubnetId, TunnelEnd,
     WriterEpoch,
 };
 use uuid::Uuid;
@@ -116,6 +116,10 @@ impl Engine for Recorder {
         Ok(DatapathNeeds::default())
     }
 
+    async fn plug_host_to_pod(&self, _: &HostId, _: &HostToPodPort, _: &IfName) -> Result<DatapathNeeds, EngineError> {
+        Ok(DatapathNeeds::default())
+    }
+
     async fn unplug(&self, interface: &IfName) -> Result<(), EngineError> {
         self.record(format!("disconnect {interface}"));
         Ok(())
@@ -151,6 +155,10 @@ impl Engine for Recorder {
 
     fn host_side(&self, _: NetworkId) -> HostSide {
         HostSide::Host
+    }
+
+    fn host_to_pod_port(&self, _: SubnetId) -> Option<HostToPodPort> {
+        None
     }
 
     fn host_sides(&self) -> Vec<HostSide> {

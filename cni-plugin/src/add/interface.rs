@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use atoll_model::attachment::Attachment;
+use atoll_model::host_to_pod::HostToPodPool;
+use atoll_model::route::{PodRoute, SCOPE_LINK};
 use atoll_network::Engine;
 use atoll_records::ClaimRecord;
 use atoll_store::Store;
@@ -57,15 +59,17 @@ impl<S: Store, E: Engine, K: Kernel> Adding<'_, S, E, K> {
             }
             self.plugin.kernel.create(&veth).await?;
         }
-        let needs = self.plugin.engine.plug(&pod_port(binding, claim)).await?;
+        let port = pod_port(binding, claim);
+        let needs = self.plugin.engine.plug(&port).await?;
         if needs.checksums {
             let change = PodChange::ComputeChecksums(interface.clone());
             self.plugin.kernel.configure(&veth.pod_netns, &change).await?;
         }
+        self.plugin.add_host_to_pod(&port, claim, self.mtu).await?;
         self.refuse_policy_routing_conflict(&veth.pod_netns).await?;
         // Rules of an earlier interface of this name in this namespace, which had other addresses.
         self.plugin.delete_policy_rules(interface, &veth.pod_netns, &policy_routing::rules(claim)).await?;
-        for change in self.changes(claim) {
+        for change in self.changes(claim, self.plugin.engine.host_to_pod_port(port.subnet).is_some()) {
             // The kernel works while we wait; let the controller's answer in.
             tokio::task::yield_now().await;
             self.plugin.kernel.configure(Path::new(&self.call.sandbox), &change).await?;
@@ -93,13 +97,19 @@ impl<S: Store, E: Engine, K: Kernel> Adding<'_, S, E, K> {
         }
     }
 
-    fn changes(&self, claim: &ClaimRecord) -> Vec<PodChange> {
+    /// `host_to_pod`: the pod's node is a neighbour of it.
+    fn changes(&self, claim: &ClaimRecord, host_to_pod: bool) -> Vec<PodChange> {
         let interface = &self.call.attachment.interface;
         let mut changes = vec![PodChange::LoopbackUp];
         let metric = policy_routing::metric(interface);
         changes.extend(claim.addresses.iter().map(|a| PodChange::Address(interface.clone(), a.address, metric)));
         changes.push(PodChange::Up(interface.clone()));
-        let routes = self.routes(claim);
+        let mut routes = self.routes(claim);
+        if host_to_pod {
+            // Through the gateway an answer would leave the node.
+            let node = HostToPodPool::DEFAULT.source().into();
+            routes.push(PodRoute { priority: metric, scope: Some(SCOPE_LINK), ..PodRoute::plain(node, None) });
+        }
         let own = policy_routing::routes(claim, &routes);
         changes.extend(routes.into_iter().chain(own).map(|route| PodChange::Route(interface.clone(), route)));
         changes.extend(policy_routing::rules(claim).into_iter().map(PodChange::AddRule));

@@ -6,6 +6,7 @@
 //! * Only objects of ours are changed. Ours is a veth of our link group: its host end has the derived name; the pod's end has the
 //!   derived MAC or, if another MAC was requested or set since, the derived index at its other end.
 
+mod host_to_pod;
 pub mod linux;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+pub use self::host_to_pod::{HostToPodChange, HostToPodEntry, HostToPodSide, HostToPodState};
 use atoll_model::attachment::Mac;
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::IfName;
@@ -140,6 +142,16 @@ pub trait Kernel: Send + Sync {
 
     /// Both paths lead to one namespace.
     fn is_same(&self, one: &Path, other: &Path) -> impl Future<Output = Result<bool, KernelError>> + Send;
+
+    /// Changes what stands behind a host-to-pod port. False: another pod of this node has the address.
+    fn change_host_to_pod(
+        &self,
+        side: &HostToPodSide,
+        change: &HostToPodChange,
+    ) -> impl Future<Output = Result<bool, KernelError>> + Send;
+
+    /// What stands behind a host-to-pod port.
+    fn host_to_pod(&self, side: &HostToPodSide) -> impl Future<Output = Result<HostToPodState, KernelError>> + Send;
 
     /// All links of our group in a namespace.
     fn list(&self, netns: &Netns) -> impl Future<Output = Result<Vec<Link>, KernelError>> + Send;

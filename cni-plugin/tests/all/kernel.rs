@@ -6,7 +6,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use atoll_cni_plugin::kernel::linux::Linux;
-use atoll_cni_plugin::kernel::{Kernel, Link, LinkKind, Netns, NetnsKind, PodChange, PolicyRule, Veth, host_index};
+use atoll_cni_plugin::kernel::{
+    HostToPodChange, HostToPodEntry, HostToPodSide, HostToPodState, Kernel, Link, LinkKind, Netns, NetnsKind,
+    PodChange, PolicyRule, Veth, host_index,
+};
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::IfName;
 use atoll_model::route::PodRoute;
@@ -24,6 +27,8 @@ trait Ground {
     fn file(&self) -> PathBuf;
     /// A path to our own namespace.
     fn own(&self) -> PathBuf;
+    /// Where namespaces of ours may be pinned.
+    fn directory(&self) -> PathBuf;
     /// An interface of another owner.
     fn foreign(&self, netns: &Netns, name: &IfName);
 }
@@ -304,8 +309,68 @@ async fn all(ground: &impl Ground) {
     whose(ground).await;
     same(ground).await;
     foreign(ground).await;
+    host_to_pod(ground).await;
     elsewhere(ground).await;
     gone(ground).await;
+}
+
+/// The lifecycle of a host-to-pod side, every step twice. Two sides want one address: the second does not get it.
+async fn host_to_pod(ground: &impl Ground) {
+    let kernel = ground.kernel();
+    let directory = ground.directory();
+    let sides = [1_u128, 2].map(|n| HostToPodSide::of(uuid::Uuid::from_u128(n << 96), &directory));
+    let entry = |n: u8, last: u8| HostToPodEntry {
+        address: Ipv4Addr::new(169, 254, 130, last),
+        pod: Ipv4Addr::new(10, 128, 0, 5),
+        interface: name(&format!("at0123456789a{n}")),
+    };
+    for (n, side) in sides.iter().enumerate() {
+        assert_eq!(kernel.host_to_pod(side).await, Ok(HostToPodState::default()));
+        for round in ["first", "again"] {
+            for change in [
+                HostToPodChange::Namespace,
+                HostToPodChange::Rules,
+                HostToPodChange::SwitchLink(MAC, 1442),
+                HostToPodChange::ComputeChecksums,
+                HostToPodChange::NodeLink(network("10.128.0.1/24"), 1442),
+            ] {
+                let is_complete = kernel.host_to_pod(side).await.expect("works").is_complete;
+                assert_eq!(is_complete, round == "again", "{round}, before: {change}");
+                assert_eq!(kernel.change_host_to_pod(side, &change).await, Ok(true), "{round}: {change}");
+            }
+        }
+        assert_eq!(kernel.host_to_pod(side).await, Ok(HostToPodState { is_complete: true, pods: vec![] }), "{n}");
+    }
+    // The same address of pods, and the same address of the node for the second one.
+    let [first, second] = [entry(0, 9), entry(1, 9)];
+    for (side, entry, is_free) in [(&sides[0], &first, true), (&sides[1], &second, false)] {
+        for round in ["first", "again"] {
+            let [add, routes] =
+                [HostToPodChange::AddPod(entry.clone()), HostToPodChange::AddRoutes(entry.clone(), false)];
+            assert_eq!(kernel.change_host_to_pod(side, &add).await, Ok(true), "{round}");
+            assert_eq!(kernel.change_host_to_pod(side, &routes).await, Ok(is_free), "{round}");
+        }
+        let state = HostToPodState { is_complete: true, pods: vec![entry.clone()] };
+        assert_eq!(kernel.host_to_pod(side).await, Ok(state));
+    }
+    for (side, entry) in [(&sides[0], &first), (&sides[1], &second)] {
+        for round in ["first", "again"] {
+            for change in [HostToPodChange::DeleteRoutes(entry.clone()), HostToPodChange::DeletePod(entry.clone())] {
+                assert_eq!(kernel.change_host_to_pod(side, &change).await, Ok(true), "{round}: {change}");
+            }
+        }
+        let routes = HostToPodChange::AddRoutes(second.clone(), true);
+        assert_eq!(kernel.change_host_to_pod(&sides[1], &routes).await, Ok(true), "it is free by now");
+    }
+    for side in &sides {
+        for round in ["first", "again"] {
+            assert_eq!(kernel.change_host_to_pod(side, &HostToPodChange::Remove).await, Ok(true), "{round}");
+            assert_eq!(kernel.host_to_pod(side).await, Ok(HostToPodState::default()), "{round}");
+        }
+        let gone = HostToPodChange::DeletePod(first.clone());
+        assert_eq!(kernel.change_host_to_pod(side, &gone).await, Ok(true), "with its namespace");
+        kernel.change_host_to_pod(side, &HostToPodChange::AddPod(first.clone())).await.expect_err("nowhere");
+    }
 }
 
 fn run(test: impl Future<Output = ()>) {
@@ -353,6 +418,10 @@ impl Ground for Memory {
         let path = self.path();
         self.fake.add_own(&path);
         path
+    }
+
+    fn directory(&self) -> PathBuf {
+        "/run/host-to-pod".into()
     }
 
     fn foreign(&self, netns: &Netns, name: &IfName) {
@@ -417,6 +486,10 @@ impl Ground for Real {
 
     fn own(&self) -> PathBuf {
         "/proc/thread-self/ns/net".into()
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.scratch.path().join("host-to-pod")
     }
 
     fn foreign(&self, netns: &Netns, name: &IfName) {

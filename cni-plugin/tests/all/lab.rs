@@ -624,10 +624,16 @@ impl Lab {
         rows.filter_map(|(id, row)| OvnPort::read(id, &row)).collect()
     }
 
-    /// The Interfaces of pods on the bridge: name, port, and whether its packets flow.
+    /// Every Interface of Open vSwitch.
+    pub(crate) fn interfaces(&self) -> Vec<Row> {
+        self.ovn.iter().flat_map(|chassis| chassis.switch.rows("Interface").into_values()).collect()
+    }
+
+    /// The Interfaces of pods on the bridge: name, port, and whether its packets flow. Those of host-to-pod sides are no pods'.
     pub(crate) fn connected(&self) -> Vec<(String, String, bool)> {
-        let rows = self.ovn.iter().flat_map(|chassis| chassis.switch.rows("Interface"));
-        rows.map(|(_, row)| {
+        let is_pods = |row: &Row| row.get("external_ids").and_then(|ids| ids.get("atoll")) == Some("pod");
+        let pods = self.interfaces().into_iter().filter(is_pods);
+        pods.map(|row| {
             let id = |key| row.get("external_ids").and_then(|ids| ids.get(key)).unwrap_or_default().to_owned();
             let name = row.get("name").and_then(Value::text).unwrap_or_default().to_owned();
             (name, id("iface-id"), id("ovn-installed") == "true")
@@ -652,6 +658,24 @@ impl Lab {
             let connected = (claim.host_interface.to_string(), claim.port.to_string(), true);
             assert!(self.connected().contains(&connected), "{when}: {connected:?} is not in {:?}", self.connected());
         }
+    }
+
+    /// With OVN: the node has exactly one way to a pod, which is that to this claim's.
+    #[track_caller]
+    pub(crate) fn assert_reached(&self, claim: &ClaimRecord, when: &str) {
+        let reached = self.kernel.host_to_pod_reached();
+        let wanted = self.ovn.is_some().then(|| (claim.addresses[0].address.ip(), claim.host_interface.clone()));
+        let pods: Vec<_> = reached.iter().map(|entry| (entry.pod, entry.interface.clone())).collect();
+        assert_eq!(pods, Vec::from_iter(wanted), "{when}: the node reaches {reached:?}");
+    }
+
+    /// Nothing is left of what the pods of a subnet share on the node.
+    #[track_caller]
+    pub(crate) fn assert_no_sides(&self, when: &str) {
+        assert_eq!(self.kernel.host_to_pod_sides(), 0, "{when}: host-to-pod sides");
+        assert_eq!(self.interfaces(), Vec::<Row>::new(), "{when}");
+        let files = std::fs::read_dir(atoll_node::paths::host_to_pod(&self.config().run_dir));
+        assert_eq!(files.map_or(0, Iterator::count), 0, "{when}: files of host-to-pod sides");
     }
 
     /// The number of entries for ports in the MAC table.
@@ -687,6 +711,7 @@ impl Lab {
         let links = self.kernel.everything();
         left.extend(links.iter().map(|(netns, link)| format!("kernel: {} in {netns}", link.link.name)));
         let rules = self.kernel.all_rules();
+        left.extend(self.kernel.host_to_pod_pods().iter().map(|pod| format!("kernel: host to pod: {pod}")));
         left.extend(rules.iter().map(|(netns, rule)| format!("kernel: {rule:?} in {}", netns.display())));
         let config = self.config();
         for directory in [config.run_dir.join("attachments"), config.state_dir.join("tombstones")] {
@@ -720,10 +745,11 @@ impl Lab {
         }
     }
 
-    /// The same, but for Interfaces on the bridge that GC will collect.
+    /// The same, but for Interfaces on the bridge and ways of the node to its pods, which GC collects.
     #[track_caller]
-    pub(crate) fn assert_empty_but_bridge(&self, when: &str) {
-        let left: Vec<_> = self.leftovers().into_iter().filter(|left| !left.starts_with("switch: ")).collect();
+    pub(crate) fn assert_empty_but_what_gc_collects(&self, when: &str) {
+        let is_gcs = |left: &String| left.starts_with("switch: ") || left.starts_with("kernel: host to pod: ");
+        let left: Vec<_> = self.leftovers().into_iter().filter(|left| !is_gcs(left)).collect();
         assert_eq!(left, Vec::<String>::new(), "{when}");
     }
 

@@ -14,6 +14,7 @@ mod files;
 mod full;
 mod gc;
 mod ground;
+mod host_to_pod;
 mod kernel;
 mod lab;
 mod locks;

@@ -257,6 +257,7 @@ fn assert_runs(lab: &Lab, when: &str) {
     assert_eq!(lab.seeds(), seeds, "{when}: its port has all its addresses");
     assert_eq!(lab.seeded_macs(), seeds.len(), "{when}: and its MAC is behind that port alone");
     lab.assert_connected(&claims[0], when);
+    lab.assert_reached(&claims[0], when);
     lab.assert_ports_have_claims(when);
 }
 
@@ -340,7 +341,7 @@ async fn point(verb: Verb, engine: LabEngine, disturbance: Disturbance, then: Th
     lab.retry_pending_cleanup().await;
     lab.assert_ports_have_claims(&when);
     if engine == LabEngine::Ovn {
-        give_away(&lab, address, is_of_bridge(&struck), &when).await;
+        give_away(&lab, address, is_left_to_gc(&struck), &when).await;
         return true;
     }
     lab.plan.deliver_late().await;
@@ -357,16 +358,17 @@ fn first_address(lab: &Lab) -> Option<Ipv4Addr> {
     lab.claims().first().map(|claim| claim.addresses[0].address.ip())
 }
 
-/// The effect is of the node's Open vSwitch. What a call could not disconnect there, or connects late, is GC's.
-fn is_of_bridge(effect: &str) -> bool {
-    effect.starts_with("switch:")
+/// The effect is of the node's Open vSwitch, or of how the node reaches its pods. What a call could not disconnect there, or
+/// connects late, is GC's.
+fn is_left_to_gc(effect: &str) -> bool {
+    effect.starts_with("switch:") || effect.starts_with("kernel: host to pod:")
 }
 
 /// Nothing has to be waited for: all is gone, and another pod has the address when the late requests arrive. They change
 /// nothing of it, and leave nothing.
-async fn give_away(lab: &Lab, address: Option<Ipv4Addr>, is_of_bridge: bool, when: &str) {
-    if is_of_bridge {
-        lab.assert_empty_but_bridge(when);
+async fn give_away(lab: &Lab, address: Option<Ipv4Addr>, is_left: bool, when: &str) {
+    if is_left {
+        lab.assert_empty_but_what_gc_collects(when);
     } else {
         lab.assert_empty(when);
     }
@@ -386,13 +388,19 @@ async fn give_away(lab: &Lab, address: Option<Ipv4Addr>, is_of_bridge: bool, whe
     assert_eq!(lab.pod_ports(), [claims[0].port], "{when}: ports");
     assert_eq!(lab.links().len(), 2, "{when}: links");
     lab.assert_connected(&claims[0], &when);
+    if !is_left {
+        lab.assert_reached(&claims[0], &when);
+    }
     lab.assert_ports_have_claims(&when);
     Box::pin(lab.plugin().del(&del(&next))).await.unwrap_or_else(|error| panic!("{when}: its DEL: {error:?}"));
-    if !is_of_bridge {
+    if !is_left {
         lab.assert_empty(&when);
     }
     lab.collect().await.unwrap_or_else(|error| panic!("{when}: GC: {error:?}"));
     lab.assert_empty(&when);
+    // What the pods of a subnet shared goes with the second GC that finds none.
+    lab.collect().await.unwrap_or_else(|error| panic!("{when}: GC again: {error:?}"));
+    lab.assert_no_sides(&when);
 }
 
 #[expect(clippy::print_stderr, reason = "how much was covered is part of the result")]
@@ -604,7 +612,7 @@ struct Step {
 /// to die.
 async fn in_a_row(engine: LabEngine, begun: Verb, steps: [Step; 2], late: Late) -> [bool; 2] {
     let when = format!("{engine:?}: after {begun:?}, {steps:?}, late requests {late:?}");
-    let mut touches_bridge = false;
+    let mut is_left = false;
     let lab = match begun {
         Verb::UndoneAdd => lab(begun, engine).await,
         _ => lab(Verb::Add, engine).await,
@@ -617,7 +625,7 @@ async fn in_a_row(engine: LabEngine, begun: Verb, steps: [Step; 2], late: Late) 
         died[place] = run(&lab, step.verb).await.is_none();
         let at = lab.plan.passed().into_iter().nth(step.effect).unwrap_or_default();
         lab.plan.reset();
-        touches_bridge |= is_of_bridge(&at);
+        is_left |= is_left_to_gc(&at);
         // No operation of the kernel arrives late.
         if died[place] && step.fault == Fault::CrashLate && at.starts_with("kernel:") {
             return died;
@@ -633,7 +641,7 @@ async fn in_a_row(engine: LabEngine, begun: Verb, steps: [Step; 2], late: Late) 
     lab.assert_ports_have_claims(&when);
     if engine == LabEngine::Ovn {
         lab.retry_pending_cleanup().await;
-        give_away(&lab, address, touches_bridge, &when).await;
+        give_away(&lab, address, is_left, &when).await;
         return died;
     }
     lab.pass_request_lifetime().await;

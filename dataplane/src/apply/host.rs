@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
+use atoll_model::host_to_pod::HostToPodPool;
 use atoll_node::netlink::link::Link;
 use ipnetwork::Ipv4Network;
 
 use super::lookup::by_name;
 use crate::compile::host_to_pod::{self, Guarded, TABLE};
 use crate::compile::names::HOST_PREFIX;
-use crate::compile::{GROUP, HostLink, HostToPod, HostToPodPool, KernelRoute, MAIN, Neighbour, NextHop};
+use crate::compile::{GROUP, HostLink, HostToPod, KernelRoute, MAIN, Neighbour, NextHop};
 use crate::error::PlaneError;
 use crate::kernel::flows::{Flow, Flows, Tuple};
 use crate::kernel::guard::Guard;

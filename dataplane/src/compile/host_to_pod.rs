@@ -22,13 +22,13 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
+use atoll_model::host_to_pod::HostToPodPool;
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
 use super::marks::{FROM_HOST, HOST_FLOW, REJECTED};
 use super::names::{self, HOST_PREFIX, ROUTER_PREFIX};
 use super::plan::{DeviceKind, HostLink, KernelDevice, KernelRoute, MAIN, Neighbour, NextHop, RouterNamespace};
-use super::pool::HostToPodPool;
 use super::priorities::{
     BaseHook, HOST_ARRIVING, HOST_DESTINATIONS, HOST_LEAVING, HOST_PASSING, HOST_SOURCES, Hook, OWN_OUTPUT,
 };

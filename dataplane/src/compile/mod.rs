@@ -36,7 +36,6 @@ mod namespace;
 mod passes;
 mod plan;
 mod pod;
-mod pool;
 mod port;
 pub(crate) mod priorities;
 mod router;
@@ -59,7 +58,6 @@ pub use plan::{
     RouterNamespace, SourceTable, TranslationTarget,
 };
 pub use pod::{BridgePort, HostToPod, PodBridge, RouterEnd};
-pub use pool::HostToPodPool;
 pub use port::taken;
 pub use site::HostSite;
 pub use table::Ruleset;

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
+use atoll_model::host_to_pod::HostToPodPool;
 use ipnetwork::Ipv4Network;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::element::Element;
 use super::pod::PodBridge;
-use super::pool::HostToPodPool;
 use super::table::Ruleset;
 use super::unsupported::Unsupported;
 

@@ -1,9 +1,8 @@
 //! The machine that a topology is compiled for.
 
+use atoll_model::host_to_pod::HostToPodPool;
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
-
-use super::pool::HostToPodPool;
 
 /// Which machine it is, and what it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

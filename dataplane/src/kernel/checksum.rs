@@ -6,11 +6,11 @@
 
 use uuid::Uuid;
 
-use super::nfnetlink::{attribute, name, put, text, walk};
 use super::nft::{Filter, GET_ELEMENT, GET_RULE, GET_SET, fail, sets};
 use crate::compile::priorities::read_id_chain;
 use crate::compile::table::Family;
 use crate::error::PlaneError;
+use atoll_node::netlink::nfnetlink::{attribute, name, put, text, walk};
 
 const GET_TABLE: u16 = 1;
 const NEW_CHAIN: u16 = 3;

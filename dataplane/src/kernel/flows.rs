@@ -11,11 +11,11 @@ use nix::errno::Errno;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 use super::netns::OpenNetns;
-use super::nfnetlink::{
-    ACK, CREATE, DONE, DUMP, ERROR, INTERRUPTED, IPV4, NESTED, REQUEST, attribute, errno, message, messages, put,
-};
 use super::steps::step;
 use crate::error::PlaneError;
+use atoll_node::netlink::nfnetlink::{
+    ACK, CREATE, DONE, DUMP, ERROR, INTERRUPTED, IPV4, NESTED, REQUEST, attribute, errno, message, messages, put,
+};
 
 const SUBSYSTEM: u16 = 1 << 8;
 const NEW: u16 = SUBSYSTEM;

@@ -7,7 +7,6 @@
 //! | `link`, `options`, `repair`, `queue` | links, what they are set to, and what hangs on them |
 //! | `address`, `route`, `policy_rule`, `neighbour`, `fdb` | one kind of object each; `atoll_node::netlink` has their messages |
 //! | `watch` | events |
-//! | `nfnetlink` | messages that the next three share |
 //! | `nft`, `element`, `swap`, `checksum` | the ruleset of a namespace |
 //! | `guard` | the ruleset of the machine's own namespace |
 //! | `flows` | tracked flows |
@@ -24,7 +23,6 @@ pub(crate) mod link;
 mod neighbour;
 pub(crate) mod netlink;
 pub(crate) mod netns;
-mod nfnetlink;
 pub(crate) mod nft;
 pub(crate) mod options;
 mod policy_rule;

@@ -16,15 +16,15 @@ use uuid::Uuid;
 
 use super::element::{TABLE, decode, encode};
 use super::netns::OpenNetns;
-use super::nfnetlink::{
-    ACK, CREATE, DONE, DUMP, ERROR, INTERRUPTED, IPV4, REQUEST, attribute, errno, message, messages, name, put, text,
-    walk,
-};
 use super::steps::step;
 use crate::compile::table::{COMMENT, Family, GROUP_SET, RulesetVersion};
 use crate::compile::{Element, NftSet, Ruleset, Stage};
 use crate::counters::{Count, Counted};
 use crate::error::PlaneError;
+use atoll_node::netlink::nfnetlink::{
+    ACK, CREATE, DONE, DUMP, ERROR, INTERRUPTED, IPV4, REQUEST, attribute, errno, message, messages, name, put, text,
+    walk,
+};
 
 /// The number of the family `bridge` (`NFPROTO_BRIDGE`).
 const BRIDGE: u8 = 7;

@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+use atoll_model::host_to_pod::HostToPodPool;
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
 use crate::apply::HostNamespace;
-use crate::compile::{HostToPod, HostToPodPool};
+use crate::compile::HostToPod;
 use crate::error::PlaneError;
 
 /// The assigned addresses.

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use atoll_model::host_to_pod::HostToPodPool;
 use atoll_model::port_security::PortSecurity;
 use uuid::Uuid;
 
 use super::addresses::{Denied, HostToPodRequest};
 use super::state::Plane;
-use crate::compile::{BridgePort, DeviceKind, HostToPod, HostToPodPool, Unsupported};
+use crate::compile::{BridgePort, DeviceKind, HostToPod, Unsupported};
 use crate::error::PlaneError;
 use crate::mutex::lock;
 

@@ -298,18 +298,28 @@ pub fn bring_up(socket: &Socket, name: &str, settings: Option<LinkAttribute>) ->
     socket.change(RTM_SETLINK, &message, 0)
 }
 
-/// ARP settings of a pod's interface, in the nested attributes `IFLA_AF_SPEC`, `AF_INET`, `IFLA_INET_CONF`
-/// (`linux/if_link.h`, `linux/ip.h`): its addresses are announced whenever its MAC is set (`arp_notify`); it answers for its
+/// ARP settings of a pod's interface: its addresses are announced whenever its MAC is set (`arp_notify`); it answers for its
 /// own addresses and no others of the pod (`arp_ignore` 1), and asks with one of its own (`arp_announce` 2), because a port
 /// passes nothing else.
 pub fn pod_arp_settings() -> LinkAttribute {
-    const AF_INET: u16 = 2;
-    const IFLA_INET_CONF: u16 = 1;
     const ARP_ANNOUNCE: u16 = 18;
     const ARP_IGNORE: u16 = 19;
     const ARP_NOTIFY: u16 = 22;
-    let settings = [(ARP_ANNOUNCE, 2_u32), (ARP_IGNORE, 1), (ARP_NOTIFY, 1)];
-    let settings = settings.map(|(kind, value)| attribute(kind, value.to_ne_bytes().to_vec())).concat();
+    inet_settings(&[(ARP_ANNOUNCE, 2), (ARP_IGNORE, 1), (ARP_NOTIFY, 1)])
+}
+
+/// What comes in by the interface is forwarded.
+pub fn forwarding() -> LinkAttribute {
+    const FORWARDING: u16 = 1;
+    inet_settings(&[(FORWARDING, 1)])
+}
+
+/// IPv4 settings of an interface (`IFLA_INET_CONF`, `linux/ip.h`).
+fn inet_settings(settings: &[(u16, u32)]) -> LinkAttribute {
+    const AF_INET: u16 = 2;
+    const IFLA_INET_CONF: u16 = 1;
+    let settings: Vec<u8> =
+        settings.iter().flat_map(|(kind, value)| attribute(*kind, value.to_ne_bytes().to_vec())).collect();
     of_family(AF_INET, attribute(IFLA_INET_CONF, settings))
 }
 

@@ -1,4 +1,4 @@
-//! rtnetlink: one blocking socket for every program of this project, and one file for each kind of object.
+//! Netlink: one blocking socket for every program of this project, and one file for each kind of object.
 //!
 //! | module | what |
 //! |---|---|
@@ -13,6 +13,8 @@
 //! | [`neighbour`] | permanent neighbours and proxy entries |
 //! | [`fdb`] | entries of bridges |
 //! | [`offload`] | checksums of a link (`ethtool -K`) |
+//! | [`nfnetlink`] | messages of nftables and connection tracking |
+//! | [`filter`] | a table of nftables: its chains, rules and maps |
 //! | [`queue`] | queueing disciplines (`tc qdisc`) |
 //!
 //! The modules build and read messages. Which objects are ours, and what is to be done about others, is decided by the
@@ -21,9 +23,11 @@
 pub mod address;
 pub mod answer;
 pub mod fdb;
+pub mod filter;
 pub mod link;
 pub mod message;
 pub mod neighbour;
+pub mod nfnetlink;
 pub mod offload;
 pub mod policy_rule;
 pub mod queue;

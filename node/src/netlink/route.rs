@@ -8,9 +8,9 @@ use nix::libc::{RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE};
 use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
-    RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMetric, RouteProtocol, RouteScope,
 };
+pub use rtnetlink::packet_route::route::{RouteMessage, RouteType};
 
 use super::message::RawMessage;
 use super::{Refused, Socket};

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use atoll_cni_plugin::kernel::{
-    FoundRoute, GROUP, Kernel, KernelError, Link, LinkKind, Netns, NetnsKind, PodChange, PolicyRule, Veth, host_index,
+    FoundRoute, GROUP, HostToPodChange, HostToPodEntry, HostToPodSide, HostToPodState, Kernel, KernelError, Link,
+    LinkKind, Netns, NetnsKind, PodChange, PolicyRule, Veth, host_index,
 };
 use atoll_model::attachment::Mac;
 use atoll_model::ids::IfName;
@@ -47,6 +48,18 @@ struct FakeState {
     /// Only default routes are added.
     refuses_routes: bool,
     rules: BTreeSet<(PathBuf, PolicyRule)>,
+    sides: BTreeMap<HostToPodSide, FakeSide>,
+    /// The node's routes by host-to-pod sides: the destination, and the side or, for a dead end, the attachment.
+    host_routes: BTreeSet<(Ipv4Addr, Result<HostToPodSide, IfName>)>,
+}
+
+/// What stands behind a host-to-pod port.
+#[derive(Clone, Debug, Default)]
+struct FakeSide {
+    has_rules: bool,
+    has_switch_link: bool,
+    has_node_link: bool,
+    pods: BTreeMap<Ipv4Addr, HostToPodEntry>,
 }
 
 impl Default for FakeKernel {
@@ -57,6 +70,8 @@ impl Default for FakeKernel {
             stuck: BTreeSet::new(),
             refuses_routes: false,
             rules: BTreeSet::new(),
+            sides: BTreeMap::new(),
+            host_routes: BTreeSet::new(),
         }))
     }
 }
@@ -154,6 +169,34 @@ impl FakeKernel {
     /// Every rule by source, with its namespace.
     pub fn all_rules(&self) -> Vec<(PathBuf, PolicyRule)> {
         locked(&self.0).rules.iter().cloned().collect()
+    }
+
+    /// What the node has of pods for host-to-pod addressing, in words.
+    pub fn host_to_pod_pods(&self) -> Vec<String> {
+        let kernel = locked(&self.0);
+        let pods = kernel.sides.values().flat_map(|side| side.pods.values()).map(|entry| format!("{entry:?}"));
+        pods.chain(kernel.host_routes.iter().map(|(to, by)| format!("route to {to} by {by:?}"))).collect()
+    }
+
+    /// The pods that the node reaches.
+    pub fn host_to_pod_reached(&self) -> Vec<HostToPodEntry> {
+        let kernel = locked(&self.0);
+        let whole = kernel.sides.iter().filter(|(_, it)| it.has_rules && it.has_switch_link && it.has_node_link);
+        let entries = whole.flat_map(|(side, it)| it.pods.values().map(move |entry| (side, entry)));
+        let routed = entries.filter(|(side, entry)| kernel.host_routes.contains(&(entry.address, Ok((*side).clone()))));
+        routed.map(|(_, entry)| entry.clone()).collect()
+    }
+
+    /// How many host-to-pod sides there are, complete or not.
+    pub fn host_to_pod_sides(&self) -> usize {
+        locked(&self.0).sides.len()
+    }
+
+    /// The machine starts anew: what was in memory of host-to-pod addressing is gone.
+    pub fn forget_host_to_pod(&self) {
+        let mut kernel = locked(&self.0);
+        kernel.sides.clear();
+        kernel.host_routes.clear();
     }
 
     /// Every interface but `lo`, with its namespace.
@@ -260,6 +303,65 @@ impl FakeState {
         Ok(())
     }
 
+    fn change_host_to_pod(&mut self, at: &HostToPodSide, change: &HostToPodChange) -> Result<bool, &'static str> {
+        if *change == HostToPodChange::Namespace {
+            self.sides.entry(at.clone()).or_default();
+            return Ok(true);
+        }
+        match change {
+            HostToPodChange::DeleteRoutes(entry) => {
+                for to in [entry.address, entry.pod] {
+                    self.host_routes.remove(&(to, Ok(at.clone())));
+                }
+                self.host_routes.remove(&(entry.pod, Err(entry.interface.clone())));
+                return Ok(true);
+            }
+            HostToPodChange::DeletePod(entry) => {
+                if let Some(side) = self.sides.get_mut(at) {
+                    side.pods.remove(&entry.address);
+                }
+                return Ok(true);
+            }
+            HostToPodChange::Remove => {
+                self.sides.remove(at);
+                self.host_routes.retain(|(_, by)| *by != Ok(at.clone()));
+                return Ok(true);
+            }
+            _ => {}
+        }
+        let side = self.sides.get_mut(at).ok_or("the network namespace is gone")?;
+        match change {
+            HostToPodChange::Rules => side.has_rules = true,
+            HostToPodChange::SwitchLink(..) if !side.has_rules => return Err("pods reach a namespace without rules"),
+            HostToPodChange::SwitchLink(..) => side.has_switch_link = true,
+            HostToPodChange::ComputeChecksums | HostToPodChange::NodeLink(..) if !side.has_switch_link => {
+                return Err("No such device");
+            }
+            HostToPodChange::NodeLink(..) => side.has_node_link = true,
+            HostToPodChange::AddPod(entry) => {
+                if !side.has_rules {
+                    return Err("No such file or directory");
+                }
+                if side.pods.get(&entry.address).is_some_and(|there| there.pod != entry.pod) {
+                    return Err("File exists");
+                }
+                side.pods.insert(entry.address, entry.clone());
+            }
+            HostToPodChange::AddRoutes(..) if !side.has_node_link => return Err("the network namespace is gone"),
+            HostToPodChange::AddRoutes(entry, direct) => {
+                let is_others = |(to, by): &(Ipv4Addr, _)| *to == entry.address && *by != Ok(at.clone());
+                if self.host_routes.iter().any(is_others) {
+                    return Ok(false);
+                }
+                self.host_routes.insert((entry.address, Ok(at.clone())));
+                let by = if *direct { Ok(at.clone()) } else { Err(entry.interface.clone()) };
+                self.host_routes.insert((entry.pod, by));
+            }
+            _ => {}
+        }
+        Ok(true)
+    }
+
     fn delete(&mut self, netns: &Netns, interface: &IfName) -> Result<(), &'static str> {
         if self.stuck.contains(&(netns.clone(), interface.to_string())) {
             return Err("Operation not permitted");
@@ -352,6 +454,21 @@ impl Kernel for FakeKernel {
 
     async fn is_same(&self, one: &Path, other: &Path) -> Result<bool, KernelError> {
         Ok(one == other)
+    }
+
+    async fn change_host_to_pod(&self, side: &HostToPodSide, change: &HostToPodChange) -> Result<bool, KernelError> {
+        let what = || format!("host to pod: {change} for port {}", side.id);
+        let changed = locked(&self.0).change_host_to_pod(side, change);
+        changed.map_err(|reason| KernelError { what: what(), reason: reason.to_owned() })
+    }
+
+    async fn host_to_pod(&self, side: &HostToPodSide) -> Result<HostToPodState, KernelError> {
+        let kernel = locked(&self.0);
+        let state = |side: &FakeSide| HostToPodState {
+            is_complete: side.has_rules && side.has_node_link,
+            pods: side.pods.values().cloned().collect(),
+        };
+        Ok(kernel.sides.get(side).map(state).unwrap_or_default())
     }
 
     async fn list(&self, netns: &Netns) -> Result<Vec<Link>, KernelError> {

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use atoll_cni_plugin::kernel::{FoundRoute, Kernel, KernelError, Link, Netns, NetnsKind, PodChange, PolicyRule, Veth};
+use atoll_cni_plugin::kernel::{
+    FoundRoute, HostToPodChange, HostToPodSide, HostToPodState, Kernel, KernelError, Link, Netns, NetnsKind, PodChange,
+    PolicyRule, Veth,
+};
 use atoll_model::ids::IfName;
 
 use crate::fault::FaultPlan;
@@ -92,6 +95,17 @@ impl<K: Kernel + 'static> Kernel for FaultyKernel<K> {
         let (inner, one, other) = (Arc::clone(&self.inner), one.to_owned(), other.to_owned());
         let what = format!("compare {} and {}", one.display(), other.display());
         self.effect(what, async move { inner.is_same(&one, &other).await }).await
+    }
+
+    async fn change_host_to_pod(&self, side: &HostToPodSide, change: &HostToPodChange) -> Result<bool, KernelError> {
+        let (inner, side, change) = (Arc::clone(&self.inner), side.clone(), change.clone());
+        let what = format!("host to pod: {change}");
+        self.effect(what, async move { inner.change_host_to_pod(&side, &change).await }).await
+    }
+
+    async fn host_to_pod(&self, side: &HostToPodSide) -> Result<HostToPodState, KernelError> {
+        let (inner, side) = (Arc::clone(&self.inner), side.clone());
+        self.effect("host to pod: read".to_owned(), async move { inner.host_to_pod(&side).await }).await
     }
 
     async fn list(&self, netns: &Netns) -> Result<Vec<Link>, KernelError> {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_node::netlink::offload;
-use atoll_node::netns::Netns;
+use atoll_node::netns::{self, Netns};
 use atoll_ovn::ovsdb::{Remote, RemoteSettings};
 use atoll_ovn::{Ovn, Switch};
 use serde_json::{Value, json};
@@ -196,6 +196,8 @@ impl OvnLab {
         left.extend(self.ports("")?.into_iter().map(|port| format!("Northbound: port {port}")));
         for chassis in &self.chassis {
             left.extend(chassis.plugged()?.into_iter().map(|row| format!("{}: {row}", chassis.name)));
+            let ways = chassis.host_to_pod()?.into_iter();
+            left.extend(ways.map(|(address, pod)| format!("{}: a way by {address} to {pod}", chassis.name)));
             left.extend(leftovers::of_machine(&chassis.netns, &chassis.directory.join("state"))?);
         }
         Ok(left)
@@ -386,6 +388,30 @@ impl OvnMachine {
             rows.extend(self.vsctl(&find)?.split_whitespace().map(|name| format!("{table} {name}")));
         }
         Ok(rows)
+    }
+
+    /// How this machine reaches its own pods, as the rules of the kernel have it: an address of its own and the pod's, for each.
+    pub fn host_to_pod(&self) -> Result<Vec<(Ipv4Addr, Ipv4Addr)>> {
+        let mut found = Vec::new();
+        for netns in self.host_to_pod_sides()? {
+            let list = ["-j", "list", "map", "ip", "atoll_host_to_pod", "pods"];
+            let listed: Value = serde_json::from_str(&netns.run("nft", &list)?)?;
+            let maps =
+                listed["nftables"].as_array().into_iter().flatten().filter_map(|it| it["map"]["elem"].as_array());
+            for element in maps.flatten() {
+                let key = element[0]["elem"]["val"].as_str().unwrap_or_default();
+                found.push((key.parse()?, element[1].as_str().unwrap_or_default().parse()?));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The namespaces by which this machine reaches its pods, one for each subnet.
+    pub fn host_to_pod_sides(&self) -> Result<Vec<LabNetns>> {
+        let directory = self.directory.join("run/host-to-pod");
+        let Ok(entries) = fs::read_dir(directory) else { return Ok(Vec::new()) };
+        let paths: Vec<_> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+        Ok(paths.into_iter().filter(|path| netns::is_pinned(path)).map(LabNetns::at).collect())
     }
 
     /// Runs `ovs-vsctl` against this machine's Open vSwitch.

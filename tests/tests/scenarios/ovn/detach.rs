@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_testkit::lab::cni::Cni;
-use atoll_testkit::lab::ovn::{OvnLab, OvnMachine};
+use atoll_testkit::lab::ovn::OvnLab;
 use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::reach::ping;
 use atoll_testkit::lab::wait;
 use nix::sys::signal::Signal;
 use serde_json::json;
+
+use super::collect;
 
 /// The bound of a DEL during an outage, including process start and a busy machine. The engine alone would wait for 5 s.
 const AT_MOST: Duration = Duration::from_secs(4);
@@ -39,15 +41,6 @@ fn settled(lab: &OvnLab, cni: &Cni<'_>, pod: &LabPod) -> Result<()> {
         cni.del(pod)?;
         lab.assert_nothing_left()
     })
-}
-
-/// GC of a runtime that knows no container.
-fn collect(chassis: &OvnMachine) -> Result<()> {
-    let cni = chassis.cni()?;
-    let mut config = cni.config.clone();
-    config["cniVersion"] = json!("1.1.0");
-    config["cni.dev/valid-attachments"] = json!([]);
-    cni.call("GC", &LabPod::new("red", "none")?).reading(config.to_string()).run()?.done().context("GC")
 }
 
 #[test]

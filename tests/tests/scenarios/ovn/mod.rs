@@ -6,6 +6,7 @@ mod daemons;
 mod detach;
 mod doctor;
 mod drift;
+mod host_to_pod;
 mod isolation;
 mod killed;
 mod many;
@@ -16,10 +17,11 @@ mod verbs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_testkit::lab::ovn::OUTSIDE;
+use atoll_testkit::lab::ovn::{OUTSIDE, OvnMachine};
 use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::reach::{Banner, ask};
 use atoll_testkit::lab::wait;
+use serde_json::json;
 
 /// Limit for OVN to notice which machine is the gateway, on a busy machine.
 const GATEWAY: Duration = Duration::from_mins(1);
@@ -35,4 +37,13 @@ fn ask_outside(pod: &LabPod) -> Result<Banner> {
         Ok(())
     })?;
     answer.context("it was asked")
+}
+
+/// GC of a runtime that knows no container.
+fn collect(chassis: &OvnMachine) -> Result<()> {
+    let cni = chassis.cni()?;
+    let mut config = cni.config.clone();
+    config["cniVersion"] = json!("1.1.0");
+    config["cni.dev/valid-attachments"] = json!([]);
+    cni.call("GC", &LabPod::new("red", "none")?).reading(config.to_string()).run()?.done().context("GC")
 }

@@ -5,25 +5,34 @@
 
 use std::io;
 
-pub(super) const IPV4: u8 = 2;
-pub(super) const REQUEST: u16 = 0x1;
-pub(super) const ACK: u16 = 0x4;
-pub(super) const DUMP: u16 = 0x300;
-pub(super) const CREATE: u16 = 0x400;
+/// The family `ip` (`NFPROTO_IPV4`).
+pub const IPV4: u8 = 2;
+/// `NLM_F_REQUEST`.
+pub const REQUEST: u16 = 0x1;
+/// `NLM_F_ACK`.
+pub const ACK: u16 = 0x4;
+/// `NLM_F_DUMP`.
+pub const DUMP: u16 = 0x300;
+/// `NLM_F_CREATE`.
+pub const CREATE: u16 = 0x400;
 /// The list changed while the kernel sent it (`NLM_F_DUMP_INTR`).
-pub(super) const INTERRUPTED: u16 = 0x10;
-pub(super) const NESTED: u16 = 0x8000;
-pub(super) const ERROR: u16 = 2;
-pub(super) const DONE: u16 = 3;
+pub const INTERRUPTED: u16 = 0x10;
+/// `NLA_F_NESTED`.
+pub const NESTED: u16 = 0x8000;
+/// `NLMSG_ERROR`, also of an acknowledgement.
+pub const ERROR: u16 = 2;
+/// `NLMSG_DONE`.
+pub const DONE: u16 = 3;
 
-pub(super) fn name(text: &str) -> Vec<u8> {
+/// A text as the kernel wants it: with a zero byte at its end.
+pub fn name(text: &str) -> Vec<u8> {
     let mut bytes = text.as_bytes().to_vec();
     bytes.push(0);
     bytes
 }
 
 /// Appends an attribute: length, type, value, padded to four bytes.
-pub(super) fn put(buffer: &mut Vec<u8>, kind: u16, value: &[u8]) {
+pub fn put(buffer: &mut Vec<u8>, kind: u16, value: &[u8]) {
     let length = u16::try_from(value.len() + 4).expect("attributes here are at most a few elements long");
     buffer.extend(length.to_ne_bytes());
     buffer.extend(kind.to_ne_bytes());
@@ -32,7 +41,7 @@ pub(super) fn put(buffer: &mut Vec<u8>, kind: u16, value: &[u8]) {
 }
 
 /// The attributes in a buffer, types without their flags.
-pub(super) fn walk(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub fn walk(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16::from_ne_bytes(rest.get(..2)?.try_into().ok()?));
         let kind = u16::from_ne_bytes(rest.get(2..4)?.try_into().ok()?) & 0x3fff;
@@ -42,16 +51,18 @@ pub(super) fn walk(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-pub(super) fn attribute(buffer: &[u8], wanted: u16) -> Option<&[u8]> {
+/// The value of the first attribute of a type.
+pub fn attribute(buffer: &[u8], wanted: u16) -> Option<&[u8]> {
     walk(buffer).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
 
-pub(super) fn text(value: Option<&[u8]>) -> Option<&str> {
+/// A value as text.
+pub fn text(value: Option<&[u8]>) -> Option<&str> {
     std::str::from_utf8(value?).ok().map(|text| text.trim_end_matches('\0'))
 }
 
 /// A netlink message with the header of nfnetlink.
-pub(super) fn message(kind: u16, flags: u16, sequence: u32, family: u8, resource: u16, attributes: &[u8]) -> Vec<u8> {
+pub fn message(kind: u16, flags: u16, sequence: u32, family: u8, resource: u16, attributes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(20 + attributes.len()).expect("one element is far below 4 GiB");
     let mut buffer = Vec::with_capacity(20 + attributes.len());
     buffer.extend(length.to_ne_bytes());
@@ -66,7 +77,7 @@ pub(super) fn message(kind: u16, flags: u16, sequence: u32, family: u8, resource
 }
 
 /// The messages in a datagram: type, flags, sequence number, body.
-pub(super) fn messages(mut rest: &[u8]) -> impl Iterator<Item = (u16, u16, u32, &[u8])> {
+pub fn messages(mut rest: &[u8]) -> impl Iterator<Item = (u16, u16, u32, &[u8])> {
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?) as usize;
         let kind = u16::from_ne_bytes(rest.get(4..6)?.try_into().ok()?);
@@ -79,7 +90,7 @@ pub(super) fn messages(mut rest: &[u8]) -> impl Iterator<Item = (u16, u16, u32, 
 }
 
 /// The error in an acknowledgement; none when it is one of success.
-pub(super) fn errno(body: &[u8]) -> Option<io::Error> {
+pub fn errno(body: &[u8]) -> Option<io::Error> {
     let code = i32::from_ne_bytes(body.get(..4)?.try_into().ok()?);
     (code != 0).then(|| io::Error::from_raw_os_error(-code))
 }

@@ -1,10 +1,13 @@
 //! The addresses of host-to-pod addressing: one for each port of a pod, and two for the node itself.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::Ipv4Network;
 use serde::Serialize;
 use uuid::Uuid;
+
+/// What a pod sees as the sender of its node's packets in IPv6: a unique local address of this project.
+pub const SOURCE_V6: Ipv6Addr = Ipv6Addr::new(0xfd61, 0x746f, 0x6c6c, 0, 0, 0, 0, 1);
 
 /// Addresses that only this machine can use, one for each port of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -5,6 +5,8 @@
 //! addresses. Deleting waits for an RCU grace period, 15 ms and more, so it happens on a thread of its own and network
 //! requests go on meanwhile.
 
+mod host_to_pod;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -22,7 +24,8 @@ use atoll_node::veth::DOOMED;
 use nix::errno::Errno;
 
 use super::{
-    FoundRoute, GROUP, Kernel, KernelError, Link, LinkKind, Netns, NetnsKind, PodChange, PolicyRule, Veth, host_index,
+    FoundRoute, GROUP, HostToPodChange, HostToPodSide, HostToPodState, Kernel, KernelError, Link, LinkKind, Netns,
+    NetnsKind, PodChange, PolicyRule, Veth, host_index,
 };
 
 /// The priority of our policy rules: before `main` (32766) and what is counted down from it, behind what has a number of
@@ -237,6 +240,15 @@ impl Kernel for Linux {
             identity.map_err(|error| failed(format!("read network namespace {}", path.display()), &error))
         };
         Ok(read(one)?.is_some_and(|identity| read(other) == Ok(Some(identity))))
+    }
+
+    async fn change_host_to_pod(&self, side: &HostToPodSide, change: &HostToPodChange) -> Result<bool, KernelError> {
+        self.change_side(side, change)
+            .map_err(|refused| failed(format!("host to pod: {change} for port {}", side.id), &refused))
+    }
+
+    async fn host_to_pod(&self, side: &HostToPodSide) -> Result<HostToPodState, KernelError> {
+        self.side(side).map_err(|refused| failed(format!("host to pod: read the side of port {}", side.id), &refused))
     }
 
     async fn list(&self, netns: &Netns) -> Result<Vec<Link>, KernelError> {

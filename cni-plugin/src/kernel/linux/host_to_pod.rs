@@ -1,0 +1,281 @@
+//! Host-to-pod sides in the real kernel, over rtnetlink and nfnetlink.
+
+use std::io;
+use std::net::Ipv4Addr;
+
+use atoll_model::host_to_pod::HostToPodPool;
+use atoll_model::ids::IfName;
+use atoll_model::route::PodRoute;
+use atoll_node::netlink::filter::{Expression, FilterChain, FilterHook, FilterSocket, MapElement};
+use atoll_node::netlink::link::VethEnd;
+use atoll_node::netlink::policy_rule::{PolicyRule, RuleSelector};
+use atoll_node::netlink::route::{RouteMessage, RoutePosition, RouteRequest, RouteType};
+use atoll_node::netlink::{Refused, Socket, address, link, neighbour, offload, policy_rule, route};
+use atoll_node::netns::{self, pin};
+use atoll_node::veth::HOST_TO_POD_GROUP;
+use ipnetwork::Ipv4Network;
+use nix::errno::Errno;
+
+use super::super::host_to_pod::{HostToPodChange, HostToPodEntry, HostToPodSide, HostToPodState};
+use super::super::{Link, LinkKind, Netns, host_index};
+use super::{Linux, PRIORITY, absent_is_fine, gone, there_already_is_fine};
+
+/// The names of the links inside: the rules name them.
+const TO_NODE: &str = "node";
+const TO_PODS: &str = "pods";
+/// Our table of nftables, inside and in the node's own namespace.
+const FILTER: &str = "atoll_host_to_pod";
+/// The node's routes to its pods. Only packets that the node sends itself, and those that it has translated, are routed by
+/// it: others cannot use the node as a router to tenants.
+const TABLE: u32 = 0xa700_0001;
+/// The bit in the mark of packets whose destination was translated on this node: those to a published address (`hostPort`).
+const TRANSLATED: u32 = 0x1000;
+
+const POOL: HostToPodPool = HostToPodPool::DEFAULT;
+
+impl Linux {
+    pub(super) fn change_side(&self, side: &HostToPodSide, change: &HostToPodChange) -> Result<bool, Refused> {
+        match change {
+            HostToPodChange::Namespace if netns::is_pinned(&side.netns) => {}
+            HostToPodChange::Namespace => pin::create(&side.netns, &|_| Ok(()))?,
+            HostToPodChange::Rules => filter(&side.place())?.ok_or_else(gone)?.load(FILTER, &inside())?,
+            HostToPodChange::SwitchLink(mac, mtu) => {
+                let own = self.socket(&Netns::Own)?.ok_or_else(gone)?;
+                let inner = self.inside(side)?;
+                let netns = netns::open(&side.netns)?.ok_or_else(gone)?;
+                let pods = VethEnd { name: TO_PODS, mac: Some(*mac), netns: Some(&netns), ..end(*mtu) };
+                let name = side.switch_end();
+                make_pair(
+                    &own,
+                    &VethEnd { name: name.as_str(), index: outer_index(&name), up: true, ..end(*mtu) },
+                    &inner,
+                    &pods,
+                )?;
+                address::replace(&inner, index(&inner, TO_PODS)?, POOL.source().into())?;
+                link::bring_up(&inner, TO_PODS, Some(link::forwarding()))?;
+            }
+            HostToPodChange::ComputeChecksums => {
+                offload::compute_checksums(&side.place(), &IfName::new(TO_PODS).expect("a name"))?;
+            }
+            HostToPodChange::NodeLink(subnet, mtu) => self.make_node_link(side, *subnet, *mtu)?,
+            HostToPodChange::AddPod(entry) => {
+                filter(&side.place())?.ok_or_else(gone)?.add(FILTER, &element(entry))?;
+            }
+            HostToPodChange::AddRoutes(entry, direct) => return self.add_routes(side, entry, *direct),
+            HostToPodChange::DeleteRoutes(entry) => {
+                let own = self.socket(&Netns::Own)?.ok_or_else(gone)?;
+                absent_is_fine(route::delete(&own, &prohibited(entry)), Errno::ESRCH)?;
+                // Without the link they are gone.
+                let Some(end) = link::by_name(&own, side.node_end().as_str())? else { return Ok(true) };
+                for to in [entry.address, entry.pod] {
+                    absent_is_fine(route::delete(&own, &to_pod(to, end.index)), Errno::ESRCH)?;
+                }
+            }
+            HostToPodChange::DeletePod(entry) => {
+                if let Some(mut filter) = filter(&side.place())? {
+                    filter.delete(FILTER, &element(entry))?;
+                }
+            }
+            HostToPodChange::Remove => {
+                let own = self.socket(&Netns::Own)?.ok_or_else(gone)?;
+                for name in [side.node_end(), side.switch_end()] {
+                    if let Some(found) = link::by_name(&own, name.as_str())?.filter(is_ours) {
+                        absent_is_fine(link::delete(&own, found.index), Errno::ENODEV)?;
+                    }
+                }
+                pin::unpin(&side.netns, &|_| Ok(()))?;
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) fn side(&self, side: &HostToPodSide) -> Result<HostToPodState, Refused> {
+        let own = self.socket(&Netns::Own)?.ok_or_else(gone)?;
+        let is_complete = link::by_name(&own, side.node_end().as_str())?.is_some_and(|link| link.up && is_ours(&link));
+        let elements = match filter(&side.place())? {
+            Some(mut filter) => filter.elements(FILTER)?,
+            None => None,
+        };
+        let is_complete = is_complete && elements.is_some();
+        let entry = |MapElement { key: address, value: pod, comment }| {
+            Some(HostToPodEntry { address, pod, interface: IfName::new(comment).ok()? })
+        };
+        Ok(HostToPodState { is_complete, pods: elements.unwrap_or_default().into_iter().filter_map(entry).collect() })
+    }
+
+    fn inside(&self, side: &HostToPodSide) -> Result<std::sync::Arc<Socket>, Refused> {
+        self.socket(&side.place())?.ok_or_else(gone)
+    }
+
+    fn make_node_link(&self, side: &HostToPodSide, subnet: Ipv4Network, mtu: u32) -> Result<(), Refused> {
+        let own = self.socket(&Netns::Own)?.ok_or_else(gone)?;
+        let inner = self.inside(side)?;
+        let netns = netns::open(&side.netns)?.ok_or_else(gone)?;
+        let ([here, there], name) = (side.macs(), side.node_end());
+        let node = VethEnd { name: TO_NODE, mac: Some(here), netns: Some(&netns), ..end(mtu) };
+        make_pair(
+            &own,
+            &VethEnd { name: name.as_str(), index: outer_index(&name), mac: Some(there), ..end(mtu) },
+            &inner,
+            &node,
+        )?;
+        link::bring_up(&inner, TO_NODE, Some(link::forwarding()))?;
+        let (to_node, to_pods) = (index(&inner, TO_NODE)?, index(&inner, TO_PODS)?);
+        neighbour::replace(&inner, to_node, POOL.node(), there)?;
+        let everything = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a prefix length");
+        let back = PodRoute::plain(everything, Some(POOL.node()));
+        let back = RouteRequest { on_link: true, ..RouteRequest::unicast(&back, to_node) }.message();
+        let network = Ipv4Network::new(subnet.network(), subnet.prefix()).expect("of a network");
+        let pods = PodRoute::plain(network, None);
+        for message in [back, RouteRequest::unicast(&pods, to_pods).message()] {
+            there_already_is_fine(route::add(&inner, &message, RoutePosition::Only))?;
+        }
+        let end = index(&own, name.as_str())?;
+        address::replace(&own, end, POOL.node().into())?;
+        neighbour::replace(&own, end, POOL.source(), here)?;
+        filter(&Netns::Own)?.ok_or_else(gone)?.load(FILTER, &outside())?;
+        for selector in [RuleSelector::Interface("lo".to_owned()), RuleSelector::Mark(TRANSLATED)] {
+            let rule = PolicyRule { selector, table: TABLE };
+            there_already_is_fine(policy_rule::add(&own, &rule.message(PRIORITY, None)))?;
+        }
+        link::set_up(&own, end, true)
+    }
+
+    /// False: another pod of this node has the address.
+    fn add_routes(&self, side: &HostToPodSide, entry: &HostToPodEntry, direct: bool) -> Result<bool, Refused> {
+        let own = self.socket(&Netns::Own)?.ok_or_else(gone)?;
+        let end = index(&own, side.node_end().as_str())?;
+        if let Err(refused) = route::add(&own, &to_pod(entry.address, end), RoutePosition::Only) {
+            let routes = route::list_unicast(&own)?;
+            let is_own = routes.iter().any(|found| {
+                let PodRoute { destination, table, .. } = &found.route;
+                *destination == entry.address.into() && *table == Some(TABLE) && found.interface() == Some(end)
+            });
+            if refused.errno != Errno::EEXIST {
+                return Err(refused);
+            }
+            if !is_own {
+                return Ok(false);
+            }
+        }
+        let other = if direct { to_pod(entry.pod, end) } else { prohibited(entry) };
+        there_already_is_fine(route::add(&own, &other, RoutePosition::Only))?;
+        Ok(true)
+    }
+}
+
+/// The packet filter of a namespace; none: it is not there.
+fn filter(netns: &Netns) -> io::Result<Option<FilterSocket>> {
+    match netns {
+        Netns::Own => FilterSocket::here().map(Some),
+        Netns::At(path) => match netns::open(path)? {
+            None => Ok(None),
+            Some(file) => match netns::open_inside(&file, FilterSocket::here) {
+                Err(error) if netns::is_no_netns(&error) => Ok(None),
+                other => other.map(Some),
+            },
+        },
+    }
+}
+
+/// The rules of the namespace of a subnet. Pods answer, and begin nothing.
+fn inside() -> Vec<FilterChain> {
+    use Expression::{Accept, Answers, By, DestinationFromMap, From, Source};
+    let chain = |name, kind, hook, priority, drops, rules| FilterChain { name, kind, hook, priority, drops, rules };
+    vec![
+        chain("arriving", "filter", FilterHook::Input, 0, true, vec![]),
+        chain(
+            "passing",
+            "filter",
+            FilterHook::Forward,
+            0,
+            true,
+            vec![vec![From(TO_NODE), By(TO_PODS), Accept], vec![From(TO_PODS), By(TO_NODE), Answers, Accept]],
+        ),
+        chain(
+            "destinations",
+            "nat",
+            FilterHook::Prerouting,
+            -100,
+            false,
+            vec![vec![From(TO_NODE), DestinationFromMap]],
+        ),
+        chain("sources", "nat", FilterHook::Postrouting, 100, false, vec![vec![By(TO_PODS), Source(POOL.source())]]),
+    ]
+}
+
+/// The rules of the node's own namespace. Without them, nobody else reaches a pod by this node.
+fn outside() -> Vec<FilterChain> {
+    let rules = vec![vec![Expression::IsTranslated, Expression::Mark(TRANSLATED)]];
+    // Behind the translation of destinations (-100).
+    vec![FilterChain {
+        name: "translated",
+        kind: "filter",
+        hook: FilterHook::Prerouting,
+        priority: -90,
+        drops: false,
+        rules,
+    }]
+}
+
+fn element(entry: &HostToPodEntry) -> MapElement {
+    MapElement { key: entry.address, value: entry.pod, comment: entry.interface.to_string() }
+}
+
+fn end(mtu: u32) -> VethEnd<'static> {
+    VethEnd { mtu: Some(mtu), group: HOST_TO_POD_GROUP, single_queue: true, ..VethEnd::default() }
+}
+
+/// The index of a link.
+fn index(socket: &Socket, name: &str) -> Result<u32, Refused> {
+    link::by_name(socket, name)?.map(|link| link.index).ok_or_else(|| Refused::silent(Errno::ENODEV))
+}
+
+/// The index of an outer end, from the digits of its name: a large one, for the reason of [`host_index`].
+fn outer_index(name: &IfName) -> u32 {
+    let (kind, digits) = name.as_str().split_at(3);
+    let bits = u64::from_str_radix(digits, 16).map_or(0, |bits| bits & 0x0fff_ffff);
+    u32::try_from(bits).unwrap_or(0) | if kind == "ato" { 0x2000_0000 } else { 0x3000_0000 }
+}
+
+fn is_ours(link: &Link) -> bool {
+    link.kind == LinkKind::Veth && link.group == HOST_TO_POD_GROUP
+}
+
+/// Makes a link whose inner end is in a namespace of ours. The rest of an earlier one goes.
+fn make_pair(own: &Socket, outer: &VethEnd<'_>, inside: &Socket, inner: &VethEnd<'_>) -> Result<(), Refused> {
+    let refused = match link::create_veth(own, outer, inner) {
+        Err(refused) if refused.errno == Errno::EEXIST => refused,
+        other => return other,
+    };
+    let (there, within) = (link::by_name(own, outer.name)?, link::by_name(inside, inner.name)?);
+    if there.as_ref().is_some_and(|link| !is_ours(link)) {
+        return Err(refused);
+    }
+    if let (Some(there), Some(within)) = (&there, &within)
+        && there.peer == Some(within.index)
+        && within.peer == Some(there.index)
+    {
+        return Ok(());
+    }
+    for (socket, found) in [(own, there), (inside, within)] {
+        if let Some(found) = found {
+            absent_is_fine(link::delete(socket, found.index), Errno::ENODEV)?;
+        }
+    }
+    link::create_veth(own, outer, inner)
+}
+
+/// The node's route to an address of a pod.
+fn to_pod(to: Ipv4Addr, end: u32) -> RouteMessage {
+    let route = PodRoute { table: Some(TABLE), ..PodRoute::plain(to.into(), Some(POOL.source())) };
+    RouteRequest { on_link: true, source: Some(POOL.node()), ..RouteRequest::unicast(&route, end) }.message()
+}
+
+/// The route that keeps the node's packets to a pod's own address on the node: several pods may have it, and an external host
+/// may. Each attachment has one of its own, told apart by the metric.
+fn prohibited(entry: &HostToPodEntry) -> RouteMessage {
+    let (table, priority) = (Some(TABLE), Some(host_index(&entry.interface)));
+    let route = PodRoute { table, priority, ..PodRoute::plain(entry.pod.into(), None) };
+    RouteRequest::dead_end(&route, RouteType::Prohibit).message()
+}

@@ -1,0 +1,401 @@
+//! A table of nftables of the family `ip`: fixed chains and rules, loaded by one transaction, and the elements of one map. No
+//! program is started. Layouts: `include/uapi/linux/netfilter/nf_tables.h`.
+//!
+//! # Guarantees
+//! * A table is loaded whole or not at all: one that exists is complete.
+//! * Tables of others are not changed.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::Ipv4Addr;
+
+use nix::errno::Errno;
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+
+use super::nfnetlink::{
+    ACK, CREATE, DONE, DUMP, ERROR, INTERRUPTED, IPV4, NESTED, REQUEST, attribute, errno, message, messages, name, put,
+    text, walk,
+};
+use super::socket::ATTEMPTS;
+
+const SUBSYSTEM: u16 = 10;
+const NEW_TABLE: u16 = 0;
+const DELETE_TABLE: u16 = 2;
+const NEW_CHAIN: u16 = 3;
+const NEW_RULE: u16 = 6;
+const NEW_SET: u16 = 9;
+const NEW_ELEMENT: u16 = 12;
+const GET_ELEMENT: u16 = 13;
+const DELETE_ELEMENT: u16 = 14;
+const BATCH_BEGIN: u16 = 16;
+const BATCH_END: u16 = 17;
+/// `NLM_F_EXCL`.
+const ONLY: u16 = 0x200;
+/// `NLM_F_APPEND`.
+const APPEND: u16 = 0x800;
+/// `NFT_SET_MAP`.
+const MAP: u32 = 8;
+/// The type of an IPv4 address in the eyes of the program `nft`.
+const ADDRESS: u32 = 7;
+/// `NFT_REG_1`.
+const REGISTER: u32 = 1;
+
+/// Where a chain is called (`NF_INET_…`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum FilterHook {
+    /// What comes in.
+    Prerouting = 0,
+    /// What is for the machine itself.
+    Input = 1,
+    /// What passes.
+    Forward = 2,
+    /// What leaves.
+    Postrouting = 4,
+}
+
+/// A chain of a table, called by the kernel.
+#[derive(Clone, Debug)]
+pub struct FilterChain {
+    /// Its name.
+    pub name: &'static str,
+    /// `filter` or `nat`.
+    pub kind: &'static str,
+    /// Where it is called.
+    pub hook: FilterHook,
+    /// Smaller numbers are called first.
+    pub priority: i32,
+    /// What no rule decides is dropped.
+    pub drops: bool,
+    /// Its rules, each a list of expressions.
+    pub rules: Vec<Vec<Expression>>,
+}
+
+/// A part of a rule. A condition that is not met ends the rule.
+#[derive(Clone, Copy, Debug)]
+pub enum Expression {
+    /// It came in by this interface.
+    From(&'static str),
+    /// It leaves by this interface.
+    By(&'static str),
+    /// It is an answer, or an error that answers, of a flow that the other side began.
+    Answers,
+    /// Its destination was translated.
+    IsTranslated,
+    /// Let it pass.
+    Accept,
+    /// Its destination becomes what the table's map has for it; without an element the rule ends.
+    DestinationFromMap,
+    /// Its source becomes this address.
+    Source(Ipv4Addr),
+    /// Set this bit of its mark.
+    Mark(u32),
+}
+
+/// An element of a table's map.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MapElement {
+    /// What is looked up.
+    pub key: Ipv4Addr,
+    /// What is found.
+    pub value: Ipv4Addr,
+    /// Its comment.
+    pub comment: String,
+}
+
+/// The name of the map of each table.
+const POINTS: &str = "pods";
+
+/// A socket to the packet filter of the calling thread's namespace.
+pub struct FilterSocket {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl FilterSocket {
+    /// Opens the socket.
+    ///
+    /// # Errors
+    /// The error of `socket` or `bind`.
+    pub fn here() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// Loads a table with its chains and an empty map. One that exists stays as it is.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn load(&mut self, table: &str, chains: &[FilterChain]) -> io::Result<()> {
+        let mut requests = vec![(NEW_TABLE, CREATE | ONLY, attributes(&[(1, &name(table))])), map(table)];
+        for chain in chains {
+            requests.push((NEW_CHAIN, CREATE, chain.attributes(table)));
+            for rule in &chain.rules {
+                requests.push((NEW_RULE, CREATE | APPEND, chain.rule(table, rule)));
+            }
+        }
+        match self.transaction(requests) {
+            Err(error) if error.raw_os_error() == Some(Errno::EEXIST as i32) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Deletes a table; an absent one is fine.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn unload(&mut self, table: &str) -> io::Result<()> {
+        absent_is_fine(self.transaction(vec![(DELETE_TABLE, 0, attributes(&[(1, &name(table))]))]))
+    }
+
+    /// Adds an element to a table's map; the same one may be there.
+    ///
+    /// # Errors
+    /// `EEXIST`: the map has another value for this key. `ENOENT`: there is no such table. Otherwise the kernel's error.
+    pub fn add(&mut self, table: &str, element: &MapElement) -> io::Result<()> {
+        self.transaction(vec![(NEW_ELEMENT, CREATE, element.attributes(table))])
+    }
+
+    /// Deletes an element of a table's map; an absent one, or an absent table, is fine.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn delete(&mut self, table: &str, element: &MapElement) -> io::Result<()> {
+        absent_is_fine(self.transaction(vec![(DELETE_ELEMENT, 0, element.attributes(table))]))
+    }
+
+    /// The elements of a table's map. None: there is no such table.
+    ///
+    /// # Errors
+    /// The kernel's error; `EINTR` when the list changed at each attempt.
+    pub fn elements(&mut self, table: &str) -> io::Result<Option<Vec<MapElement>>> {
+        let wanted = attributes(&[(1, &name(table)), (2, &name(POINTS))]);
+        for _ in 0..ATTEMPTS {
+            let sequence = self.next();
+            let kind = SUBSYSTEM << 8 | GET_ELEMENT;
+            self.socket.send(&message(kind, REQUEST | DUMP, sequence, IPV4, 0, &wanted), 0)?;
+            match self.list(sequence) {
+                Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => return Ok(None),
+                Err(error) => return Err(error),
+                Ok(Some(elements)) => return Ok(Some(elements)),
+                Ok(None) => {}
+            }
+        }
+        Err(io::ErrorKind::Interrupted.into())
+    }
+
+    /// Reads a list of elements. None: it changed while the kernel sent it.
+    fn list(&self, wanted: u32) -> io::Result<Option<Vec<MapElement>>> {
+        let (mut elements, mut is_whole) = (Vec::new(), true);
+        loop {
+            let (datagram, _) = self.socket.recv_from_full()?;
+            for (kind, flags, sequence, body) in messages(&datagram) {
+                if sequence != wanted {
+                    continue;
+                }
+                is_whole &= flags & INTERRUPTED == 0;
+                match kind {
+                    DONE | ERROR => return errno(body).map_or(Ok(is_whole.then_some(elements)), Err),
+                    _ => {
+                        let list = attribute(body.get(4..).unwrap_or_default(), 3).unwrap_or_default();
+                        elements.extend(walk(list).filter_map(|(_, element)| MapElement::read(element)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes changes in one transaction: the kind, the flags and the attributes of each.
+    fn transaction(&mut self, requests: Vec<(u16, u16, Vec<u8>)>) -> io::Result<()> {
+        let begin = self.next();
+        let mut all = message(BATCH_BEGIN, REQUEST, begin, 0, SUBSYSTEM, &[]);
+        let mut pending = BTreeSet::new();
+        for (kind, flags, attributes) in requests {
+            let sequence = self.next();
+            pending.insert(sequence);
+            all.extend(message(SUBSYSTEM << 8 | kind, REQUEST | ACK | flags, sequence, IPV4, 0, &attributes));
+        }
+        let end = self.next();
+        all.extend(message(BATCH_END, REQUEST, end, 0, SUBSYSTEM, &[]));
+        self.socket.send(&all, 0)?;
+        // The kernel answers every message of a batch, even if it rejects the batch.
+        let mut result = Ok(());
+        while !pending.is_empty() {
+            let (datagram, _) = self.socket.recv_from_full()?;
+            for (kind, _, sequence, body) in messages(&datagram) {
+                if kind != ERROR || !(pending.remove(&sequence) || sequence == begin) {
+                    continue;
+                }
+                if let Some(error) = errno(body) {
+                    result = result.and(Err(error));
+                    if sequence == begin {
+                        return result;
+                    }
+                }
+            }
+        }
+        result
+    }
+
+    fn next(&mut self) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence
+    }
+}
+
+impl FilterChain {
+    fn attributes(&self, table: &str) -> Vec<u8> {
+        let priority = self.priority.to_be_bytes();
+        let hook = attributes(&[(1, &(self.hook as u32).to_be_bytes()), (2, &priority)]);
+        let policy = u32::from(!self.drops).to_be_bytes();
+        attributes(&[
+            (1, &name(table)),
+            (3, &name(self.name)),
+            (4 | NESTED, &hook),
+            (5, &policy),
+            (7, &name(self.kind)),
+        ])
+    }
+
+    fn rule(&self, table: &str, rule: &[Expression]) -> Vec<u8> {
+        let expressions: Vec<u8> = rule.iter().flat_map(|expression| expression.encode()).collect();
+        attributes(&[(1, &name(table)), (2, &name(self.name)), (4 | NESTED, &expressions)])
+    }
+}
+
+impl Expression {
+    fn encode(self) -> Vec<u8> {
+        let register = REGISTER.to_be_bytes();
+        match self {
+            Self::From(interface) => [meta_to_register(6), is_interface(interface)].concat(),
+            Self::By(interface) => [meta_to_register(7), is_interface(interface)].concat(),
+            // Established or related (`NF_CT_STATE_BIT`), and of the direction `IP_CT_DIR_REPLY`.
+            Self::Answers => [ct(0), bits(0b110), differs(&0_u32.to_ne_bytes()), ct(1), equals(&[1])].concat(),
+            // `IPS_DST_NAT`.
+            Self::IsTranslated => [ct(2), bits(0x20), differs(&0_u32.to_ne_bytes())].concat(),
+            Self::Accept => {
+                let accept = attributes(&[(1, &1_u32.to_be_bytes())]);
+                immediate(0, &attributes(&[(2 | NESTED, &accept)]))
+            }
+            Self::DestinationFromMap => {
+                let address: [(u16, u32); 4] = [(1, REGISTER), (2, 1), (3, 16), (4, 4)];
+                let address: Vec<u8> =
+                    address.iter().flat_map(|(kind, it)| attributes(&[(*kind, &it.to_be_bytes())])).collect();
+                let found = attributes(&[(1, &name(POINTS)), (2, &register), (3, &register)]);
+                [expression("payload", &address), expression("lookup", &found), translate(1)].concat()
+            }
+            Self::Source(address) => {
+                let value = attributes(&[(1, &address.octets())]);
+                [immediate(REGISTER, &value), translate(0)].concat()
+            }
+            Self::Mark(bit) => {
+                let set = attributes(&[(2, &3_u32.to_be_bytes()), (3, &register)]);
+                [meta_to_register(3), bitwise(!bit, bit), expression("meta", &set)].concat()
+            }
+        }
+    }
+}
+
+impl MapElement {
+    fn attributes(&self, table: &str) -> Vec<u8> {
+        let key = attributes(&[(1, &self.key.octets())]);
+        let value = attributes(&[(1, &self.value.octets())]);
+        // The comment as the program `nft` shows it: type 0, length, text.
+        let text = name(&self.comment);
+        let mut comment = vec![0, u8::try_from(text.len()).unwrap_or(u8::MAX)];
+        comment.extend(text);
+        let element = attributes(&[(1 | NESTED, &key), (2 | NESTED, &value), (6, &comment)]);
+        let list = attributes(&[(1 | NESTED, &element)]);
+        attributes(&[(1, &name(table)), (2, &name(POINTS)), (3 | NESTED, &list)])
+    }
+
+    fn read(element: &[u8]) -> Option<Self> {
+        let address = |kind| <[u8; 4]>::try_from(attribute(attribute(element, kind)?, 1)?).ok().map(Ipv4Addr::from);
+        let comment = attribute(element, 6).unwrap_or_default();
+        let length = usize::from(*comment.get(1).unwrap_or(&0));
+        let comment = text(comment.get(2..2 + length)).unwrap_or_default().to_owned();
+        Some(Self { key: address(1)?, value: address(2)?, comment })
+    }
+}
+
+fn absent_is_fine(answer: io::Result<()>) -> io::Result<()> {
+    answer.or_else(|error| if error.raw_os_error() == Some(Errno::ENOENT as i32) { Ok(()) } else { Err(error) })
+}
+
+/// The request that makes a table's map.
+fn map(table: &str) -> (u16, u16, Vec<u8>) {
+    let (table, points) = (name(table), name(POINTS));
+    let numbers: [(u16, u32); 6] = [(3, MAP), (4, ADDRESS), (5, 4), (6, ADDRESS), (7, 4), (10, 1)];
+    let mut set = attributes(&[(1, &table), (2, &points)]);
+    for (kind, number) in numbers {
+        put(&mut set, kind, &number.to_be_bytes());
+    }
+    (NEW_SET, CREATE, set)
+}
+
+fn attributes(all: &[(u16, &[u8])]) -> Vec<u8> {
+    let mut buffer = Vec::new();
+    for (kind, value) in all {
+        put(&mut buffer, *kind, value);
+    }
+    buffer
+}
+
+fn expression(kind: &str, data: &[u8]) -> Vec<u8> {
+    let inner = attributes(&[(1, &name(kind)), (2 | NESTED, data)]);
+    attributes(&[(1 | NESTED, &inner)])
+}
+
+fn meta_to_register(key: u32) -> Vec<u8> {
+    expression("meta", &attributes(&[(1, &REGISTER.to_be_bytes()), (2, &key.to_be_bytes())]))
+}
+
+fn ct(key: u32) -> Vec<u8> {
+    expression("ct", &attributes(&[(1, &REGISTER.to_be_bytes()), (2, &key.to_be_bytes())]))
+}
+
+fn is_interface(interface: &str) -> Vec<u8> {
+    let mut padded = interface.as_bytes().to_vec();
+    padded.resize(16, 0);
+    equals(&padded)
+}
+
+fn equals(value: &[u8]) -> Vec<u8> {
+    compare(0, value)
+}
+
+fn differs(value: &[u8]) -> Vec<u8> {
+    compare(1, value)
+}
+
+fn compare(operator: u32, value: &[u8]) -> Vec<u8> {
+    let value = attributes(&[(1, value)]);
+    let data = [(1, &REGISTER.to_be_bytes()[..]), (2, &operator.to_be_bytes()), (3 | NESTED, &value)];
+    expression("cmp", &attributes(&data))
+}
+
+/// Leaves only these bits of the register.
+fn bits(mask: u32) -> Vec<u8> {
+    bitwise(mask, 0)
+}
+
+fn bitwise(mask: u32, xor: u32) -> Vec<u8> {
+    let register = REGISTER.to_be_bytes();
+    let [mask, xor] = [mask, xor].map(|value| attributes(&[(1, &value.to_ne_bytes())]));
+    let length = 4_u32.to_be_bytes();
+    let data = [(1, &register[..]), (2, &register), (3, &length), (4 | NESTED, &mask), (5 | NESTED, &xor)];
+    expression("bitwise", &attributes(&data))
+}
+
+fn immediate(register: u32, data: &[u8]) -> Vec<u8> {
+    expression("immediate", &attributes(&[(1, &register.to_be_bytes()), (2 | NESTED, data)]))
+}
+
+/// Translates to the address in the register: 0, the source; 1, the destination.
+fn translate(kind: u32) -> Vec<u8> {
+    let numbers = [(1, kind), (2, u32::from(IPV4)), (3, REGISTER)].map(|(kind, number)| (kind, number.to_be_bytes()));
+    let data: Vec<_> = numbers.iter().map(|(kind, bytes)| (*kind, &bytes[..])).collect();
+    expression("nat", &attributes(&data))
+}
