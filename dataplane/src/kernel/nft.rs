@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 
 use atoll_node::netlink::socket::ATTEMPTS;
 use nix::errno::Errno;
+use nix::libc::MSG_DONTWAIT;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use uuid::Uuid;
 
@@ -25,6 +26,9 @@ use atoll_node::netlink::nfnetlink::{
     ACK, CREATE, DONE, DUMP, ERROR, INTERRUPTED, IPV4, REQUEST, attribute, errno, message, messages, name, put, text,
     walk,
 };
+
+/// How many answers are taken out of a socket at most before a request: more than fit into one.
+const MOST_UNREAD: usize = 10_000;
 
 /// The number of the family `bridge` (`NFPROTO_BRIDGE`).
 const BRIDGE: u8 = 7;
@@ -246,7 +250,7 @@ impl Filter {
         let fail = fail("read the generation");
         let sequence = self.next();
         let request = message(SUBSYSTEM << 8 | GET_GENERATION, REQUEST, sequence, 0, 0, &[]);
-        self.socket.send(&request, 0).map_err(&fail)?;
+        self.send(&request).map_err(&fail)?;
         let mut answers = Vec::new();
         while answers.is_empty() {
             let _ = self.receive(sequence, &mut answers).map_err(&fail)?;
@@ -267,31 +271,26 @@ impl Filter {
     /// Makes changes, of a family and a kind each, in one transaction.
     pub(super) fn transaction(&mut self, what: &str, requests: Vec<(Family, u16, Vec<u8>)>) -> io::Result<()> {
         step(what)?;
+        let Some(last) = requests.len().checked_sub(1) else { return Ok(()) };
         let begin = self.next();
         let mut request = message(BATCH_BEGIN, REQUEST, begin, 0, SUBSYSTEM, &[]);
-        let mut pending = BTreeSet::new();
-        for (family, kind, attributes) in requests {
+        for (place, (family, kind, attributes)) in requests.into_iter().enumerate() {
             let sequence = self.next();
-            pending.insert(sequence);
+            // The kernel answers what it refuses in any case.
+            let ack = if place == last { ACK } else { 0 };
             let create = if kind == DELETE_ELEMENT { 0 } else { CREATE };
-            request.extend(message(
-                SUBSYSTEM << 8 | kind,
-                REQUEST | ACK | create,
-                sequence,
-                number(family),
-                0,
-                &attributes,
-            ));
+            let flags = REQUEST | ack | create;
+            request.extend(message(SUBSYSTEM << 8 | kind, flags, sequence, number(family), 0, &attributes));
         }
         let end = self.next();
         request.extend(message(BATCH_END, REQUEST, end, 0, SUBSYSTEM, &[]));
-        self.socket.send(&request, 0)?;
-        // The kernel answers every message of a batch, even if it rejects the batch.
+        self.send(&request)?;
+        // Answers come in the order of the messages, also if the kernel rejects the batch.
         let mut result = Ok(());
-        while !pending.is_empty() {
+        loop {
             let (datagram, _) = self.socket.recv_from_full()?;
             for (kind, _, sequence, body) in messages(&datagram) {
-                if kind != ERROR || !(pending.remove(&sequence) || sequence == begin) {
+                if kind != ERROR || sequence.wrapping_sub(begin) >= end.wrapping_sub(begin) {
                     continue;
                 }
                 if let Some(error) = errno(body) {
@@ -300,9 +299,11 @@ impl Filter {
                         return result;
                     }
                 }
+                if sequence.wrapping_add(1) == end {
+                    return result;
+                }
             }
         }
-        result
     }
 
     /// A list. One that changed while the kernel sent it is requested again.
@@ -310,7 +311,7 @@ impl Filter {
         for _ in 0..ATTEMPTS {
             let sequence = self.next();
             let request = message(SUBSYSTEM << 8 | kind, REQUEST | DUMP, sequence, number(family), 0, attributes);
-            self.socket.send(&request, 0)?;
+            self.send(&request)?;
             let (mut answers, mut end) = (Vec::new(), None);
             while end.is_none() {
                 end = self.receive(sequence, &mut answers)?;
@@ -343,6 +344,22 @@ impl Filter {
             }
         }
         Ok(end)
+    }
+
+    /// Sends a request once nothing is left in the socket of earlier ones. While an overflow lasts (`ENOBUFS`), the kernel drops
+    /// further answers without another error, and it lasts until the socket is empty.
+    fn send(&self, request: &[u8]) -> io::Result<()> {
+        let mut unread: Vec<u8> = Vec::new();
+        for _ in 0..MOST_UNREAD {
+            unread.clear();
+            match self.socket.recv(&mut unread, MSG_DONTWAIT) {
+                // An error of an earlier request too.
+                Ok(_) => tracing::debug!("an answer of an earlier request to the filter was unread"),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => tracing::debug!(%error, "an earlier request to the filter"),
+            }
+        }
+        self.socket.send(request, 0).map(drop)
     }
 
     fn next(&mut self) -> u32 {

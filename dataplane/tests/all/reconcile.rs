@@ -50,6 +50,22 @@ fn a_restart_changes_nothing_and_interrupts_nothing() {
 }
 
 #[test]
+fn many_pods_that_come_at_once_become_active() {
+    let lab = Lab::start(topology(1, 0));
+    let red = TenantObjects(1);
+    let netns = lab.namespace(red);
+    for n in 1..=100 {
+        let (name, peer) = (interface(red, n), format!("peer-{n}"));
+        inside(&netns, "ip", &["link", "add", &name, "up", "type", "veth", "peer", "name", &peer]);
+        inside(&netns, "ip", &["link", "set", &peer, "up"]);
+    }
+    lab.submit(put((1..=100).map(|n| red.pod_port(n))));
+    for n in 1..=100 {
+        lab.wait_active(red.pod(n), true);
+    }
+}
+
+#[test]
 fn a_port_that_was_removed_while_the_plane_was_stopped_is_taken_out() {
     let mut lab = Lab::start(topology(2, 0));
     let red = TenantObjects(1);
