@@ -177,7 +177,7 @@ impl ForwardsPackets for Turn {
 /// Runs every case in these combinations of address families.
 fn forwards(wanted: &[Families]) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let reports = runtime.block_on(async {
+    let (reports, subject) = runtime.block_on(async {
         let subject = Rc::new(Subject::start().await?);
         let fresh = async || {
             subject.clean().await.expect("what the case before has left is removed");
@@ -185,11 +185,12 @@ fn forwards(wanted: &[Families]) -> Result<()> {
         };
         let reports = Box::pin(run_only(fresh, |_, families| wanted.contains(&families))).await;
         subject.clean().await.context("the end")?;
-        Ok::<_, anyhow::Error>(reports)
+        Ok::<_, anyhow::Error>((reports, subject))
     })?;
     let failed: Vec<_> = reports.iter().filter(|report| report.failure.is_some()).map(CaseReport::to_string).collect();
     ensure!(failed.is_empty(), "{}", failed.join("\n"));
     ensure!(reports.len() == wanted.len() * CASES.len(), "{} cases", reports.len());
+    Rc::into_inner(subject).context("no case is running")?.lab.passed();
     Ok(())
 }
 

@@ -136,5 +136,6 @@ fn without_northbound_each_verb_names_it_and_what_needs_it_not_works() -> Result
     run(chassis, "doctor", 7, &["FAIL  database ssl:172.20.1.1:6641"])?;
     northbound.restart()?;
     run(chassis, "tenant create shop", 6, &["there is a tenant shop already"])?;
-    Ok(())
+    chassis.cni()?.del(&pod)?;
+    lab.finish_after_cleanup()
 }
