@@ -4,13 +4,13 @@
 //! By it, a process that starts detects changes of other programs. The hash covers rules, chains, flags of tables and chains,
 //! and elements of the text; it does not cover handles, counters and elements of pods.
 
+use atoll_node::netlink::nfnetlink::{attribute, name, put, text, walk};
 use uuid::Uuid;
 
 use super::nft::{Filter, GET_ELEMENT, GET_RULE, GET_SET, fail, sets};
 use crate::compile::priorities::read_id_chain;
 use crate::compile::table::Family;
 use crate::error::PlaneError;
-use atoll_node::netlink::nfnetlink::{attribute, name, put, text, walk};
 
 const GET_TABLE: u16 = 1;
 const NEW_CHAIN: u16 = 3;

@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
+use atoll_node::netlink::nfnetlink::{NESTED, attribute, name, put, text};
 
 use crate::compile::{AllowedSource, Element, NftSet};
-use atoll_node::netlink::nfnetlink::{NESTED, attribute, name, put, text};
 
 /// The table of a router namespace, in both families.
 pub(super) const TABLE: &str = "atoll";

@@ -6,21 +6,18 @@
 use std::io;
 use std::net::Ipv4Addr;
 
-use atoll_node::netlink::socket::ATTEMPTS;
+use atoll_node::netlink::nfnetlink::{ACK, CREATE, DUMP, IPV4, NESTED, REQUEST, attribute, put};
+use atoll_node::netlink::nfnetlink_socket::NfnetlinkSocket;
 use nix::errno::Errno;
-use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 use super::netns::OpenNetns;
 use super::steps::step;
 use crate::error::PlaneError;
-use atoll_node::netlink::nfnetlink::{
-    ACK, CREATE, DONE, DUMP, ERROR, INTERRUPTED, IPV4, NESTED, REQUEST, attribute, errno, message, messages, put,
-};
 
-const SUBSYSTEM: u16 = 1 << 8;
-const NEW: u16 = SUBSYSTEM;
-const GET: u16 = SUBSYSTEM | 1;
-const DELETE: u16 = SUBSYSTEM | 2;
+const SUBSYSTEM: u16 = 1;
+const NEW: u16 = 0;
+const GET: u16 = 1;
+const DELETE: u16 = 2;
 
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
@@ -153,20 +150,12 @@ impl Flow {
 }
 
 /// A socket to the tracked flows of one namespace.
-pub(crate) struct Flows {
-    socket: Socket,
-    sequence: u32,
-}
+pub(crate) struct Flows(NfnetlinkSocket);
 
 impl Flows {
     /// Opens a socket in `netns`.
     pub(crate) fn open(netns: &OpenNetns) -> Result<Self, PlaneError> {
-        netns.run(|| {
-            let mut socket = Socket::new(NETLINK_NETFILTER)?;
-            socket.bind_auto()?;
-            socket.connect(&SocketAddr::new(0, 0))?;
-            Ok(Self { socket, sequence: 0 })
-        })
+        netns.run(|| NfnetlinkSocket::here(SUBSYSTEM).map(Self))
     }
 
     /// All flows.
@@ -229,37 +218,9 @@ impl Flows {
         self.request(GET, REQUEST | DUMP, attributes)
     }
 
-    /// Sends a request and reads the answer. A list that changed while the kernel sent it is requested again.
     fn request(&mut self, kind: u16, flags: u16, attributes: &[u8]) -> io::Result<Vec<Flow>> {
-        for _ in 0..ATTEMPTS {
-            self.sequence = self.sequence.wrapping_add(1);
-            self.socket.send(&message(kind, flags, self.sequence, IPV4, 0, attributes), 0)?;
-            let (mut flows, mut ended, mut interrupted) = (Vec::new(), false, false);
-            while !ended {
-                let (datagram, _) = self.socket.recv_from_full()?;
-                for (kind, flags_of, sequence, body) in messages(&datagram) {
-                    if sequence != self.sequence {
-                        continue;
-                    }
-                    interrupted |= flags_of & INTERRUPTED != 0;
-                    match kind {
-                        DONE | ERROR => match errno(body) {
-                            Some(error) => return Err(error),
-                            None => ended = true,
-                        },
-                        _ => {
-                            flows.extend(Flow::decode(body.get(4..).unwrap_or_default()));
-                            // A single one is the whole answer.
-                            ended |= flags == REQUEST;
-                        }
-                    }
-                }
-            }
-            if !interrupted {
-                return Ok(flows);
-            }
-        }
-        Err(io::ErrorKind::Interrupted.into())
+        let answers = self.0.request(IPV4, kind, flags, attributes)?;
+        Ok(answers.iter().filter_map(|answer| Flow::decode(answer)).collect())
     }
 }
 

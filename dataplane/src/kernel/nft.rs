@@ -9,10 +9,9 @@ use std::io::{self, Write};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-use atoll_node::netlink::socket::ATTEMPTS;
+use atoll_node::netlink::nfnetlink::{CREATE, DUMP, IPV4, REQUEST, attribute, name, put, text, walk};
+use atoll_node::netlink::nfnetlink_socket::{NfnetlinkChange, NfnetlinkSocket};
 use nix::errno::Errno;
-use nix::libc::MSG_DONTWAIT;
-use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use uuid::Uuid;
 
 use super::element::{TABLE, decode, encode};
@@ -22,13 +21,6 @@ use crate::compile::table::{COMMENT, Family, GROUP_SET, RulesetVersion};
 use crate::compile::{Element, NftSet, Ruleset, Stage};
 use crate::counters::{Count, Counted};
 use crate::error::PlaneError;
-use atoll_node::netlink::nfnetlink::{
-    ACK, CREATE, DONE, DUMP, ERROR, INTERRUPTED, IPV4, REQUEST, attribute, errno, message, messages, name, put, text,
-    walk,
-};
-
-/// How many answers are taken out of a socket at most before a request: more than fit into one.
-const MOST_UNREAD: usize = 10_000;
 
 /// The number of the family `bridge` (`NFPROTO_BRIDGE`).
 const BRIDGE: u8 = 7;
@@ -40,8 +32,6 @@ const NEW_ELEMENT: u16 = 12;
 pub(super) const GET_ELEMENT: u16 = 13;
 const DELETE_ELEMENT: u16 = 14;
 const GET_GENERATION: u16 = 16;
-const BATCH_BEGIN: u16 = 16;
-const BATCH_END: u16 = 17;
 
 /// Both tables of a router namespace.
 const TABLES: [(Family, &str); 2] = [(Family::Ip, TABLE), (Family::Bridge, TABLE)];
@@ -61,20 +51,9 @@ fn number(family: Family) -> u8 {
     }
 }
 
-/// How a list ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Whole,
-    /// It changed while the kernel sent it.
-    Interrupted,
-}
-
 /// A socket to the packet filter of one namespace.
 pub(crate) struct Filter {
-    socket: Socket,
-    sequence: u32,
-    /// The list changed while the kernel sent it.
-    interrupted: bool,
+    socket: NfnetlinkSocket,
     /// The kernel's count of transactions after our last one: another value means that another process wrote.
     last: Option<u32>,
     /// The text that was loaded last.
@@ -89,13 +68,8 @@ impl Filter {
     /// Opens a socket in `netns`.
     pub(crate) fn open(netns: &OpenNetns) -> Result<Self, PlaneError> {
         netns.run(|| {
-            let mut socket = Socket::new(NETLINK_NETFILTER)?;
-            socket.bind_auto()?;
-            socket.connect(&SocketAddr::new(0, 0))?;
             Ok(Self {
-                socket,
-                sequence: 0,
-                interrupted: false,
+                socket: NfnetlinkSocket::here(SUBSYSTEM)?,
                 last: None,
                 loaded: None,
                 listed: BTreeSet::new(),
@@ -247,14 +221,7 @@ impl Filter {
     }
 
     fn generation(&mut self) -> Result<u32, PlaneError> {
-        let fail = fail("read the generation");
-        let sequence = self.next();
-        let request = message(SUBSYSTEM << 8 | GET_GENERATION, REQUEST, sequence, 0, 0, &[]);
-        self.send(&request).map_err(&fail)?;
-        let mut answers = Vec::new();
-        while answers.is_empty() {
-            let _ = self.receive(sequence, &mut answers).map_err(&fail)?;
-        }
+        let answers = self.socket.request(0, GET_GENERATION, REQUEST, &[]).map_err(fail("read the generation"))?;
         let id = answers.first().and_then(|answer| attribute(answer, 1)).and_then(|id| id.try_into().ok());
         Ok(u32::from_be_bytes(id.unwrap_or_default()))
     }
@@ -271,100 +238,19 @@ impl Filter {
     /// Makes changes, of a family and a kind each, in one transaction.
     pub(super) fn transaction(&mut self, what: &str, requests: Vec<(Family, u16, Vec<u8>)>) -> io::Result<()> {
         step(what)?;
-        let Some(last) = requests.len().checked_sub(1) else { return Ok(()) };
-        let begin = self.next();
-        let mut request = message(BATCH_BEGIN, REQUEST, begin, 0, SUBSYSTEM, &[]);
-        for (place, (family, kind, attributes)) in requests.into_iter().enumerate() {
-            let sequence = self.next();
-            // The kernel answers what it refuses in any case.
-            let ack = if place == last { ACK } else { 0 };
-            let create = if kind == DELETE_ELEMENT { 0 } else { CREATE };
-            let flags = REQUEST | ack | create;
-            request.extend(message(SUBSYSTEM << 8 | kind, flags, sequence, number(family), 0, &attributes));
-        }
-        let end = self.next();
-        request.extend(message(BATCH_END, REQUEST, end, 0, SUBSYSTEM, &[]));
-        self.send(&request)?;
-        // Answers come in the order of the messages, also if the kernel rejects the batch.
-        let mut result = Ok(());
-        loop {
-            let (datagram, _) = self.socket.recv_from_full()?;
-            for (kind, _, sequence, body) in messages(&datagram) {
-                if kind != ERROR || sequence.wrapping_sub(begin) >= end.wrapping_sub(begin) {
-                    continue;
-                }
-                if let Some(error) = errno(body) {
-                    result = result.and(Err(error));
-                    if sequence == begin {
-                        return result;
-                    }
-                }
-                if sequence.wrapping_add(1) == end {
-                    return result;
-                }
-            }
-        }
+        let change = |(family, kind, attributes)| {
+            let flags = if kind == DELETE_ELEMENT { 0 } else { CREATE };
+            NfnetlinkChange { family: number(family), kind, flags, attributes }
+        };
+        self.socket.transaction(requests.into_iter().map(change).collect())
     }
 
-    /// A list. One that changed while the kernel sent it is requested again.
+    /// A list. A table that does not exist lists nothing.
     pub(super) fn dump(&mut self, family: Family, kind: u16, attributes: &[u8]) -> io::Result<Vec<Vec<u8>>> {
-        for _ in 0..ATTEMPTS {
-            let sequence = self.next();
-            let request = message(SUBSYSTEM << 8 | kind, REQUEST | DUMP, sequence, number(family), 0, attributes);
-            self.send(&request)?;
-            let (mut answers, mut end) = (Vec::new(), None);
-            while end.is_none() {
-                end = self.receive(sequence, &mut answers)?;
-            }
-            if end == Some(End::Whole) {
-                return Ok(answers);
-            }
+        match self.socket.request(number(family), kind, REQUEST | DUMP, attributes) {
+            Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => Ok(Vec::new()),
+            other => other,
         }
-        Err(io::ErrorKind::Interrupted.into())
-    }
-
-    /// Reads one datagram into `answers`, the attributes of each message; returns how the list ended, if it did.
-    fn receive(&mut self, wanted: u32, answers: &mut Vec<Vec<u8>>) -> io::Result<Option<End>> {
-        let (datagram, _) = self.socket.recv_from_full()?;
-        let mut end = None;
-        for (kind, flags, sequence, body) in messages(&datagram) {
-            if sequence != wanted {
-                continue;
-            }
-            if flags & INTERRUPTED != 0 {
-                self.interrupted = true;
-            }
-            match kind {
-                // A table that does not exist lists nothing.
-                DONE | ERROR => match errno(body) {
-                    Some(error) if error.raw_os_error() != Some(Errno::ENOENT as i32) => return Err(error),
-                    _ => end = Some(if std::mem::take(&mut self.interrupted) { End::Interrupted } else { End::Whole }),
-                },
-                _ => answers.push(body.get(4..).unwrap_or_default().to_vec()),
-            }
-        }
-        Ok(end)
-    }
-
-    /// Sends a request once nothing is left in the socket of earlier ones. While an overflow lasts (`ENOBUFS`), the kernel drops
-    /// further answers without another error, and it lasts until the socket is empty.
-    fn send(&self, request: &[u8]) -> io::Result<()> {
-        let mut unread: Vec<u8> = Vec::new();
-        for _ in 0..MOST_UNREAD {
-            unread.clear();
-            match self.socket.recv(&mut unread, MSG_DONTWAIT) {
-                // An error of an earlier request too.
-                Ok(_) => tracing::debug!("an answer of an earlier request to the filter was unread"),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => tracing::debug!(%error, "an earlier request to the filter"),
-            }
-        }
-        self.socket.send(request, 0).map(drop)
-    }
-
-    fn next(&mut self) -> u32 {
-        self.sequence = self.sequence.wrapping_add(1);
-        self.sequence
     }
 }
 

@@ -5,18 +5,13 @@
 //! * A table is loaded whole or not at all: one that exists is complete.
 //! * Tables of others are not changed.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv4Addr;
 
 use nix::errno::Errno;
-use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
-use super::nfnetlink::{
-    ACK, CREATE, DONE, DUMP, ERROR, INTERRUPTED, IPV4, NESTED, REQUEST, attribute, errno, message, messages, name, put,
-    text, walk,
-};
-use super::socket::ATTEMPTS;
+use super::nfnetlink::{CREATE, DUMP, IPV4, NESTED, REQUEST, attribute, name, put, text, walk};
+use super::nfnetlink_socket::{NfnetlinkChange, NfnetlinkSocket};
 
 const SUBSYSTEM: u16 = 10;
 const NEW_TABLE: u16 = 0;
@@ -27,8 +22,6 @@ const NEW_SET: u16 = 9;
 const NEW_ELEMENT: u16 = 12;
 const GET_ELEMENT: u16 = 13;
 const DELETE_ELEMENT: u16 = 14;
-const BATCH_BEGIN: u16 = 16;
-const BATCH_END: u16 = 17;
 /// `NLM_F_EXCL`.
 const ONLY: u16 = 0x200;
 /// `NLM_F_APPEND`.
@@ -107,10 +100,7 @@ pub struct MapElement {
 const POINTS: &str = "pods";
 
 /// A socket to the packet filter of the calling thread's namespace.
-pub struct FilterSocket {
-    socket: Socket,
-    sequence: u32,
-}
+pub struct FilterSocket(NfnetlinkSocket);
 
 impl FilterSocket {
     /// Opens the socket.
@@ -118,10 +108,7 @@ impl FilterSocket {
     /// # Errors
     /// The error of `socket` or `bind`.
     pub fn here() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_NETFILTER)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self { socket, sequence: 0 })
+        NfnetlinkSocket::here(SUBSYSTEM).map(Self)
     }
 
     /// Loads a table with its chains and an empty map. One that exists stays as it is.
@@ -129,14 +116,14 @@ impl FilterSocket {
     /// # Errors
     /// The kernel's error.
     pub fn load(&mut self, table: &str, chains: &[FilterChain]) -> io::Result<()> {
-        let mut requests = vec![(NEW_TABLE, CREATE | ONLY, attributes(&[(1, &name(table))])), map(table)];
+        let mut requests = vec![change(NEW_TABLE, CREATE | ONLY, attributes(&[(1, &name(table))])), map(table)];
         for chain in chains {
-            requests.push((NEW_CHAIN, CREATE, chain.attributes(table)));
+            requests.push(change(NEW_CHAIN, CREATE, chain.attributes(table)));
             for rule in &chain.rules {
-                requests.push((NEW_RULE, CREATE | APPEND, chain.rule(table, rule)));
+                requests.push(change(NEW_RULE, CREATE | APPEND, chain.rule(table, rule)));
             }
         }
-        match self.transaction(requests) {
+        match self.0.transaction(requests) {
             Err(error) if error.raw_os_error() == Some(Errno::EEXIST as i32) => Ok(()),
             other => other,
         }
@@ -147,7 +134,7 @@ impl FilterSocket {
     /// # Errors
     /// The kernel's error.
     pub fn unload(&mut self, table: &str) -> io::Result<()> {
-        absent_is_fine(self.transaction(vec![(DELETE_TABLE, 0, attributes(&[(1, &name(table))]))]))
+        absent_is_fine(self.0.transaction(vec![change(DELETE_TABLE, 0, attributes(&[(1, &name(table))]))]))
     }
 
     /// Adds an element to a table's map; the same one may be there.
@@ -155,7 +142,7 @@ impl FilterSocket {
     /// # Errors
     /// `EEXIST`: the map has another value for this key. `ENOENT`: there is no such table. Otherwise the kernel's error.
     pub fn add(&mut self, table: &str, element: &MapElement) -> io::Result<()> {
-        self.transaction(vec![(NEW_ELEMENT, CREATE, element.attributes(table))])
+        self.0.transaction(vec![change(NEW_ELEMENT, CREATE, element.attributes(table))])
     }
 
     /// Deletes an element of a table's map; an absent one, or an absent table, is fine.
@@ -163,7 +150,7 @@ impl FilterSocket {
     /// # Errors
     /// The kernel's error.
     pub fn delete(&mut self, table: &str, element: &MapElement) -> io::Result<()> {
-        absent_is_fine(self.transaction(vec![(DELETE_ELEMENT, 0, element.attributes(table))]))
+        absent_is_fine(self.0.transaction(vec![change(DELETE_ELEMENT, 0, element.attributes(table))]))
     }
 
     /// The elements of a table's map. None: there is no such table.
@@ -172,76 +159,12 @@ impl FilterSocket {
     /// The kernel's error; `EINTR` when the list changed at each attempt.
     pub fn elements(&mut self, table: &str) -> io::Result<Option<Vec<MapElement>>> {
         let wanted = attributes(&[(1, &name(table)), (2, &name(POINTS))]);
-        for _ in 0..ATTEMPTS {
-            let sequence = self.next();
-            let kind = SUBSYSTEM << 8 | GET_ELEMENT;
-            self.socket.send(&message(kind, REQUEST | DUMP, sequence, IPV4, 0, &wanted), 0)?;
-            match self.list(sequence) {
-                Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => return Ok(None),
-                Err(error) => return Err(error),
-                Ok(Some(elements)) => return Ok(Some(elements)),
-                Ok(None) => {}
-            }
-        }
-        Err(io::ErrorKind::Interrupted.into())
-    }
-
-    /// Reads a list of elements. None: it changed while the kernel sent it.
-    fn list(&self, wanted: u32) -> io::Result<Option<Vec<MapElement>>> {
-        let (mut elements, mut is_whole) = (Vec::new(), true);
-        loop {
-            let (datagram, _) = self.socket.recv_from_full()?;
-            for (kind, flags, sequence, body) in messages(&datagram) {
-                if sequence != wanted {
-                    continue;
-                }
-                is_whole &= flags & INTERRUPTED == 0;
-                match kind {
-                    DONE | ERROR => return errno(body).map_or(Ok(is_whole.then_some(elements)), Err),
-                    _ => {
-                        let list = attribute(body.get(4..).unwrap_or_default(), 3).unwrap_or_default();
-                        elements.extend(walk(list).filter_map(|(_, element)| MapElement::read(element)));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Makes changes in one transaction: the kind, the flags and the attributes of each.
-    fn transaction(&mut self, requests: Vec<(u16, u16, Vec<u8>)>) -> io::Result<()> {
-        let begin = self.next();
-        let mut all = message(BATCH_BEGIN, REQUEST, begin, 0, SUBSYSTEM, &[]);
-        let mut pending = BTreeSet::new();
-        for (kind, flags, attributes) in requests {
-            let sequence = self.next();
-            pending.insert(sequence);
-            all.extend(message(SUBSYSTEM << 8 | kind, REQUEST | ACK | flags, sequence, IPV4, 0, &attributes));
-        }
-        let end = self.next();
-        all.extend(message(BATCH_END, REQUEST, end, 0, SUBSYSTEM, &[]));
-        self.socket.send(&all, 0)?;
-        // The kernel answers every message of a batch, even if it rejects the batch.
-        let mut result = Ok(());
-        while !pending.is_empty() {
-            let (datagram, _) = self.socket.recv_from_full()?;
-            for (kind, _, sequence, body) in messages(&datagram) {
-                if kind != ERROR || !(pending.remove(&sequence) || sequence == begin) {
-                    continue;
-                }
-                if let Some(error) = errno(body) {
-                    result = result.and(Err(error));
-                    if sequence == begin {
-                        return result;
-                    }
-                }
-            }
-        }
-        result
-    }
-
-    fn next(&mut self) -> u32 {
-        self.sequence = self.sequence.wrapping_add(1);
-        self.sequence
+        let lists = match self.0.request(IPV4, GET_ELEMENT, REQUEST | DUMP, &wanted) {
+            Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => return Ok(None),
+            other => other?,
+        };
+        let elements = lists.iter().flat_map(|list| walk(attribute(list, 3).unwrap_or_default()));
+        Ok(Some(elements.filter_map(|(_, element)| MapElement::read(element)).collect()))
     }
 }
 
@@ -325,14 +248,18 @@ fn absent_is_fine(answer: io::Result<()>) -> io::Result<()> {
 }
 
 /// The request that makes a table's map.
-fn map(table: &str) -> (u16, u16, Vec<u8>) {
+fn map(table: &str) -> NfnetlinkChange {
     let (table, points) = (name(table), name(POINTS));
     let numbers: [(u16, u32); 6] = [(3, MAP), (4, ADDRESS), (5, 4), (6, ADDRESS), (7, 4), (10, 1)];
     let mut set = attributes(&[(1, &table), (2, &points)]);
     for (kind, number) in numbers {
         put(&mut set, kind, &number.to_be_bytes());
     }
-    (NEW_SET, CREATE, set)
+    change(NEW_SET, CREATE, set)
+}
+
+fn change(kind: u16, flags: u16, attributes: Vec<u8>) -> NfnetlinkChange {
+    NfnetlinkChange { family: IPV4, kind, flags, attributes }
 }
 
 fn attributes(all: &[(u16, &[u8])]) -> Vec<u8> {

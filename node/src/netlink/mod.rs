@@ -7,13 +7,14 @@
 //! | [`answer`] | reading a datagram |
 //! | [`refused`] | why the kernel did not do it |
 //! | [`link`] | links: reading, creating, changing, deleting |
-//! | [`address`] | IPv4 addresses of links |
+//! | [`address`] | addresses of links |
 //! | [`route`] | IPv4 routes |
 //! | [`policy_rule`] | policy rules (`ip rule`) |
 //! | [`neighbour`] | permanent neighbours and proxy entries |
 //! | [`fdb`] | entries of bridges |
 //! | [`offload`] | checksums of a link (`ethtool -K`) |
 //! | [`nfnetlink`] | messages of nftables and connection tracking |
+//! | [`nfnetlink_socket`] | its lists and transactions |
 //! | [`filter`] | a table of nftables: its chains, rules and maps |
 //! | [`queue`] | queueing disciplines (`tc qdisc`) |
 //!
@@ -28,6 +29,7 @@ pub mod link;
 pub mod message;
 pub mod neighbour;
 pub mod nfnetlink;
+pub mod nfnetlink_socket;
 pub mod offload;
 pub mod policy_rule;
 pub mod queue;
