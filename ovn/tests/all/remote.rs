@@ -107,20 +107,26 @@ async fn a_member_that_is_gone_costs_one_attempt_and_a_leader_that_is_gone_an_el
     }
 }
 
-#[tokio::test]
-async fn tls_trusts_one_authority_and_the_right_name() {
-    let (ours, other) = (Authority::new(), Authority::new());
-    let (certificate, key) = ours.issue("server", "DNS:central");
-    let (client, stranger) = (ours.issue("client", "DNS:node"), other.issue("stranger", "DNS:node"));
+/// A server with TLS that has the name `central`, and its port.
+fn encrypted(authority: &Authority) -> (OvsdbServer, u16) {
+    let (certificate, key) = authority.issue("server", "DNS:central");
     let [port] = free_ports();
     let server = OvsdbServer::start_with(Schema::Northbound, |_| {
         vec![
             format!("--remote=pssl:{port}:127.0.0.1"),
             format!("--private-key={}", key.display()),
             format!("--certificate={}", certificate.display()),
-            format!("--ca-cert={}", ours.path("ca.pem").display()),
+            format!("--ca-cert={}", authority.path("ca.pem").display()),
         ]
     });
+    (server, port)
+}
+
+#[tokio::test]
+async fn tls_trusts_one_authority_and_the_right_name() {
+    let (ours, other) = (Authority::new(), Authority::new());
+    let (client, stranger) = (ours.issue("client", "DNS:node"), other.issue("stranger", "DNS:node"));
+    let (server, port) = encrypted(&ours);
     let endpoint = [format!("ssl:127.0.0.1:{port}")];
     let tls = |ca: &Authority, (certificate, key): &(PathBuf, PathBuf), server_name: Option<&str>| {
         let (certificate, key) = (certificate.clone(), key.clone());
@@ -179,16 +185,8 @@ fn busy(held: usize, port: u16) -> (u16, Arc<AtomicUsize>) {
 #[tokio::test]
 async fn a_server_that_is_busy_with_others_is_asked_again() {
     let ours = Authority::new();
-    let ((certificate, key), client) = (ours.issue("server", "DNS:central"), ours.issue("client", "DNS:node"));
-    let [port] = free_ports();
-    let _server = OvsdbServer::start_with(Schema::Northbound, |_| {
-        vec![
-            format!("--remote=pssl:{port}:127.0.0.1"),
-            format!("--private-key={}", key.display()),
-            format!("--certificate={}", certificate.display()),
-            format!("--ca-cert={}", ours.path("ca.pem").display()),
-        ]
-    });
+    let client = ours.issue("client", "DNS:node");
+    let (_server, port) = encrypted(&ours);
     for (held, expected) in [(0, 1), (1, 2), (2, 3), (3, 3)] {
         let (busy, accepted) = busy(held, port);
         let database = Remote::new(RemoteSettings {

@@ -204,7 +204,7 @@ fn inside() -> Vec<FilterChain> {
     ]
 }
 
-/// The rules of the node's own namespace. Without them, nobody else reaches a pod by this node.
+/// The rules of the node's own namespace. Without them, no other host reaches a pod by this node.
 fn outside() -> Vec<FilterChain> {
     let rules = vec![vec![Expression::IsTranslated, Expression::Mark(TRANSLATED)]];
     // Behind the translation of destinations (-100).

@@ -18,6 +18,8 @@ use atoll_testkit::lab::wait;
 use atoll_testkit::mutate::Mutator;
 use serde_json::json;
 
+use super::collect;
+
 /// How many pods come.
 const PODS: usize = 500;
 const MACHINES: usize = 3;
@@ -151,16 +153,6 @@ fn run_pod(cni: &Cni<'_>, tenant: &str, name: &str, random: &mut Mutator) -> Res
         anyhow::bail!("ADD of {name} fails with {code}: {}", answer.stdout);
     })?;
     running.context("it is ready")
-}
-
-/// GC of a runtime that knows these pods.
-fn collect<'a>(machine: &OvnMachine, pods: impl Iterator<Item = &'a LabPod>) -> Result<()> {
-    let cni = machine.cni()?;
-    let mut config = cni.config.clone();
-    config["cniVersion"] = json!("1.1.0");
-    let valid: Vec<_> = pods.map(|pod| json!({ "containerID": pod.container, "ifname": "eth0" })).collect();
-    config["cni.dev/valid-attachments"] = json!(valid);
-    cni.call("GC", &LabPod::new("none", "none")?).reading(config.to_string()).run()?.done().context("GC")
 }
 
 /// The pods have an address each, and records, ports, interfaces and links are theirs alone.

@@ -71,7 +71,7 @@ fn del_leaves_nothing_and_is_settled_later_while_northbound_is_away() -> Result<
     cni.del(&killed)?;
     northbound.restart()?;
     wait::until("GC settles what is pending", START, || {
-        collect(chassis)?;
+        collect(chassis, [])?;
         lab.assert_nothing_left()
     })?;
     lab.finish()
@@ -105,7 +105,7 @@ fn del_without_open_vswitch_leaves_an_interface_that_gc_removes() -> Result<()> 
             );
         }
         wait::until("GC takes the rows away", START, || {
-            collect(chassis)?;
+            collect(chassis, [])?;
             lab.assert_nothing_left()
         })
         .context(when)?;

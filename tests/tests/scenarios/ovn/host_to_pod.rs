@@ -106,7 +106,7 @@ fn all_silent(attempts: &[(&LabNetns, &str, Ipv4Addr, u16)]) -> Result<()> {
     })
 }
 
-/// With unique addresses: probes of `status.podIP`, a port of the node, and what nobody gets by it.
+/// With unique addresses: probes of `status.podIP`, a port of the node, and what neither pods nor neighbours get by it.
 #[test]
 fn a_host_port_leads_to_its_pod_and_pods_open_nothing_to_their_node() -> Result<()> {
     let lab = OvnLab::start(2, &json!({ "cluster": { "addressing": "unique" } }))?;
@@ -139,7 +139,7 @@ fn a_host_port_leads_to_its_pod_and_pods_open_nothing_to_their_node() -> Result<
         ensure!((banner.name.as_str(), banner.seen_as) == ("red-1", SOURCE), "{name}: {banner:?}");
     }
 
-    // Everybody knows a way.
+    // Pods, their machine and the central machine have a route.
     let by_node = ["169.254.128.0/17", "via", "169.254.128.1", "dev", "eth0"];
     for pod in [&red, &blue] {
         pod.netns.run("ip", &[&["route", "add"][..], &by_node].concat())?;
@@ -198,7 +198,7 @@ fn adds_that_are_killed_leave_nothing_that_gc_does_not_collect() -> Result<()> {
     cni.del(&whole)?;
     let gone = || -> Result<()> {
         for _ in 0..2 {
-            collect(chassis)?;
+            collect(chassis, [])?;
         }
         let left = chassis.host_to_pod_sides()?.len();
         ensure!(left == 0, "{left} sides are left");

@@ -39,11 +39,12 @@ fn ask_outside(pod: &LabPod) -> Result<Banner> {
     answer.context("it was asked")
 }
 
-/// GC of a runtime that knows no container.
-fn collect(chassis: &OvnMachine) -> Result<()> {
+/// GC of a runtime that knows these pods and no others.
+fn collect<'a>(chassis: &OvnMachine, pods: impl IntoIterator<Item = &'a LabPod>) -> Result<()> {
     let cni = chassis.cni()?;
     let mut config = cni.config.clone();
     config["cniVersion"] = json!("1.1.0");
-    config["cni.dev/valid-attachments"] = json!([]);
+    let valid: Vec<_> = pods.into_iter().map(|pod| json!({ "containerID": pod.container, "ifname": "eth0" })).collect();
+    config["cni.dev/valid-attachments"] = json!(valid);
     cni.call("GC", &LabPod::new("red", "none")?).reading(config.to_string()).run()?.done().context("GC")
 }
