@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::lab::netns::LabNetns;
 use crate::lab::pod::LabPod;
+use crate::lab::traced;
 
 /// A runtime with one network on one node.
 #[derive(Clone, Debug)]
@@ -124,7 +125,9 @@ impl CniCall<'_> {
     pub fn run(&self) -> Result<CniAnswer> {
         self.node.within(|| {
             let begin = Instant::now();
-            let out = self.spawn()?.wait_with_output().context("wait for the plugin")?;
+            let mut child = self.spawn()?;
+            self.give(&mut child);
+            let out = child.wait_with_output().context("wait for the plugin")?;
             Ok(CniAnswer {
                 code: out.status.code(),
                 took: begin.elapsed(),
@@ -134,26 +137,43 @@ impl CniCall<'_> {
         })
     }
 
-    /// Starts it and kills it (SIGKILL, as a runtime does) after `delay`; true when it was still running then.
-    pub fn kill_after(&self, delay: Duration) -> Result<bool> {
+    /// Starts it and kills it (SIGKILL, as a runtime does) after `delay`, which may be after its end.
+    pub fn kill_after(&self, delay: Duration) -> Result<()> {
         self.node.within(|| {
             let mut child = self.spawn()?;
+            self.give(&mut child);
             std::thread::sleep(delay);
-            let running = child.try_wait()?.is_none();
             child.kill()?;
             child.wait()?;
-            Ok(running)
+            Ok(())
         })
+    }
+
+    /// Kills it (SIGKILL) before or after one of its system calls: at stop number `stop`, counted from 0 as
+    /// [`Self::count_stops`] does. False: it ended by itself before.
+    pub fn kill_at(&self, stop: u64) -> Result<bool> {
+        let ended = self.node.within(|| traced::run(self.spawn()?, Some(stop), |child| self.give(child)))?;
+        Ok(ended.code.is_none())
+    }
+
+    /// Runs it to its end, which must be a success, and counts its stops: each system call has two.
+    pub fn count_stops(&self) -> Result<u64> {
+        let ended = self.node.within(|| traced::run(self.spawn()?, None, |child| self.give(child)))?;
+        ensure!(ended.code == Some(0), "exit code {:?} of a call that is traced", ended.code);
+        Ok(ended.stops)
     }
 
     fn spawn(&self) -> Result<Child> {
         let mut command = Command::new(&self.program);
         command.env_clear().env("PATH", crate::program::search_path()).envs(self.env.iter().map(|(k, v)| (k, v)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("start {}", self.program.display()))?;
+        command.spawn().with_context(|| format!("start {}", self.program.display()))
+    }
+
+    /// Writes its standard input.
+    fn give(&self, child: &mut Child) {
         // Dropped at once: the plugin sees the end. One that never reads (VERSION) closes the pipe, which is fine.
-        let _ = child.stdin.take().context("a pipe")?.write_all(self.stdin.as_bytes());
-        Ok(child)
+        let _ = child.stdin.take().map(|mut stdin| stdin.write_all(self.stdin.as_bytes()));
     }
 }
 

@@ -10,6 +10,7 @@
 //! | [`ovn`] | several machines with OVN: databases, chassis, an external network |
 //! | [`place`] | where the namespaces, files and servers of such a lab are, and until when |
 //! | [`pod`], [`cni`] | a pod's namespace, and the plugin called as a runtime calls it |
+//! | [`traced`] | a call that is killed at one of its system calls |
 //! | [`ctl`] | `atollctl`, as an operator runs it |
 //! | [`station`] | pods and hosts whose frames the conformance suite of the engines sends and captures |
 //! | [`reach`] | reachability: ping, and TCP with a banner that names the server |
@@ -40,4 +41,5 @@ pub mod reach;
 pub mod scratch;
 pub mod servers;
 pub mod station;
+pub mod traced;
 pub mod wait;

@@ -1,4 +1,4 @@
-//! ADD that is repeated, and ADD that is killed at random moments.
+//! ADD that is repeated, and ADD that is killed at many places.
 
 use std::time::Duration;
 
@@ -7,15 +7,12 @@ use atoll_testkit::lab::ovn::OvnLab;
 use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::reach::ping;
 use atoll_testkit::lab::wait;
-use atoll_testkit::mutate::Mutator;
 use serde_json::json;
 
-/// How many ADDs are killed.
-const KILLS: usize = 12;
+/// How many ADDs are killed, at places in equal distances.
+const KILLS: u64 = 12;
 /// Limit for DELs, on a busy machine.
 const DELS: Duration = Duration::from_secs(30);
-/// The first seed, a constant of this test. `AT_SEED` has another one.
-const SEED: u64 = 15;
 
 #[test]
 fn a_repeated_add_and_one_after_a_kill_connect_the_pod() -> Result<()> {
@@ -36,14 +33,15 @@ fn a_repeated_add_and_one_after_a_kill_connect_the_pod() -> Result<()> {
     }
     here.del(&pod)?;
 
-    let mut random = Mutator::seeded(SEED);
-    let within = usize::try_from(at.took.as_micros())? * 5 / 4;
-    let mut running = 0;
+    let pod = LabPod::new("red", "traced")?;
+    let whole = here.call("ADD", &pod).count_stops()?;
+    here.del(&pod)?;
+    let mut killed = 0;
     for number in 0..KILLS {
-        let delay = Duration::from_micros(u64::try_from(random.below(within))?);
+        let stop = whole * number / KILLS;
         let pod = LabPod::new("red", &format!("killed-{number}"))?;
-        running += u32::from(here.call("ADD", &pod).kill_after(delay)?);
-        let when = format!("killed after {delay:?} of {:?}", at.took);
+        killed += u64::from(here.call("ADD", &pod).kill_at(stop)?);
+        let when = format!("killed at {stop} of {whole}");
         if number % 2 == 0 {
             let at = here.add(&pod).with_context(|| when.clone())?;
             ensure!(ping(&pod.netns, peer_at.address.ip())?, "{when}: {} does not reach its peer", at.address);
@@ -57,8 +55,8 @@ fn a_repeated_add_and_one_after_a_kill_connect_the_pod() -> Result<()> {
         })
         .context(when)?;
     }
-    println!("{running} of {KILLS} ADDs were killed before their end");
-    ensure!(running > 0, "no ADD was still running when it was killed");
+    println!("{killed} of {KILLS} ADDs were killed before their end, at most at {whole}");
+    ensure!(killed >= KILLS / 2, "only {killed} ADDs were still running when they were killed: the places are wrong");
     there.del(&peer)?;
     lab.finish_after_cleanup()
 }
