@@ -47,6 +47,9 @@ pub const PHYSICAL: &str = "ext";
 /// Further names of physical networks, which are the same external network.
 pub const FURTHER: [&str; 2] = ["ext1", "ext2"];
 
+/// The members of Northbound: name of daemon and files, port for clients, port for each other. The first may be a server of its own.
+const MEMBERS: [(&str, u16, u16); 3] = [("nb", 6641, 6643), ("nb-2", 6651, 6653), ("nb-3", 6661, 6663)];
+
 /// Timeout for the start of a daemon on a busy machine.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -61,6 +64,7 @@ pub struct OvnLab {
     pub out: LabNetns,
     central: LabNetns,
     under: LabNetns,
+    members: usize,
     packages: Packages,
     place: LabPlace,
 }
@@ -83,7 +87,12 @@ impl OvnLab {
     /// Starts everything for a test, with so many chassis, all of which reach the external network, and makes the cluster with
     /// `atollctl init`. `settings` override keys of the plugin's configuration.
     pub fn start(chassis: usize, settings: &Value) -> Result<Self> {
-        let mut lab = Self::start_central(LabPlace::of_test()?, Packages::new())?;
+        Self::start_with_members(1, chassis, settings)
+    }
+
+    /// The same with so many members of Northbound: three are a cluster in RAFT, one is a server of its own.
+    pub fn start_with_members(members: usize, chassis: usize, settings: &Value) -> Result<Self> {
+        let mut lab = Self::start_servers(LabPlace::of_test()?, Packages::new(), members)?;
         for _ in 0..chassis {
             lab.add_chassis(settings)?;
         }
@@ -93,6 +102,10 @@ impl OvnLab {
 
     /// Starts the central machine and the networks; there is no chassis yet.
     pub fn start_central(place: LabPlace, packages: Packages) -> Result<Self> {
+        Self::start_servers(place, packages, 1)
+    }
+
+    fn start_servers(place: LabPlace, packages: Packages, members: usize) -> Result<Self> {
         let under = place.netns("under")?;
         for bridge in ["under", "manage"] {
             under.run("ip", &["link", "add", bridge, "type", "bridge"])?;
@@ -112,8 +125,8 @@ impl OvnLab {
         let authority = Authority::at(&files);
         authority.issue("server", "DNS:central");
         authority.issue("client", "DNS:node");
-        let daemons = start_servers(&packages, &place, &central, &files)?;
-        Ok(Self { chassis: Vec::new(), daemons, out, central, under, packages, place })
+        let daemons = start_servers(&packages, &place, &central, &files, &MEMBERS[..members])?;
+        Ok(Self { chassis: Vec::new(), daemons, out, central, under, members, packages, place })
     }
 
     /// Starts one more chassis.
@@ -137,29 +150,49 @@ impl OvnLab {
         self.ctl("ovn-nbctl", &["--timeout=60", "--wait=hv", "sync"]).map(drop)
     }
 
-    /// The socket of a database: `nb`, `sb`.
+    /// The socket of a database: `nb`, `sb`, and of further members of Northbound.
     pub fn socket(&self, database: &str) -> PathBuf {
         self.place.path().join("central").join(format!("{database}.sock"))
     }
 
+    /// The names of the members of Northbound: `nb`, `nb-2`, `nb-3`.
+    pub fn members(&self) -> Vec<&'static str> {
+        MEMBERS[..self.members].iter().map(|(name, ..)| *name).collect()
+    }
+
+    /// Whether a member leads its cluster. One that stands still is an error.
+    pub fn leads(&self, member: &str) -> Result<bool> {
+        let status = member_status(&self.packages, &self.place.path().join("central"), member)?;
+        Ok(status.contains("Role: leader"))
+    }
+
+    /// Where the databases listen for `ovn-nbctl`, `ovn-sbctl`.
+    fn remotes(&self, program: &str) -> Vec<String> {
+        let databases = if program == "ovn-nbctl" { self.members() } else { vec!["sb"] };
+        databases.iter().map(|database| format!("unix:{}", self.socket(database).display())).collect()
+    }
+
     /// A command of OVN against the databases: `ovn-nbctl`, `ovn-sbctl`.
     pub fn ctl(&self, program: &str, args: &[&str]) -> Result<String> {
-        let socket = self.socket(if program == "ovn-nbctl" { "nb" } else { "sb" });
         let mut command = self.packages.command(program);
-        output(command.arg(format!("--db=unix:{}", socket.display())).args(args))
+        output(command.arg(format!("--db={}", self.remotes(program).join(","))).args(args))
     }
 
     /// The engine as a process on this chassis has it, over the sockets of the databases.
     pub fn engine(&self, chassis: &OvnMachine) -> Result<Ovn<Remote>> {
-        let database = |database, socket: &Path| {
-            let endpoints = vec![format!("unix:{}", socket.display()).parse().map_err(anyhow::Error::msg)?];
+        let database = |database, remotes: Vec<String>| {
+            let endpoints = remotes.iter().map(|remote| remote.parse().map_err(anyhow::Error::msg));
+            let endpoints = endpoints.collect::<Result<_>>()?;
             let (connect, request) = (TIMEOUT, TIMEOUT);
             let settings = RemoteSettings { database, endpoints, tls: None, connect, request, memory: None };
             Ok::<_, anyhow::Error>(Remote::new(settings)?)
         };
-        let switch = Switch::new(database("Open_vSwitch", &chassis.socket())?, "br-int".to_owned());
-        let northbound = database("OVN_Northbound", &self.socket("nb"))?;
-        Ok(Ovn::new(northbound, Some(database("OVN_Southbound", &self.socket("sb"))?), Some(switch)))
+        let switch = Switch::new(
+            database("Open_vSwitch", vec![format!("unix:{}", chassis.socket().display())])?,
+            "br-int".to_owned(),
+        );
+        let northbound = database("OVN_Northbound", self.remotes("ovn-nbctl"))?;
+        Ok(Ovn::new(northbound, Some(database("OVN_Southbound", self.remotes("ovn-sbctl"))?), Some(switch)))
     }
 
     /// The namespace of the databases and etcd.
@@ -176,8 +209,8 @@ impl OvnLab {
         central.chain(chassis).collect()
     }
 
-    /// A daemon of the central machine, for the caller to stop and start; it ends with the value: the databases `nb` and `sb`,
-    /// `ovn-northd`, `etcd`.
+    /// A daemon of the central machine, for the caller to stop and start; it ends with the value: the databases `nb` (and further
+    /// [members](Self::members)) and `sb`, `ovn-northd`, `etcd`.
     pub fn take_daemon(&mut self, name: &str) -> Result<Daemon> {
         self.daemons.remove(name).with_context(|| format!("{name} is no daemon here, or was taken"))
     }
@@ -246,56 +279,86 @@ fn start_servers(
     place: &LabPlace,
     netns: &LabNetns,
     files: &Path,
+    members: &[(&'static str, u16, u16)],
 ) -> Result<BTreeMap<&'static str, Daemon>> {
     let at = |name: &str| files.join(name).display().to_string();
+    let keys = [("private-key", "server.key"), ("certificate", "server.pem"), ("ca-cert", "ca.pem")];
+    let keys = keys.map(|(option, file)| format!("--{option}={}", at(file)));
     let mut daemons = BTreeMap::new();
-    for (name, schema, database, table) in [
-        ("nb", "ovn-nb.ovsschema", "OVN_Northbound", "NB_Global"),
-        ("sb", "ovn-sb.ovsschema", "OVN_Southbound", "SB_Global"),
-    ] {
+    let mut serve = |name: &'static str, schema: &str, remote: String, from: &[&str]| {
         let file = at(&format!("{name}.db"));
-        let schema = packages.schema(schema).display().to_string();
-        output(packages.command("ovsdb-tool").args(["create", &file, &schema]))?;
+        let mut create = packages.command("ovsdb-tool");
+        let [how, addresses @ ..] = from else { unreachable!("it has a command") };
+        create.args([how, file.as_str(), schema]).args(addresses);
+        output(&mut create)?;
         let mut args = vec![
             file,
             format!("--remote=punix:{}", at(&format!("{name}.sock"))),
-            format!("--remote=db:{database},{table},connections"),
+            remote,
             format!("--unixctl={}", at(&format!("{name}.ctl"))),
-            format!("--private-key={}", at("server.key")),
-            format!("--certificate={}", at("server.pem")),
-            format!("--ca-cert={}", at("ca.pem")),
         ];
+        args.extend(keys.iter().cloned());
         args.push("-vconsole:warn".to_owned());
         daemons.insert(name, start(packages, place, netns, "ovsdb-server", &args, files, &at(&format!("{name}.log")))?);
-        wait_for_socket(&files.join(format!("{name}.sock")))?;
+        wait_for_socket(&files.join(format!("{name}.sock")))
+    };
+    let [northbound, southbound] =
+        ["ovn-nb.ovsschema", "ovn-sb.ovsschema"].map(|schema| packages.schema(schema).display().to_string());
+    let peer = |(_, _, port): &(&str, u16, u16)| format!("ssl:127.0.0.1:{port}");
+    if let [(name, ..)] = members {
+        serve(name, &northbound, "--remote=db:OVN_Northbound,NB_Global,connections".to_owned(), &["create"])?;
+    } else {
+        for (number, member) in members.iter().enumerate() {
+            let (own, first) = (peer(member), peer(&members[0]));
+            let remote = format!("--remote=pssl:{}:0.0.0.0", member.1);
+            if number == 0 {
+                serve(member.0, &northbound, remote, &["create-cluster", &own])?;
+            } else {
+                serve(member.0, "OVN_Northbound", remote, &["join-cluster", &own, &first])?;
+            }
+            wait::until("a member has joined its cluster", TIMEOUT, || {
+                let status = member_status(packages, files, member.0)?;
+                ensure!(status.contains("Status: cluster member"), "{}: {status}", member.0);
+                Ok(())
+            })?;
+        }
     }
-    for (program, socket, connection) in
-        [("ovn-nbctl", "nb.sock", "pssl:6641:0.0.0.0"), ("ovn-sbctl", "sb.sock", "pssl:6642:0.0.0.0")]
-    {
-        let db = format!("--db=unix:{}", at(socket));
-        output(packages.command(program).args([
-            &db,
-            "init",
-            "--",
-            "set-connection",
-            connection,
-            "--",
-            "set",
-            "connection",
-            ".",
-            "inactivity_probe=60000",
-        ]))?;
+    serve("sb", &southbound, "--remote=db:OVN_Southbound,SB_Global,connections".to_owned(), &["create"])?;
+    let connection = |port: &str| {
+        let set = ["set-connection", port, "--", "set", "connection", ".", "inactivity_probe=60000"];
+        std::iter::once("--").chain(set).map(str::to_owned).collect()
+    };
+    let sockets: Vec<_> = members.iter().map(|(name, ..)| format!("unix:{}", at(&format!("{name}.sock")))).collect();
+    for (program, remotes, connection) in [
+        // The members of a cluster are one machine here: one row of ports cannot serve them all.
+        ("ovn-nbctl", sockets.join(","), if members.len() == 1 { connection("pssl:6641:0.0.0.0") } else { Vec::new() }),
+        ("ovn-sbctl", format!("unix:{}", at("sb.sock")), connection("pssl:6642:0.0.0.0")),
+    ] {
+        output(packages.command(program).arg(format!("--db={remotes}")).arg("init").args(connection))?;
     }
-    let northd = [
-        format!("--ovnnb-db=unix:{}", at("nb.sock")),
+    // A member that stands still is noticed by probes, which a socket of this machine has not.
+    let northbound = if members.len() == 1 {
+        sockets
+    } else {
+        members.iter().map(|(_, port, _)| format!("ssl:127.0.0.1:{port}")).collect()
+    };
+    let mut northd = vec![
+        format!("--ovnnb-db={}", northbound.join(",")),
         format!("--ovnsb-db=unix:{}", at("sb.sock")),
         format!("--unixctl={}", at("northd.ctl")),
         "-vconsole:warn".to_owned(),
     ];
+    northd.extend(keys);
     daemons.insert("ovn-northd", start(packages, place, netns, "ovn-northd", &northd, files, &at("northd.log"))?);
     let etcd = servers::etcd_at(ETCD, netns, place.lifetime(), &files.join("etcd"), &files.join("etcd.log"))?;
     daemons.insert("etcd", etcd);
     Ok(daemons)
+}
+
+/// How a member of Northbound describes its place in its cluster.
+fn member_status(packages: &Packages, files: &Path, member: &str) -> Result<String> {
+    let control = files.join(format!("{member}.ctl")).display().to_string();
+    output(packages.command("ovs-appctl").args(["--timeout=5", "-t", &control, "cluster/status", "OVN_Northbound"]))
 }
 
 impl OvnMachine {
@@ -305,7 +368,7 @@ impl OvnMachine {
         let directory = lab.place.directory(&name)?;
         let netns = lab.place.netns(&name)?;
         let central = lab.place.path().join("central");
-        let config = configuration(&name, &directory, &central, settings);
+        let config = configuration(&name, &directory, &central, lab.members, settings);
         wire(&lab.under, "under", &name, &netns, "und0")?;
         wire(&lab.under, "manage", &format!("{name}-man"), &netns, "man0")?;
         netns.run("ip", &["address", "add", &format!("172.20.1.{}/24", 10 + number), "dev", "man0"])?;
@@ -470,7 +533,8 @@ impl OvnMachine {
     }
 }
 
-fn configuration(name: &str, directory: &Path, central: &Path, settings: &Value) -> Value {
+fn configuration(name: &str, directory: &Path, central: &Path, members: usize, settings: &Value) -> Value {
+    let northbound: Vec<_> = MEMBERS[..members].iter().map(|(_, port, _)| format!("ssl:{CENTRAL}:{port}")).collect();
     let at = |file: &str| central.join(file).display().to_string();
     let mut config = json!({
         "cniVersion": "1.0.0", "name": "atoll", "type": "atoll",
@@ -478,7 +542,7 @@ fn configuration(name: &str, directory: &Path, central: &Path, settings: &Value)
         "mtu": "auto", "quietPeriodSeconds": 0, "timeoutSeconds": 60,
         "etcd": { "endpoints": [format!("http://{ETCD}")], "prefix": PREFIX },
         "ovn": {
-            "northbound": [format!("ssl:{CENTRAL}:6641")], "southbound": [format!("ssl:{CENTRAL}:6642")],
+            "northbound": northbound, "southbound": [format!("ssl:{CENTRAL}:6642")],
             "ca": at("ca.pem"), "cert": at("client.pem"), "key": at("client.key"), "serverName": "central",
             "local": format!("unix:{}", directory.join("db.sock").display()),
         },

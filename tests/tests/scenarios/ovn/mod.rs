@@ -9,9 +9,11 @@ mod drift;
 mod host_to_pod;
 mod isolation;
 mod killed;
+mod kubelets;
 mod many;
 mod packets;
 mod pods;
+mod raft;
 mod verbs;
 
 use std::time::Duration;
