@@ -428,10 +428,19 @@ impl OvnMachine {
         for (bridge, port) in [("br-phy", "und0"), ("br-ex", "ext0")] {
             self.vsctl(&["--timeout=60", "add-port", bridge, port])?;
         }
-        // A tunnel of the datapath in user space finds its own address on a bridge only.
-        self.netns.run("ip", &["address", "add", &format!("{address}/24"), "dev", "br-phy"])?;
-        self.netns.run("ip", &["link", "set", "br-phy", "up"])?;
+        self.restore_tunnel_address()?;
         self.daemon(place, "ovn-controller", &[socket, "-vconsole:warn".to_owned()])
+    }
+
+    /// Gives the end of its tunnels its address. A datapath in user space loses those of its bridges with its daemon.
+    pub fn restore_tunnel_address(&self) -> Result<()> {
+        // A tunnel of this datapath finds its own address on a bridge only.
+        let address = self.vsctl(&["get", "Open_vSwitch", ".", "external_ids:ovn-encap-ip"])?;
+        let address = format!("{}/24", address.trim().trim_matches('"'));
+        wait::until("the bridge has its address", TIMEOUT, || {
+            self.netns.run("ip", &["address", "replace", &address, "dev", "br-phy"])?;
+            self.netns.run("ip", &["link", "set", "br-phy", "up"]).map(drop)
+        })
     }
 
     fn daemon(&mut self, place: &LabPlace, program: &'static str, args: &[String]) -> Result<()> {

@@ -9,8 +9,12 @@ use atoll_testkit::lab::reach::ping;
 use atoll_testkit::lab::wait;
 use serde_json::json;
 
+use super::collect;
+
 /// How many ADDs are killed, at places in equal distances.
 const KILLS: u64 = 12;
+/// How many ADDs of a new tenant are killed.
+const COLD_KILLS: u64 = 40;
 /// Limit for DELs, on a busy machine.
 const DELS: Duration = Duration::from_secs(30);
 
@@ -59,4 +63,44 @@ fn a_repeated_add_and_one_after_a_kill_connect_the_pod() -> Result<()> {
     ensure!(killed >= KILLS / 2, "only {killed} ADDs were still running when they were killed: the places are wrong");
     there.del(&peer)?;
     lab.finish_after_cleanup()
+}
+
+/// Of a tenant that does not exist yet, at each stage of the tenant and of the pod.
+#[test]
+#[ignore = "long: a tenant is made for each place"]
+fn the_first_add_of_a_tenant_that_is_killed_anywhere_is_completed_by_the_next_one() -> Result<()> {
+    let lab = OvnLab::start(1, &json!({}))?;
+    let [chassis] = lab.chassis.as_slice() else { unreachable!("there is one") };
+    let cni = chassis.cni()?;
+    let traced = LabPod::new("traced", "pod")?;
+    let whole = cni.call("ADD", &traced).count_stops()?;
+    cni.del(&traced)?;
+    let mut killed = 0;
+    for number in 0..COLD_KILLS {
+        let stop = whole * number / COLD_KILLS;
+        let tenant = format!("cold-{number}");
+        let pod = LabPod::new(&tenant, "killed")?;
+        killed += u64::from(cni.call("ADD", &pod).kill_at(stop)?);
+        let when = format!("{tenant}: killed at {stop} of {whole}");
+        // The same pod again, or another one after its DEL.
+        let next = LabPod::new(&tenant, "next")?;
+        let next = if number % 2 == 0 { &pod } else { &next };
+        if number % 2 == 1 {
+            cni.del(&pod).with_context(|| when.clone())?;
+        }
+        let at = cni.add(next).with_context(|| when.clone())?;
+        ensure!(ping(&next.netns, at.gateway)?, "{when}: the next pod does not reach its gateway");
+        ensure!(lab.ports("")?.len() == 1 && chassis.plugged()?.len() == 2, "{when}: {:?}", lab.leftovers()?);
+        let plan = chassis.atollctl(&["tenant", "plan", &tenant]).with_context(|| when.clone())?;
+        ensure!(plan.contains("nothing would change"), "{when}: the tenant is incomplete: {plan}");
+        wait::until("DEL and GC leave nothing", DELS, || {
+            cni.del(next)?;
+            collect(chassis, [])?;
+            lab.assert_nothing_left()
+        })
+        .context(when)?;
+    }
+    println!("{killed} of {COLD_KILLS} ADDs were killed before their end, at most at {whole}");
+    ensure!(killed >= COLD_KILLS / 2, "only {killed} ADDs were still running when they were killed");
+    lab.finish()
 }

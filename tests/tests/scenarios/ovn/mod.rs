@@ -10,10 +10,12 @@ mod host_to_pod;
 mod isolation;
 mod killed;
 mod kubelets;
+mod late;
 mod many;
 mod packets;
 mod pods;
 mod raft;
+mod restarts;
 mod verbs;
 
 use std::time::Duration;
