@@ -159,7 +159,7 @@ pub(crate) async fn repair(settings: &Settings, output: OutputFormat, options: &
     let (store, controller) = (settings.store()?, settings.controller()?);
     let admin = Admin { store: &store, engine: &controller, config: &settings.config.cluster };
     let before = admin::plan(&admin, name).await?;
-    admin::repair(&admin, name).await?;
+    admin::repair(&admin, name, settings.config.max_request_lifetime).await?;
     let after = admin::plan(&admin, name).await?;
     if !after.is_empty() {
         return Err(Failure::other(format!(

@@ -317,7 +317,8 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
         };
         let is_fence = |tombstone: &Versioned<TombstoneRecord>| tombstone.record.kind == TombstoneKind::Fence;
         let may_come_late = known.late_requests_until != 0
-            || matches!(&records, Records::Read(found) if found.tombstone.as_ref().is_some_and(is_fence));
+            || matches!(&records, Records::Read(found) if found.tombstone.as_ref().is_some_and(is_fence))
+            || matches!(&records, Records::Read(found) if has_creations(found));
         let must_fence = may_come_late && self.engine.fences();
         let Some(id) = port else {
             let closed =
@@ -488,11 +489,17 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
     /// This is not `atoll_store::retry`: a step is a whole release or removal, which retries its own transactions, and the
     /// last step records the pending cleanup instead of returning an error.
     async fn release_in_etcd(&self, pending: &mut PendingCleanup, mut found: Found) -> Result<Detached, IpamError> {
+        let seen_claim = |found: &Found| found.claim.as_ref().map(|claim| claim.mod_revision);
+        let fenced_claim = seen_claim(&found);
         for _ in 0..ATTEMPTS {
-            pending.merge(
-                &found,
-                found.tombstone.as_ref().map_or(0, |tombstone| self.late_requests_until(&tombstone.record)),
-            );
+            // Another machine sent a creation after the fence.
+            if has_creations(&found) && seen_claim(&found) != fenced_claim {
+                pending.is_fenced = false;
+            }
+            let of_tombstone =
+                found.tombstone.as_ref().map_or(0, |tombstone| self.late_requests_until(&tombstone.record));
+            let of_claim = found.claim.as_ref().map_or(0, |claim| claim.record.creations_until);
+            pending.merge(&found, of_tombstone.max(of_claim.min(self.request_lifetime_end())));
             let seen = found.tombstone.as_ref().map(|tombstone| tombstone.mod_revision);
             let now = (self.clock)();
             if pending.problem.is_some() || (!pending.is_fenced && pending.may_come_late(now)) {
@@ -566,6 +573,11 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
     }
 }
 
+/// A creation of the port that another machine sent may still arrive.
+fn has_creations(found: &Found) -> bool {
+    found.claim.as_ref().is_some_and(|claim| claim.record.creations_until != 0)
+}
+
 /// The cleanup of an attachment that is still to be done.
 #[derive(Debug)]
 struct PendingCleanup {
@@ -611,7 +623,7 @@ impl PendingCleanup {
         self.has_no_port || found.claim.as_ref().is_none_or(|claim| self.port == Some(claim.record.port))
     }
 
-    /// `late_requests_until`: from the tombstone that was found.
+    /// `late_requests_until`: from the tombstone and the claim that were found.
     fn merge(&mut self, found: &Found, late_requests_until: u64) {
         self.port = self.port.or_else(|| found.claim.as_ref().map(|claim| claim.record.port));
         if let Some(tombstone) = found.tombstone.as_ref().map(|tombstone| &tombstone.record) {

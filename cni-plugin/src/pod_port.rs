@@ -1,29 +1,11 @@
-//! The port that a claim describes. Pure.
+//! The port of an attachment of this node.
 
-use atoll_model::config::Addressing;
-use atoll_network::{NetworkId, PodPort, PortLocation, WriterEpoch};
+use atoll_network::PodPort;
 use atoll_records::ClaimRecord;
 use atoll_tenant::TenantBinding;
+pub(crate) use atoll_tenant::pod_port::claimed_port;
 
-/// The port of a claim. A claim has all its addresses in one subnet.
+/// The port of a claim.
 pub(crate) fn pod_port(binding: &TenantBinding, claim: &ClaimRecord) -> PodPort {
-    let cluster = &binding.cluster.record;
-    let network = NetworkId { cluster: cluster.id, incarnation: claim.incarnation };
-    let writer = WriterEpoch { node: claim.attachment.node.clone(), epoch: binding.node.record.writer };
-    PodPort { unique: cluster.addressing == Addressing::Unique, writer, ..claimed_port(network, claim) }
-}
-
-/// The same where only the cluster's id is known: enough to delete the port.
-pub(crate) fn claimed_port(network: NetworkId, claim: &ClaimRecord) -> PodPort {
-    PodPort {
-        id: claim.port,
-        claim: claim.claim,
-        // A deletion has no epoch.
-        writer: WriterEpoch { node: claim.attachment.node.clone(), epoch: 0 },
-        subnet: network.subnet(claim.addresses.first().map_or(0, |address| address.ordinal)),
-        location: PortLocation { host: claim.host_id.clone(), interface: claim.host_interface.clone() },
-        mac: claim.mac,
-        addresses: claim.addresses.iter().map(|address| address.address.ip().into()).collect(),
-        unique: false,
-    }
+    atoll_tenant::pod_port::pod_port(&binding.cluster.record, &binding.node.record, claim)
 }

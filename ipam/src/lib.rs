@@ -6,6 +6,7 @@
 //! | [`claim`](claim()) | an attachment gets an address |
 //! | [`release`](release()) | returns it to the pool, through its cool-down |
 //! | [`renew`](renew()) | a claim that stays gets a port of another id |
+//! | [`restore`] | a claim records that another machine may be making its port |
 //! | [`reserve`](reserve()) | an address is kept for a pod |
 //! | [`tombstone`] | pending cleanup of an attachment |
 //! | [`audit`](audit()) | inconsistent records, and their repair |
@@ -33,6 +34,7 @@ pub mod pool;
 pub mod release;
 pub mod renew;
 pub mod reserve;
+pub mod restore;
 mod search;
 pub mod tombstone;
 
@@ -44,4 +46,5 @@ pub use holder::Holder;
 pub use release::{LateDeletions, Released, release, release_beside};
 pub use renew::renew;
 pub use reserve::{Lifted, ReserveRequest, Reserved, lift, reservations, reserve, reserved_for};
+pub use restore::{creations_answered, expect_creation};
 pub use tombstone::{put_tombstone, remove_tombstone};

@@ -52,6 +52,10 @@ pub struct ClaimRecord {
     /// Until then, seconds since 1970, a deletion of an earlier port of this attachment may still arrive; 0: none can.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub deletions_until: u64,
+    /// Until then, seconds since 1970, a creation of its port that another machine sent may still arrive
+    /// (`atollctl tenant repair`); 0: none can. Where an engine fences, no time ends that, but a fence.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub creations_until: u64,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Unknown,

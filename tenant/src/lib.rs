@@ -8,6 +8,7 @@
 //! | `attempts` | one change of records, decided on again until it is made |
 //! | `registry` | the records of cluster, nodes, namespaces and tenants |
 //! | [`network`](mod@network) | the pure function from the records of cluster and tenant to the tenant's network |
+//! | [`pod_port`] | the pure function from a claim to its port |
 //! | [`machine`], [`identity`] | this machine: names and ids; the name that is remembered |
 //! | [`inventory`] | all records, for operators and their tools |
 //! | [`admin`] | what operators do |
@@ -24,6 +25,7 @@ pub mod identity;
 pub mod inventory;
 pub mod machine;
 pub mod network;
+pub mod pod_port;
 mod registry;
 
 pub use admission::resolve::Resolver;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use atoll_model::sync::locked;
+use tokio::sync::Notify;
 
 /// A fault at an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,6 +55,10 @@ struct State {
     planned: Mutex<Option<(Place, Fault)>>,
     crashed: AtomicBool,
     late: Mutex<Vec<Late>>,
+    /// The effect before which the process stops for a while.
+    pause_at: Mutex<Option<usize>>,
+    is_paused: AtomicBool,
+    resumed: Notify,
 }
 
 /// Counts effects and makes one of them fail. Clones share their state; without a plan it only counts.
@@ -95,6 +100,35 @@ impl FaultPlan {
         self.0.crashed.store(false, Ordering::Relaxed);
     }
 
+    /// Restarts the count at zero. The process stops before effect `at`, until [`FaultPlan::resume`].
+    pub fn pause_at(&self, at: usize) {
+        self.reset();
+        *locked(&self.0.pause_at) = Some(at);
+    }
+
+    /// Runs `call` until it returns or stops; `None` means that it stopped, and goes on when it is resumed and polled again.
+    pub async fn run_until_paused<T>(&self, mut call: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        std::future::poll_fn(|cx| match call.as_mut().poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending if self.0.is_paused.load(Ordering::Relaxed) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
+    /// The process that stopped goes on.
+    pub fn resume(&self) {
+        self.0.is_paused.store(false, Ordering::Relaxed);
+        self.0.resumed.notify_one();
+    }
+
+    /// Whether the process stops before this effect.
+    fn stops(&self, index: usize) -> bool {
+        let stops = locked(&self.0.pause_at).take_if(|at| *at == index).is_some();
+        self.0.is_paused.fetch_or(stops, Ordering::Relaxed);
+        stops
+    }
+
     /// The effects since the last reset.
     pub fn passed(&self) -> Vec<String> {
         locked(&self.0.passed).clone()
@@ -108,13 +142,17 @@ impl FaultPlan {
         lost: impl FnOnce() -> E + Send,
         refused: impl FnOnce() -> E + Send,
     ) -> Result<T, E> {
-        let planned = {
+        let (index, planned) = {
             let mut passed = locked(&self.0.passed);
-            let what = what();
-            let planned = self.take(passed.len(), &what);
+            let (index, what) = (passed.len(), what());
+            let planned = self.take(index, &what);
             passed.push(what);
-            planned
+            (index, planned)
         };
+        if self.stops(index) {
+            // In a box: every effect would be larger by it.
+            Box::pin(self.0.resumed.notified()).await;
+        }
         match planned {
             Some(fault) => match fault {
                 Fault::CrashBefore => self.crash().await,

@@ -186,6 +186,7 @@ mod tests {
             since,
             attachment,
             deletions_until: 0,
+            creations_until: 0,
             unknown: Unknown::new(),
         };
         Versioned { record, create_revision: 5, mod_revision: 6 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use atoll_model::route::PodRoute;
 use atoll_network::Engine;
 use atoll_node::attachments::{AddPhase, AttachmentLock, AttachmentState};
-use atoll_records::ClaimRecord;
+use atoll_records::{ClaimRecord, Revision};
 use atoll_store::Store;
 use atoll_tenant::{Resolver, Who};
 use tokio::time::Instant;
@@ -32,6 +32,8 @@ pub(super) struct Adding<'a, S, E, K> {
     pub(super) began: Option<Checkpoint>,
     /// The claim is of this call.
     pub(super) is_new: bool,
+    /// The revision of the claim for which this call has fenced its node.
+    pub(super) fenced_claim: Option<Revision>,
 }
 
 impl<'a, S: Store, E: Engine, K: Kernel> Adding<'a, S, E, K> {
@@ -55,7 +57,7 @@ impl<'a, S: Store, E: Engine, K: Kernel> Adding<'a, S, E, K> {
             claim: None,
         };
         let who = Who { namespace: call.pod.namespace.clone(), default_tenant: plugin.config.tenant.default.clone() };
-        Self { plugin, call, who, lock, state, had_interface, mtu, began: None, is_new: false }
+        Self { plugin, call, who, lock, state, had_interface, mtu, began: None, is_new: false, fenced_claim: None }
     }
 
     pub(super) fn note(&mut self) -> Result<(), CallError> {

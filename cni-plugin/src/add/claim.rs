@@ -97,16 +97,20 @@ impl<S: Store, E: Engine, K: Kernel> Adding<'_, S, E, K> {
         // change. If it is not changed, the rollback detects that.
         self.state.claim = Some(claim.clone());
         let is_waited_out = self.waits_for_deletions(&claim.record);
-        let late =
-            if is_waited_out { request_lifetime_end } else { self.state.late_requests_until.min(request_lifetime_end) };
+        // Also such as `atollctl tenant repair` sent.
+        let is_fenced = self.fenced_claim == Some(claim.mod_revision);
+        let by_others = if is_fenced { 0 } else { claim.record.creations_until };
+        let creations_until = self.state.late_requests_until.max(by_others);
+        let late = if is_waited_out { request_lifetime_end } else { creations_until.min(request_lifetime_end) };
         let mut claim = claim;
-        if engine.fences() && self.state.late_requests_until != 0 {
+        if engine.fences() && creations_until != 0 {
             // A late creation of the port before would have the claim's addresses. From now on it fails, and so does what
             // this call knows of its node: the claim is read anew.
             let port = pod_port(binding, &claim.record);
             let removal = PortRemoval { id: port.id, port: Some(port), verified: false };
             self.plugin.fence(binding.cluster.record.id, &claim.record.attachment, &removal).await?;
             self.state.late_requests_until = 0;
+            self.fenced_claim = Some(claim.mod_revision);
             return Ok(None);
         }
         if late > (self.plugin.clock)() {

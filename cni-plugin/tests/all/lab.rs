@@ -816,6 +816,30 @@ impl Lab {
         self.forget();
     }
 
+    /// The engine loses a port.
+    pub(crate) fn lose_port(&self, port: Uuid) {
+        match &self.ovn {
+            Some(chassis) => {
+                let (members, condition) = (Value::one(port), Vec::new());
+                let (table, mutation) = ("Logical_Switch", Mutation::Delete(members));
+                let drop = RowOperation::Mutate { table, condition, column: "ports", mutation };
+                chassis.northbound.execute(&[drop]).expect("the schema has it");
+            }
+            None => assert_eq!(self.ask(Method::DELETE, &format!("/ports/{port}"), &serde_json::Value::Null), 204),
+        }
+    }
+
+    /// Northbound is emptied, and only the provider router is there again.
+    pub(crate) fn lose_northbound(&self) {
+        let chassis = self.ovn.as_ref().expect("a lab with OVN");
+        for table in ["Logical_Router", "Logical_Switch", "DNS"] {
+            for uuid in chassis.northbound.rows(table).into_keys() {
+                chassis.northbound.lose(table, uuid);
+            }
+        }
+        make_provider(chassis);
+    }
+
     /// Another call writes a tombstone for the pod.
     pub(crate) async fn put_tombstone(&self) {
         let tombstone = TombstoneRecord {
@@ -857,10 +881,14 @@ impl Lab {
 /// The node's chassis, and a Northbound that has a provider router.
 fn chassis(host: Uuid) -> Chassis {
     let chassis = Chassis::start(&host.to_string(), BRIDGE);
+    make_provider(&chassis);
+    chassis
+}
+
+fn make_provider(chassis: &Chassis) {
     let row = Row::from([("name", Value::one("provider"))]);
     let provider = RowOperation::Insert { table: "Logical_Router", uuid: PROVIDER, row };
     chassis.northbound.execute(&[provider]).expect("the schema has it");
-    chassis
 }
 
 /// A pod's port in Northbound.

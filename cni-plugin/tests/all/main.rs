@@ -24,6 +24,7 @@ mod outage;
 mod ownership;
 mod recorded;
 mod refusal;
+mod restore;
 mod results;
 mod retry;
 mod status;

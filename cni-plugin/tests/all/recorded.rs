@@ -179,7 +179,7 @@ async fn operate(admin: &Admin<'_, MemoryStore, LabController>, part: &mut impl 
     part("the route says something else");
     assert_eq!(admin::plan(admin, &red()).await.expect("planned"), []);
     part("the tenant is inspected");
-    admin::repair(admin, &red()).await.expect("repaired");
+    admin::repair(admin, &red(), REQUEST_LIFETIME).await.expect("repaired");
     part("the tenant is repaired");
     let destination = "10.9.0.0/16".parse().expect("valid");
     let without = Edit { remove_routes: vec![destination], ..Edit::default() };

@@ -247,7 +247,7 @@ async fn add_beside_late(lab: &Lab) -> Result<AddResult, CallError> {
 
 /// The pod has all that it needs, and nothing else is there.
 #[track_caller]
-fn assert_runs(lab: &Lab, when: &str) {
+pub(crate) fn assert_runs(lab: &Lab, when: &str) {
     let claims = lab.claims();
     assert_eq!(claims.len(), 1, "{when}: a running pod has a claim");
     assert_eq!(lab.pod_ports(), [claims[0].port], "{when}: a running pod has the port of its claim and no other");
@@ -354,7 +354,7 @@ async fn point(verb: Verb, engine: LabEngine, disturbance: Disturbance, then: Th
     true
 }
 
-fn first_address(lab: &Lab) -> Option<Ipv4Addr> {
+pub(crate) fn first_address(lab: &Lab) -> Option<Ipv4Addr> {
     lab.claims().first().map(|claim| claim.addresses[0].address.ip())
 }
 
@@ -366,7 +366,7 @@ fn is_left_to_gc(effect: &str) -> bool {
 
 /// Nothing has to be waited for: all is gone, and another pod has the address when the late requests arrive. They change
 /// nothing of it, and leave nothing.
-async fn give_away(lab: &Lab, address: Option<Ipv4Addr>, is_left: bool, when: &str) {
+pub(crate) async fn give_away(lab: &Lab, address: Option<Ipv4Addr>, is_left: bool, when: &str) {
     if is_left {
         lab.assert_empty_but_what_gc_collects(when);
     } else {

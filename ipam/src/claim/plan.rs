@@ -267,6 +267,7 @@ impl<'a> ClaimPlan<'a> {
             host_id: HostId::clone(host_id),
             since: self.since,
             deletions_until: self.deletions_until,
+            creations_until: 0,
             unknown: Unknown::new(),
         }
     }

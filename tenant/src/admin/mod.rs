@@ -9,6 +9,7 @@ mod held;
 mod init;
 mod members;
 mod plan;
+mod ports;
 mod progress;
 mod prune;
 mod set;

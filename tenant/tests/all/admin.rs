@@ -114,7 +114,7 @@ async fn a_plan_lists_what_a_repair_does() {
             assert!(steps.contains(&expected.to_owned()), "{dialect:?}: {expected} is in {steps:?}");
         }
         assert_eq!(steps.len(), 3, "{dialect:?}: {steps:?}");
-        admin::repair(&admin, &red).await.expect("repaired");
+        admin::repair(&admin, &red, Duration::from_secs(45)).await.expect("repaired");
         assert_eq!(admin::plan(&admin, &red).await.expect("planned"), []);
     }
 }

@@ -1,6 +1,8 @@
 //! Every field of every object of a tenant is changed from outside: a plan shows it, a repair restores it, and foreign
 //! objects stay.
 
+use std::time::Duration;
+
 use atoll_model::ids::TenantName;
 use atoll_sdn_client::Resource;
 use atoll_sdn_client::{Client, api};
@@ -209,7 +211,9 @@ async fn every_field_that_is_changed_from_outside_is_shown_and_repaired() {
             assert!(!plan.is_empty(), "{context}: not seen");
             let before = fixture.made();
             assert_eq!(before, fixture.made(), "{context}: a plan changes nothing");
-            admin::repair(&admin, &red).await.unwrap_or_else(|error| panic!("{context}: {error}"));
+            admin::repair(&admin, &red, Duration::from_secs(45))
+                .await
+                .unwrap_or_else(|error| panic!("{context}: {error}"));
             assert_eq!(admin::plan(&admin, &red).await.expect("planned"), [], "{context}");
             assert_eq!(
                 admin::plan(&admin, &TenantName::new("blue").expect("valid")).await.expect("planned"),

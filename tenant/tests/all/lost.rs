@@ -109,7 +109,7 @@ async fn run<S: Store, E: Engine>(fixture: &Fixture, admin: &Admin<'_, S, E>, ve
             for (name, created) in names.iter().zip(admin::create_together(admin, &names).await?) {
                 match created {
                     // Of an earlier call, which may not have come to its end.
-                    Err(TenantError::Exists { .. }) => drop(admin::repair(admin, name).await?),
+                    Err(TenantError::Exists { .. }) => drop(admin::repair(admin, name, Duration::from_secs(45)).await?),
                     created => drop(created?),
                 }
             }
@@ -121,7 +121,7 @@ async fn run<S: Store, E: Engine>(fixture: &Fixture, admin: &Admin<'_, S, E>, ve
                 let cidr = "10.130.0.0/24".parse().expect("valid");
                 admin::add_subnet(admin, &red, Some(cidr), &[]).await?;
             }
-            admin::repair(admin, &red).await.map(drop)
+            admin::repair(admin, &red, Duration::from_secs(45)).await.map(drop)
         }
         Verb::DeleteSubnet => admin::delete_subnet(admin, &red, 2, REQUEST_LIFETIME, |_| {}).await,
         Verb::Delete => {

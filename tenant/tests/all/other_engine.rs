@@ -51,7 +51,7 @@ async fn refusals(fixture: &Fixture) -> Vec<(&'static str, TenantError)> {
     let deletion = Deletion { request_lifetime: WAIT, force: true };
     let init = |new_epoch, provider| InitRequest { new_epoch, provider };
     let adopted = || ProviderChoice::Adopted("Edge".to_owned());
-    let repair = Box::pin(admin::repair(&admin, &red)).await;
+    let repair = Box::pin(admin::repair(&admin, &red, Duration::from_secs(45))).await;
     let set = Box::pin(admin::set(&admin, &red, &Edit::default(), WAIT, |_| {})).await;
     let subnet = Box::pin(admin::delete_subnet(&admin, &red, 1, WAIT, |_| {})).await;
     let pruned = admin::prune(&admin, std::slice::from_ref(&red), WAIT).await.remove(0).1;

@@ -182,7 +182,7 @@ async fn paused(fixture: &Fixture, writer: Writer, event: Event, at: usize) -> O
     let admin = admin(fixture, &store, &engine);
     let write = async {
         match writer {
-            Writer::Repair => admin::repair(&admin, &red()).await.map(drop),
+            Writer::Repair => admin::repair(&admin, &red(), Duration::from_secs(45)).await.map(drop),
             Writer::AddSubnet => admin::add_subnet(&admin, &red(), None, &[]).await.map(drop),
         }
     };

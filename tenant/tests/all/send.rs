@@ -28,7 +28,7 @@ async fn tenants<S: Store, E: Engine>(admin: &Admin<'_, S, E>) {
     sent(admin::add_subnet(admin, &red, None, &[])).await.expect("added");
     sent(admin::delete_subnet(admin, &red, 2, LIFETIME, |_| {})).await.expect("deleted");
     sent(admin::plan(admin, &red)).await.expect("planned");
-    sent(admin::repair(admin, &red)).await.expect("repaired");
+    sent(admin::repair(admin, &red, Duration::from_secs(45))).await.expect("repaired");
     assert_eq!(sent(admin::idle(admin, true)).await.expect("observed").len(), 2);
     let gently = Deletion { request_lifetime: LIFETIME, force: false };
     sent(admin::delete(admin, &red, gently, |_| {})).await.expect("deleted");

@@ -1,6 +1,8 @@
 //! The crash sweep of tenant creation: a fault at every store call and every request. The next call completes the
 //! creation, and the result is that of an undisturbed run.
 
+use std::time::Duration;
+
 use atoll_mock_controller::Dialect;
 use atoll_testkit::fault::{Fault, FaultPlan};
 use atoll_testkit::store::FaultyStore;
@@ -79,7 +81,7 @@ async fn create_both<S: Store, E: Engine>(admin: &Admin<'_, S, E>) -> Result<(),
     let names = ["red", "blue"].map(|name| TenantName::new(name).expect("valid"));
     for (name, created) in names.iter().zip(admin::create_together(admin, &names).await?) {
         match created {
-            Err(TenantError::Exists { .. }) => drop(admin::repair(admin, name).await?),
+            Err(TenantError::Exists { .. }) => drop(admin::repair(admin, name, Duration::from_secs(45)).await?),
             created => drop(created?),
         }
     }

@@ -422,6 +422,7 @@ fn claim(container: &str) -> Versioned<ClaimRecord> {
         since: NOW - 3600,
         attachment,
         deletions_until: 0,
+        creations_until: 0,
         unknown: Unknown::new(),
     };
     Versioned { record, create_revision: 5, mod_revision: 6 }

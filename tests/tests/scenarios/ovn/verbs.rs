@@ -29,7 +29,7 @@ fn every_verb_answers() -> Result<()> {
     let [first, second, third] = lab.chassis.as_slice() else { unreachable!("there are three") };
     let (one, two) = (LabPod::new("red", "one")?, LabPod::new("red", "two")?);
     let one_at = first.cni()?.add(&one)?;
-    third.cni()?.add(&two)?;
+    let two_at = third.cni()?.add(&two)?;
     let address = one_at.address.ip();
     let done = |line: &str, parts: &[&str]| run(second, line, 0, parts);
 
@@ -72,26 +72,27 @@ fn every_verb_answers() -> Result<()> {
     for table in ["Logical_Router", "Logical_Switch", "HA_Chassis_Group", "DNS"] {
         lab.ctl("ovn-nbctl", &["--all", "destroy", table])?;
     }
-    done("tenant plan red", &["create", "Logical_Router"])?;
+    lab.ctl("ovn-nbctl", &["--wait=hv", "sync"])?;
+    ensure!(!ping(&one.netns, two_at.address.ip())?, "the pods are cut off");
+    run(second, "address check --pause 1", 7, &["has no port"])?;
+    done("tenant plan red", &["create", "Logical_Router", "pod-port", "red/one on c1", "red/two on c3"])?;
     done("init", &["provider router"])?;
     for tenant in ["red", "green", "amber"] {
         done(&format!("tenant repair {tenant}"), &["matches its record again"])?;
         done(&format!("tenant plan {tenant}"), &["nothing would change"])?;
     }
-    run(second, "address check --pause 1", 7, &["has no port"])?;
-    for (chassis, pod) in [(first, &one), (third, &two)] {
-        chassis.cni()?.del(pod)?;
-    }
-    let addresses = [first.cni()?.add(&one)?.address, third.cni()?.add(&two)?.address];
-    ensure!(ping(&one.netns, addresses[1].ip())?, "packets flow again");
     done("address check --pause 1", &["Everything agrees"])?;
+    lab.ctl("ovn-nbctl", &["--wait=hv", "sync"])?;
+    ensure!(ping(&one.netns, two_at.address.ip())?, "packets of the running pods flow again");
+    ensure!(ping(&two.netns, one_at.address.ip())?, "in both directions");
+    done("attachment list", &["one", "two", "active"])?;
 
     // A row that was changed by hand is named, and repaired.
     let of_red = ["--bare", "--columns=name", "find", "Logical_Router", "external_ids:atoll-tenant=red"];
     lab.ctl("ovn-nbctl", &["lr-nat-del", lab.ctl("ovn-nbctl", &of_red)?.trim()])?;
     done("tenant plan red", &["create", "NAT"])?;
     done("tenant repair red", &["matches its record again", "NAT"])?;
-    ensure!(ping(&one.netns, addresses[1].ip())?, "packets flow");
+    ensure!(ping(&one.netns, two_at.address.ip())?, "packets flow");
     for (chassis, pod) in [(first, &one), (third, &two)] {
         chassis.cni()?.del(pod)?;
     }
