@@ -18,8 +18,8 @@ use crate::settings::Settings;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A tenant that has pods is not deleted; they are listed. With --force they lose network and addresses at once.
-Reservations of its addresses are lifted. Deleting waits for the maximum request lifetime (45 s by default): after that, late
-requests create nothing. Interrupted, the same command goes on where it stopped.
+Reservations of its addresses are lifted. With MidoNet, deleting waits for the maximum request lifetime (45 s by default): after
+that, late requests create nothing. Interrupted, the same command goes on where it stopped.
 
 Example: what would deleting red do?
   atollctl tenant delete red --dry-run

@@ -3,6 +3,7 @@
 use atoll_model::ids::NodeName;
 use std::time::Duration;
 
+use atoll_network::Engine as _;
 use atoll_records::ClaimRecord;
 use atoll_tenant::admin::{self, Admin, Candidate, Eviction};
 use serde_json::{Value, json};
@@ -47,10 +48,11 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Evi
     let (store, controller) = (settings.store()?, settings.controller()?);
     let admin = Admin { store: &store, engine: &controller, config: &settings.config.cluster };
     let node = &options.node;
+    let wait = settings.config.timeout + settings.config.max_request_lifetime;
     let how = Eviction {
         force: options.force,
         forget: options.forget,
-        wait: settings.config.timeout + settings.config.max_request_lifetime,
+        wait: if controller.fences() { Duration::ZERO } else { wait },
         cooldown: settings.config.cooldown,
     };
     if options.dry_run {

@@ -14,8 +14,8 @@ use crate::settings::Settings;
 #[command(after_help = "\
 A tenant is idle when it has no pods. Every run records which tenants it found idle, and every new pod removes that
 record. So run it today, and delete in 30 days. Tenants that an operator made, and those that have reservations, are listed
-and never pruned. Deleting waits for the maximum request lifetime, as `tenant delete` does; a tenant that is used again
-meanwhile stays.
+and never pruned. With MidoNet, deleting waits for the maximum request lifetime, as `tenant delete` does; a tenant that is used
+again meanwhile stays.
 
 Example: list and record
   atollctl tenant prune

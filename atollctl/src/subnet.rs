@@ -47,8 +47,8 @@ Example: without the addresses that other machines in it have
         #[arg(long)]
         dry_run: bool,
     },
-    /// Delete an empty subnet (no pods, no reservations); waits for the maximum request lifetime, as deleting a tenant
-    /// does
+    /// Delete an empty subnet (no pods, no reservations); with MidoNet it waits for the maximum request lifetime, as deleting
+    /// a tenant does
     #[command(after_help = "Example:\n  atollctl subnet list red\n  atollctl subnet delete red 2")]
     Delete {
         /// The tenant

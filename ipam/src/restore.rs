@@ -49,7 +49,8 @@ async fn write<S: Store>(
     let txn = Txn { compare, then: vec![StoreChange::put(&key, &record)], read: Vec::new(), otherwise: Vec::new() };
     match store.commit_first(txn.into()).await {
         Ok(Chosen::Case(_, done)) => Ok(Some(claim.updated(record, done.revision))),
-        Ok(Chosen::Lost(_)) | Err(StoreError::Unknown { .. }) => Ok(None),
+        Ok(Chosen::Lost(_)) => Ok(None),
+        Err(error @ StoreError::Unknown { .. }) if !error.is_lasting() => Ok(None),
         Err(error) => Err(IpamError::store(attachment)(error)),
     }
 }

@@ -144,8 +144,9 @@ pub trait Engine: Send + Sync {
         ports: &[PortRemoval],
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Whether [`Engine::fence`] makes earlier requests fail. Such an engine never forgets a request, so that waiting would not
-    /// help, and its deletions compare the claim. Otherwise requests may take effect until the maximum request lifetime has passed.
+    /// Whether earlier requests fail: those for ports after [`Engine::fence`], and those for a network after a newer record
+    /// of it was applied, or deleted parts or all of it. Such an engine never forgets a request, so that waiting would not help, and its
+    /// deletions compare the claim. Otherwise requests may take effect until the maximum request lifetime has passed.
     fn fences(&self) -> bool;
 
     /// Makes sure that no other host accepts packets of this host's pods, at most `within`. An engine that forwards nothing for a

@@ -192,6 +192,6 @@ pub(crate) fn drop_children(parent: Parent, children: Vec<Uuid>) -> RowOperation
     RowOperation::Mutate { table, condition: vec![RowCondition::is(uuid)], column, mutation }
 }
 
-fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Value) -> String {
     value.to_json().to_string()
 }

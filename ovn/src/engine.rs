@@ -159,7 +159,7 @@ impl<D: Database> Engine for Ovn<D> {
     async fn delete_subnet(&self, network: &Network, ordinal: u32) -> Result<Applied, EngineError> {
         let subnet = NetworkSubnet { ordinal, prefixes: Vec::new() };
         let what = format!("delete subnet {ordinal} of tenant {}", network.tenant);
-        self.remove_rows(&what, network, &subnet_rows(network, &subnet)).await
+        self.remove_rows(&what, network, &subnet_rows(network, &subnet), None).await
     }
 
     async fn delete_routes(&self, network: &Network, routes: &[NetworkRoute]) -> Result<Applied, EngineError> {

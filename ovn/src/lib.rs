@@ -7,6 +7,7 @@
 //! | `rows`, `provider` | a network, and the provider router, as rows. Pure, but for applying the latter |
 //! | `compare` | rows as they are beside rows as they should be. Pure |
 //! | `network` | ensure, compare, delete, withdraw networks |
+//! | `next_hops` | what the ports of next hops accept. Pure |
 //! | `ports` | ports of pods, and the writer epoch |
 //! | `switch` | host ends on the node's bridge, and readiness |
 //! | `hosts`, `host_id` | chassis, and which one this machine is |
@@ -25,6 +26,7 @@ mod hosts;
 mod inspect;
 mod names;
 mod network;
+mod next_hops;
 pub mod ovsdb;
 mod ports;
 mod provider;

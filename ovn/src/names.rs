@@ -30,6 +30,10 @@ pub(crate) mod key {
     pub(crate) const ROLE: &str = "atoll-role";
     /// The revision of the record from which the network was computed; of a tenant's router.
     pub(crate) const REVISION: &str = "atoll-revision";
+    /// The next hops of static routes in a subnet; of its switch.
+    pub(crate) const NEXT_HOPS: &str = "atoll-next-hops";
+    /// When the network was deleted, seconds since 1970; of the row that remembers it.
+    pub(crate) const REMOVED_AT: &str = "atoll-removed-at";
     /// How many networks or parts of them were removed; of the cluster's row.
     pub(crate) const REMOVALS: &str = "atoll-removals";
     /// The node, of its writer epoch.
@@ -77,6 +81,8 @@ pub enum RowRole {
     RefusedService(u32, u32),
     /// A pod's port.
     PodPort,
+    /// The row that remembers that a network was deleted.
+    Removed,
     /// The cluster's own row, which counts removals.
     Cluster,
     /// A node's row, with its writer epoch.
@@ -116,6 +122,7 @@ impl fmt::Display for RowRole {
             Self::ServiceRoute(number) => write!(f, "service-route/{number}"),
             Self::RefusedService(ordinal, number) => write!(f, "refused-service/{ordinal}/{number}"),
             Self::PodPort => f.write_str("pod-port"),
+            Self::Removed => f.write_str("removed"),
             Self::Cluster => f.write_str("cluster"),
             Self::Writer => f.write_str("writer"),
             Self::ProviderRouter => f.write_str("provider-router"),

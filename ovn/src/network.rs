@@ -5,19 +5,26 @@
 //! - **An older record never replaces a newer one.** The router's row has the revision of the record; each change compares
 //!   the row as it was read, and a writer whose record is older changes nothing.
 //! - **What was deleted stays deleted**, however late a server executes a request: one that makes a router compares the
-//!   cluster's row, and each deletion of a network changes that row.
+//!   cluster's row, and each deletion of a network changes that row. It leaves a row with its revision too, so that a process
+//!   that has read an older record does not begin to make the network again.
 //! - Rows of other owners are neither changed nor deleted.
 
+use atoll_model::clock::now;
 use atoll_model::ids::ClusterId;
 use atoll_network::{Applied, Drift, DriftKind, EngineError, EngineFailure, Network, NetworkRoute};
 use uuid::Uuid;
 
-use crate::compare::{Look, Seen, difference, drift, drop_children, exists, mend};
+use crate::compare::{Look, Seen, difference, drift, drop_children, exists, mend, shown};
 use crate::engine::{Ovn, Rounds};
 use crate::error::{NORTHBOUND, engine_error};
-use crate::names::{EXTERNAL_IDS, RowRole, cluster_owner, cluster_row, key, network_row, owner, with};
-use crate::ovsdb::{Database, Outcome, Row, RowCondition, RowOperation, Value};
-use crate::rows::{MARK, Parent, ProviderRows, ROUTER, ROUTER_PORT, SWITCH, WantedRow, network_rows, route_rows};
+use crate::names::{EXTERNAL_IDS, RowRole, cluster_owner, cluster_row, id, key, network_row, owner, with};
+use crate::next_hops::recorded;
+use crate::ovsdb::{Database, Outcome, Row, RowCondition, RowOperation, UUID, Value};
+use crate::ports::{StalePort, SwitchPods};
+use crate::rows::{
+    MARK, Parent, ProviderRows, ROUTER, ROUTER_PORT, SWITCH, SWITCH_PORT, WantedRow, network_rows, route_rows,
+    switch_rows,
+};
 
 impl<D: Database> Ovn<D> {
     pub(crate) async fn make_network(&self, network: &Network) -> Result<Applied, EngineError> {
@@ -27,7 +34,8 @@ impl<D: Database> Ovn<D> {
             rounds.begin()?;
             let rows = self.rows(network).await?;
             let seen = self.see(&what, &[(network, &rows.all())]).await?;
-            let (applied, operations) = match decide(&what, network, rows, &seen, rounds.begun)? {
+            let pods = self.pods_behind_routes(&what, network, &seen).await?;
+            let (applied, operations) = match decide(&what, network, rows, &seen, &pods, rounds.begun)? {
                 Decision::Done(applied) => return Ok(applied),
                 Decision::Change { applied, guards, operations } => (applied, [guards, operations].concat()),
             };
@@ -94,7 +102,8 @@ impl<D: Database> Ovn<D> {
         let (mut shared, mut changes, mut changed) = (Vec::new(), Vec::new(), Vec::new());
         for (place, network, rows) in open {
             let what = format!("ensure the network of tenant {}", network.tenant);
-            let result = match decide(&what, network, rows, &seen, round) {
+            let pods = self.pods_behind_routes(&what, network, &seen).await?;
+            let result = match decide(&what, network, rows, &seen, &pods, round) {
                 Ok(Decision::Done(applied)) => Some(Ok(applied)),
                 Ok(Decision::Change { applied, guards, operations }) => {
                     shared.extend(guards.into_iter().filter(|guard| !shared.contains(guard)).collect::<Vec<_>>());
@@ -129,7 +138,35 @@ impl<D: Database> Ovn<D> {
     pub(crate) async fn compare_network(&self, network: &Network) -> Result<Vec<Drift>, EngineError> {
         let what = format!("compare the network of tenant {}", network.tenant);
         let wanted = network_rows(network, self.provider_rows(network).await?);
-        Ok(drift(&wanted, &self.see(&what, &[(network, &wanted)]).await?))
+        let seen = self.see(&what, &[(network, &wanted)]).await?;
+        let mut found = drift(&wanted, &seen);
+        for (recorded, pods) in self.pods_behind_routes(&what, network, &seen).await? {
+            let differs = |port: StalePort| {
+                let sentence = format!("port_security is {}, not {}", shown(&port.found), shown(&port.wanted));
+                let (kind, role) = (SWITCH_PORT.to_owned(), RowRole::PodPort.to_string());
+                Drift { kind, id: port.id, role, difference: DriftKind::Differs(vec![sentence]) }
+            };
+            found.extend(pods.stale(&recorded).into_iter().map(differs));
+        }
+        Ok(found)
+    }
+
+    /// The ports of pods in subnets with a next hop of a static route, or that had one; and the next hops that each should have.
+    async fn pods_behind_routes(
+        &self,
+        what: &str,
+        network: &Network,
+        seen: &Seen,
+    ) -> Result<Vec<(String, SwitchPods)>, EngineError> {
+        let there = network.subnets.iter().filter(|subnet| {
+            let switch = network.id.subnet(subnet.ordinal).object();
+            seen.ids(SWITCH, switch).is_some()
+                && !(recorded(network, subnet).is_empty() && next_hops_of(seen, switch).is_empty())
+        });
+        let there: Vec<_> = there.collect();
+        let subnets: Vec<_> = there.iter().map(|subnet| network.id.subnet(subnet.ordinal)).collect();
+        let pods = self.pods_in(what, &subnets).await?;
+        Ok(there.into_iter().map(|subnet| recorded(network, subnet)).zip(pods).collect())
     }
 
     pub(crate) async fn remove_network(&self, network: &Network) -> Result<Applied, EngineError> {
@@ -155,6 +192,8 @@ impl<D: Database> Ovn<D> {
                 drop_children(far, vec![network_row(id, RowRole::ProviderPort)]),
             ]);
             let place = operations.len() - 3;
+            operations.push(remember_removal(network, &seen));
+            operations.extend(self.old_removals(&what, id.cluster).await?);
             if let Some(outcomes) = self.change(&what, operations).await? {
                 let deleted = outcomes.iter().skip(place).take(2).map(count).sum();
                 return Ok(Applied { deleted, rounds: rounds.begun, ..Applied::default() });
@@ -162,17 +201,35 @@ impl<D: Database> Ovn<D> {
         }
     }
 
-    /// Deletes rows of a network that has others. A writer whose record is older than the router's changes nothing.
+    /// Deletes rows that remember deleted networks, once no process can be that far behind.
+    async fn old_removals(&self, what: &str, cluster: ClusterId) -> Result<Vec<RowOperation>, EngineError> {
+        let ids = cluster_owner(cluster, RowRole::Removed);
+        let condition = vec![RowCondition::includes(EXTERNAL_IDS, ids)];
+        let select = RowOperation::Select { table: MARK, condition, columns: vec![UUID, EXTERNAL_IDS] };
+        let rows = self.read(what, vec![select]).await?.into_iter().flat_map(Outcome::rows);
+        let is_old = |row: &Row| {
+            let at: Option<u64> = id(row, key::REMOVED_AT).and_then(|text| text.parse().ok());
+            at.is_none_or(|at| at + REMEMBERED < now())
+        };
+        let old = rows.filter(is_old).filter_map(|row| row.get(UUID)?.uuids().next());
+        Ok(old.map(|uuid| RowOperation::Delete { table: MARK, condition: vec![RowCondition::is(uuid)] }).collect())
+    }
+
+    /// Deletes rows of a network that has others. `left`: the network without them, if its next hops may be others then. A
+    /// writer whose record is older than the router's changes nothing.
     pub(crate) async fn remove_rows(
         &self,
         what: &str,
         network: &Network,
         rows: &[WantedRow],
+        left: Option<&Network>,
     ) -> Result<Applied, EngineError> {
+        let switches: Vec<_> = left.into_iter().flat_map(switch_rows).collect();
+        let all = [rows, &switches].concat();
         let mut rounds = Rounds::of(what);
         loop {
             rounds.begin()?;
-            let seen = self.see(what, &[(network, rows)]).await?;
+            let seen = self.see(what, &[(network, &all)]).await?;
             if revision(network, &seen).is_none_or(|there| there > network.revision) {
                 return Ok(Applied { rounds: rounds.begun, ..Applied::default() });
             }
@@ -185,6 +242,15 @@ impl<D: Database> Ovn<D> {
                 .collect();
             let applied = Applied { deleted: gone.len(), rounds: rounds.begun, ..Applied::default() };
             let mut operations = guards(network, &seen);
+            if let Some(left) = left {
+                let pods = self.pods_behind_routes(what, left, &seen).await?;
+                let NextHopChange { guards, updates, .. } = next_hop_change(&pods, &seen);
+                operations.extend(guards);
+                let differs = |row: &&WantedRow| matches!(difference(row, &seen), Some(DriftKind::Differs(_)));
+                let differing: Vec<_> = switches.iter().filter(differs).cloned().collect();
+                operations.extend(mend(&differing, &seen));
+                operations.extend(updates);
+            }
             operations.extend(gone.iter().map(|row| match row.parent {
                 Some(parent) => drop_children(parent, vec![row.uuid]),
                 None => RowOperation::Delete { table: row.table, condition: vec![RowCondition::is(row.uuid)] },
@@ -207,6 +273,7 @@ impl<D: Database> Ovn<D> {
         let more = networks.iter().flat_map(|(network, _)| {
             [
                 (MARK, cluster_row(network.id.cluster, RowRole::Cluster), EXTERNAL_IDS),
+                (MARK, network_row(network.id, RowRole::Removed), EXTERNAL_IDS),
                 (ROUTER, network.id.router(), EXTERNAL_IDS),
                 (ROUTER, network.provider, "name"),
             ]
@@ -260,7 +327,9 @@ impl<D: Database> Ovn<D> {
         if rows.is_empty() {
             return Ok(Applied::default());
         }
-        self.remove_rows(&format!("delete routes of tenant {}", network.tenant), network, &rows).await
+        let mut left = network.clone();
+        left.routes.retain(|route| routes.iter().all(|gone| gone.number() != route.number()));
+        self.remove_rows(&format!("delete routes of tenant {}", network.tenant), network, &rows, Some(&left)).await
     }
 
     pub(crate) async fn withdraw(&self, stale: &Network, current: Option<&Network>) -> Result<Applied, EngineError> {
@@ -273,12 +342,15 @@ impl<D: Database> Ovn<D> {
             return Ok(Applied::default());
         }
         let what = format!("withdraw what an older record of tenant {} had", stale.tenant);
-        self.remove_rows(&what, current, &rows).await
+        self.remove_rows(&what, current, &rows, Some(current)).await
     }
 }
 
 /// How many networks one transaction makes at most.
 const TOGETHER: usize = 100;
+
+/// For how long a deleted network is remembered, seconds: a day, longer than a process is stopped and goes on.
+const REMEMBERED: u64 = 24 * 60 * 60;
 
 /// What a record wants, and what it had.
 struct NetworkRows {
@@ -306,6 +378,7 @@ fn decide(
     network: &Network,
     rows: NetworkRows,
     seen: &Seen,
+    pods: &[(String, SwitchPods)],
     round: usize,
 ) -> Result<Decision, EngineError> {
     let NetworkRows { mut wanted, removed } = rows;
@@ -316,8 +389,8 @@ fn decide(
     }
     refuse_foreign(what, &wanted, seen)?;
     let mut applied = applied(&wanted, &drift(&wanted, seen), round);
-    if revision(network, seen).is_some_and(|there| there > network.revision) {
-        // A newer record was applied, whole.
+    if revision(network, seen).max(removal(network, seen)).is_some_and(|there| there > network.revision) {
+        // A newer record was applied, whole, or deleted all of it.
         return Ok(Decision::Done(Applied { kept: wanted.len(), ..Applied::default() }));
     }
     with_revision(&mut wanted, network);
@@ -325,10 +398,61 @@ fn decide(
     let gone: Vec<_> = removed.iter().filter(|row| difference(row, seen) != Some(DriftKind::Missing)).collect();
     applied.deleted = gone.len();
     operations.extend(gone.iter().filter_map(|row| Some(drop_children(row.parent?, vec![row.uuid]))));
+    let next_hops = next_hop_change(pods, seen);
+    applied.updated += next_hops.updates.len();
+    operations.extend(next_hops.updates);
     if operations.is_empty() {
         return Ok(Decision::Done(applied));
     }
-    Ok(Decision::Change { applied, guards: guards(network, seen), operations })
+    Ok(Decision::Change { applied, guards: [guards(network, seen), next_hops.guards].concat(), operations })
+}
+
+/// What changes ports of pods, so that they accept what routes lead to them and nothing else.
+struct NextHopChange {
+    guards: Vec<RowOperation>,
+    updates: Vec<RowOperation>,
+}
+
+/// `pods`: the next hops that each switch should have, and its ports as they were read after `seen`.
+fn next_hop_change(pods: &[(String, SwitchPods)], seen: &Seen) -> NextHopChange {
+    let mut change = NextHopChange { guards: Vec::new(), updates: Vec::new() };
+    for (recorded, pods) in pods {
+        // A port that is made meanwhile fits the next hops that the switch has now.
+        if next_hops_of(seen, pods.subnet.object()) != recorded.as_str() {
+            change.guards.push(pods.has_members());
+        }
+        for port in pods.stale(recorded) {
+            change.guards.push(port.guard());
+            change.updates.push(port.update());
+        }
+    }
+    change
+}
+
+/// The next hops that a switch records.
+fn next_hops_of(seen: &Seen, switch: Uuid) -> &str {
+    seen.ids(SWITCH, switch).and_then(|ids| ids.get(key::NEXT_HOPS)).unwrap_or_default()
+}
+
+/// The revision of the record by which the network was deleted; none: it was not, or that is long ago.
+fn removal(network: &Network, seen: &Seen) -> Option<i64> {
+    let ids = seen.ids(MARK, network_row(network.id, RowRole::Removed))?;
+    ids.get(key::REVISION)?.parse().ok()
+}
+
+/// Remembers that a record of this revision deleted the network: an older one, of a process that was stopped meanwhile, does not make
+/// it again. The guard of the cluster's row is in front.
+fn remember_removal(network: &Network, seen: &Seen) -> RowOperation {
+    let revision = removal(network, seen).map_or(network.revision, |there| there.max(network.revision));
+    let mut ids = owner(network.id, RowRole::Removed);
+    for (key, value) in [(key::REVISION, revision.to_string()), (key::REMOVED_AT, now().to_string())] {
+        ids = with(ids, key, value);
+    }
+    let (uuid, row) = (network_row(network.id, RowRole::Removed), Row::from([(EXTERNAL_IDS, ids)]));
+    match seen.row(MARK, uuid) {
+        Some(_) => RowOperation::Update { table: MARK, condition: vec![RowCondition::is(uuid)], row },
+        None => RowOperation::Insert { table: MARK, uuid, row },
+    }
 }
 
 /// The revision of the record that was applied last; none: there is no router of ours.

@@ -5,6 +5,7 @@
 //!   row with an epoch, each creation of a port compares it, and [`Ovn::raise_epoch`] raises it in the transaction that
 //!   deletes ports: a request with an older epoch fails from then on, whenever it is executed.
 //! - A port is made only in a switch that exists: OVN collects a port without a switch silently.
+//! - A port accepts its own addresses, and what static routes lead to it as a next hop, which its creation compares with the switch.
 //! - A deletion compares the claim, so that a late one never deletes the port of a later claim.
 //! - That a port is absent is concluded from a transaction that changed something, or from a member that is up to date.
 
@@ -16,6 +17,7 @@ use crate::compare::{columns_that_differ, drop_children, exists_with, refer};
 use crate::engine::{Ovn, Rounds};
 use crate::error::{NORTHBOUND, engine_error, failed};
 use crate::names::{EXTERNAL_IDS, RowRole, cluster_owner, id, key, owner, with, writer_row};
+use crate::next_hops::port_security;
 use crate::ovsdb::{
     Database, DatabaseError, Freshness, Mutation, Outcome, RefusalKind, Row, RowCondition, RowOperation, UUID, Value,
 };
@@ -33,18 +35,16 @@ impl<D: Database> Ovn<D> {
         let mut rounds = Rounds::of(&what);
         // The node's row as it must be; none: it has the epoch already.
         let mut raise = None;
+        // Usually no route leads to a pod of the subnet.
+        let mut next_hops = SwitchHops::none(port.subnet);
         loop {
             rounds.begin()?;
             let epoch = raise.take().unwrap_or_else(|| vec![has_epoch(port)]);
             let guards = epoch.len();
             let mut operations = epoch;
             operations.extend([
-                exists_with(
-                    SWITCH,
-                    port.subnet.object(),
-                    owner(port.subnet.network, RowRole::Switch(port.subnet.ordinal)),
-                ),
-                RowOperation::Insert { table: SWITCH_PORT, uuid: port.id, row: row(port).row },
+                next_hops.guard.clone(),
+                RowOperation::Insert { table: SWITCH_PORT, uuid: port.id, row: row(port, &next_hops.recorded).row },
                 refer(switch_ports(port.subnet), port.id),
             ]);
             let Err(error) = self.write(operations).await else { return Ok(state_as_wanted(port, false)) };
@@ -54,13 +54,16 @@ impl<D: Database> Ovn<D> {
                     raise = Some(self.epoch_operations(&what, port).await?);
                 }
                 (RefusalKind::Unmet, _) => {
-                    let message = format!("switch {} does not exist", port.subnet.object());
-                    let remedy = "run `atollctl tenant repair`";
-                    return Err(engine_error(NORTHBOUND, what, EngineFailure::Absent, message, remedy));
+                    let Some(there) = self.switch_hops(&what, port.subnet).await? else {
+                        let message = format!("switch {} does not exist", port.subnet.object());
+                        let remedy = "run `atollctl tenant repair`";
+                        return Err(engine_error(NORTHBOUND, what, EngineFailure::Absent, message, remedy));
+                    };
+                    next_hops = there;
                 }
                 // It may be ours: a server may have executed the request and not answered.
                 (RefusalKind::Duplicate, _) => {
-                    if let Some(state) = self.own_port(&what, port).await? {
+                    if let Some(state) = self.own_port(&what, port, &next_hops.recorded).await? {
                         return Ok(state);
                     }
                 }
@@ -70,9 +73,9 @@ impl<D: Database> Ovn<D> {
     }
 
     /// The port, if it is as it should be; none: it is gone by now.
-    async fn own_port(&self, what: &str, port: &PodPort) -> Result<Option<PortState>, EngineError> {
+    async fn own_port(&self, what: &str, port: &PodPort, next_hops: &str) -> Result<Option<PortState>, EngineError> {
         let Some(found) = self.port_row(what, port.id).await? else { return Ok(None) };
-        let wanted = row(port);
+        let wanted = row(port, next_hops);
         let mut differs: Vec<_> = columns_that_differ(&wanted, &found.row).map(|(column, _)| column).collect();
         if found.switch != Some(port.subnet.object()) {
             differs.push("its switch");
@@ -82,6 +85,46 @@ impl<D: Database> Ovn<D> {
         }
         let message = format!("a port with this id exists, and differs in {}", differs.join(", "));
         Err(engine_error(NORTHBOUND, what, EngineFailure::Conflict, message, "run `atollctl attachment show`"))
+    }
+
+    /// The next hops in a subnet; none: it has no switch of ours.
+    async fn switch_hops(&self, what: &str, subnet: SubnetId) -> Result<Option<SwitchHops>, EngineError> {
+        let ours = owner(subnet.network, RowRole::Switch(subnet.ordinal));
+        let condition = vec![RowCondition::is(subnet.object()), RowCondition::includes(EXTERNAL_IDS, ours)];
+        let select = RowOperation::Select { table: SWITCH, condition, columns: vec![EXTERNAL_IDS] };
+        let row = self.read(what, vec![select]).await?.into_iter().flat_map(Outcome::rows).next();
+        Ok(row.map(|row| SwitchHops {
+            recorded: id(&row, key::NEXT_HOPS).unwrap_or_default().to_owned(),
+            guard: RowOperation::wait_for(SWITCH, subnet.object(), row),
+        }))
+    }
+
+    /// The ports of pods in switches, with all that these switches have.
+    pub(crate) async fn pods_in(&self, what: &str, subnets: &[SubnetId]) -> Result<Vec<SwitchPods>, EngineError> {
+        let operations = subnets.iter().flat_map(|subnet| {
+            let ids = owner(subnet.network, RowRole::PodPort);
+            let ids = with(ids, key::SUBNET, subnet.ordinal.to_string());
+            [
+                RowOperation::Select {
+                    table: SWITCH,
+                    condition: vec![RowCondition::is(subnet.object())],
+                    columns: vec!["ports"],
+                },
+                RowOperation::Select {
+                    table: SWITCH_PORT,
+                    condition: vec![RowCondition::includes(EXTERNAL_IDS, ids)],
+                    columns: vec![UUID, "addresses", "port_security", EXTERNAL_IDS],
+                },
+            ]
+        });
+        let mut outcomes = self.read(what, operations.collect()).await?.into_iter().map(Outcome::rows);
+        let mut next = || outcomes.next().unwrap_or_default();
+        let pods = subnets.iter().map(|subnet| {
+            let (mut switch, pods) = (next(), next());
+            let members = switch.pop().and_then(|mut row| row.remove("ports")).unwrap_or_else(Value::none);
+            SwitchPods { subnet: *subnet, members, pods }
+        });
+        Ok(pods.collect())
     }
 
     /// Operations after which the node's row has the writer's epoch, or why it cannot have it.
@@ -241,6 +284,69 @@ impl<D: Database> Ovn<D> {
     }
 }
 
+/// The next hops of static routes in a subnet, as its switch records them.
+struct SwitchHops {
+    recorded: String,
+    /// The switch exists and has these.
+    guard: RowOperation,
+}
+
+impl SwitchHops {
+    /// None of the pods is one.
+    fn none(subnet: SubnetId) -> Self {
+        let ids = with(owner(subnet.network, RowRole::Switch(subnet.ordinal)), key::NEXT_HOPS, "");
+        Self { recorded: String::new(), guard: exists_with(SWITCH, subnet.object(), ids) }
+    }
+}
+
+/// The ports of pods in a switch, as they were read.
+pub(crate) struct SwitchPods {
+    pub(crate) subnet: SubnetId,
+    /// All ports of the switch.
+    members: Value,
+    pods: Vec<Row>,
+}
+
+/// A port that accepts other packets than it should.
+pub(crate) struct StalePort {
+    pub(crate) id: Uuid,
+    claim: String,
+    pub(crate) found: Value,
+    pub(crate) wanted: Value,
+}
+
+impl SwitchPods {
+    /// The ports whose port security does not fit these next hops.
+    pub(crate) fn stale(&self, recorded: &str) -> Vec<StalePort> {
+        let stale = self.pods.iter().filter_map(|row| {
+            let addresses = row.get("addresses").and_then(Value::text)?;
+            let wanted = Value::set([port_security(addresses, recorded)]);
+            let found = row.get("port_security").filter(|found| **found != wanted)?.clone();
+            let (id, claim) = (row.get(UUID)?.uuids().next()?, id(row, key::CLAIM)?.to_owned());
+            Some(StalePort { id, claim, found, wanted })
+        });
+        stale.collect()
+    }
+
+    /// The switch has no other ports than when it was read.
+    pub(crate) fn has_members(&self) -> RowOperation {
+        RowOperation::wait_for(SWITCH, self.subnet.object(), Row::from([("ports", self.members.clone())]))
+    }
+}
+
+impl StalePort {
+    /// The port is still of the claim with which it was read.
+    pub(crate) fn guard(&self) -> RowOperation {
+        exists_with(SWITCH_PORT, self.id, Value::map([(key::CLAIM, self.claim.clone())]))
+    }
+
+    /// Gives it what it should accept.
+    pub(crate) fn update(&self) -> RowOperation {
+        let row = Row::from([("port_security", self.wanted.clone())]);
+        RowOperation::Update { table: SWITCH_PORT, condition: vec![RowCondition::is(self.id)], row }
+    }
+}
+
 struct SeenEpoch {
     epoch: u64,
     ids: Value,
@@ -266,8 +372,8 @@ impl FoundPort {
 /// The option that binds a port to a chassis, by its name or the name of its host.
 const REQUESTED_CHASSIS: &str = "requested-chassis";
 
-/// The row of a pod's port.
-fn row(port: &PodPort) -> WantedRow {
+/// The row of a pod's port. `next_hops`: as its switch records them.
+fn row(port: &PodPort, next_hops: &str) -> WantedRow {
     let mut addresses = port.mac.to_string();
     for address in &port.addresses {
         addresses.push(' ');
@@ -285,8 +391,8 @@ fn row(port: &PodPort) -> WantedRow {
     let row = Row::from([
         ("name", Value::one(port.id.to_string())),
         ("type", Value::one("")),
-        ("addresses", Value::set([addresses.clone()])),
-        ("port_security", Value::set([addresses])),
+        ("port_security", Value::set([port_security(&addresses, next_hops)])),
+        ("addresses", Value::set([addresses])),
         ("options", Value::map([(REQUESTED_CHASSIS, port.location.host.as_str())])),
         (EXTERNAL_IDS, ids),
     ]);

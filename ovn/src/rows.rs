@@ -17,6 +17,7 @@ use ipnetwork::IpNetwork;
 use uuid::Uuid;
 
 use crate::names::{EXTERNAL_IDS, RowRole, key, name, network_row, owner, with};
+use crate::next_hops::recorded;
 use crate::ovsdb::{Row, Value};
 
 /// A row as it should be.
@@ -149,7 +150,10 @@ pub(crate) fn subnet_rows(network: &Network, subnet: &NetworkSubnet) -> Vec<Want
             table: SWITCH,
             uuid: switch,
             role: RowRole::Switch(ordinal),
-            row: Row::from([("name", Value::one(name(switch))), (EXTERNAL_IDS, ids(RowRole::Switch(ordinal)))]),
+            row: Row::from([
+                ("name", Value::one(name(switch))),
+                (EXTERNAL_IDS, with(ids(RowRole::Switch(ordinal)), key::NEXT_HOPS, recorded(network, subnet))),
+            ]),
             shared: SHARED,
             parent: None,
         },
@@ -182,6 +186,11 @@ pub(crate) fn subnet_rows(network: &Network, subnet: &NetworkSubnet) -> Vec<Want
         },
         host_to_pod_row(network, subnet),
     ]
+}
+
+/// The switch of each subnet.
+pub(crate) fn switch_rows(network: &Network) -> impl Iterator<Item = WantedRow> {
+    network.subnets.iter().flat_map(|subnet| subnet_rows(network, subnet)).filter(|row| row.table == SWITCH)
 }
 
 /// The port by which each node reaches its own pods of a subnet.

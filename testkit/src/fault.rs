@@ -149,10 +149,6 @@ impl FaultPlan {
             passed.push(what);
             (index, planned)
         };
-        if self.stops(index) {
-            // In a box: every effect would be larger by it.
-            Box::pin(self.0.resumed.notified()).await;
-        }
         match planned {
             Some(fault) => match fault {
                 Fault::CrashBefore => self.crash().await,
@@ -171,6 +167,15 @@ impl FaultPlan {
                 Fault::LostRequest => Err(lost()),
                 Fault::Refused => Err(refused()),
             },
+            // In a box: every other effect would be as large.
+            None if self.stops(index) => {
+                let resumed = self.0.resumed.notified();
+                Box::pin(async move {
+                    resumed.await;
+                    effect.await
+                })
+                .await
+            }
             None => effect.await,
         }
     }

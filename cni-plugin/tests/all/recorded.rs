@@ -143,7 +143,7 @@ async fn lifecycle(dialect: Dialect) -> String {
 
     let plugin = lab.plugin();
     let admin = Admin { store: &lab.etcd, engine: &plugin.engine, config: &plugin.config.cluster };
-    operate(&admin, &mut part, subnet).await;
+    Box::pin(operate(&admin, &mut part, subnet)).await;
 
     lab.plugin().del(&del(&third)).await.expect("works");
     part("DEL of the pod with three addresses");
@@ -156,9 +156,8 @@ async fn lifecycle(dialect: Dialect) -> String {
     part("DEL of the first pod by a node that has forgotten it");
     lab.collect().await.expect("works");
     part("GC that finds nothing");
-    admin::delete(&admin, &red(), Deletion { request_lifetime: REQUEST_LIFETIME, force: false }, |_| {})
-        .await
-        .expect("deleted");
+    let deletion = Deletion { request_lifetime: REQUEST_LIFETIME, force: false };
+    Box::pin(admin::delete(&admin, &red(), deletion, |_| {})).await.expect("deleted");
     part("the tenant is deleted");
     lab.assert_empty("afterwards");
     text
@@ -177,7 +176,7 @@ async fn operate(admin: &Admin<'_, MemoryStore, LabController>, part: &mut impl 
     part("a static route");
     admin::set(admin, &red(), &with(route(Via::Blackhole)), REQUEST_LIFETIME, |_| {}).await.expect("set");
     part("the route says something else");
-    assert_eq!(admin::plan(admin, &red()).await.expect("planned"), []);
+    assert_eq!(Box::pin(admin::plan(admin, &red())).await.expect("planned"), []);
     part("the tenant is inspected");
     admin::repair(admin, &red(), REQUEST_LIFETIME).await.expect("repaired");
     part("the tenant is repaired");
@@ -185,7 +184,7 @@ async fn operate(admin: &Admin<'_, MemoryStore, LabController>, part: &mut impl 
     let without = Edit { remove_routes: vec![destination], ..Edit::default() };
     admin::set(admin, &red(), &without, REQUEST_LIFETIME, |_| {}).await.expect("set");
     part("the route is removed");
-    admin::delete_subnet(admin, &red(), 2, REQUEST_LIFETIME, |_| {}).await.expect("deleted");
+    Box::pin(admin::delete_subnet(admin, &red(), 2, REQUEST_LIFETIME, |_| {})).await.expect("deleted");
     part("the subnet is deleted");
 }
 

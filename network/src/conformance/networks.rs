@@ -1,6 +1,6 @@
 //! Networks: ensure, diff, repair, delete.
 
-use super::case::{CaseVerdict, EngineUnderTest, require, require_same};
+use super::case::{CaseVerdict, EngineUnderTest, Unmet, require, require_same};
 use super::samples::{self, Families, network};
 use crate::drift::DriftKind;
 use crate::engine::Engine;
@@ -141,12 +141,16 @@ pub(super) async fn a_route_is_added_replaced_and_removed<S: EngineUnderTest>(
     let replaced = with(&[second], &[first], 3);
     subject.engine().ensure_network(&replaced).await?;
     require_complete(subject, &replaced).await?;
-    let drift = subject.engine().diff_network(&added).await?;
-    require_same(&drift.len(), &1, "objects of the replaced route that are missing")?;
+    let missing = async |network: &Network| {
+        let mut drift = subject.engine().diff_network(network).await?;
+        // An engine may record a next hop elsewhere too, which is then to be updated.
+        drift.retain(|drift| !matches!(drift.difference, DriftKind::Differs(_)));
+        Ok::<_, Unmet>(drift.len())
+    };
+    require_same(&missing(&added).await?, &1, "objects of the replaced route that are missing")?;
     let removed = with(&[], &[second], 4);
     subject.engine().ensure_network(&removed).await?;
-    let drift = subject.engine().diff_network(&replaced).await?;
-    require_same(&drift.len(), &1, "objects of the removed route that are missing")?;
+    require_same(&missing(&replaced).await?, &1, "objects of the removed route that are missing")?;
     subject.engine().delete_routes(&removed, &[second]).await?;
     require_complete(subject, &plain).await
 }

@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use atoll_model::ids::{ClaimId, ClusterId, HostId};
 use atoll_network::conformance::samples::{Families, network, port};
 use atoll_network::{
-    Engine as _, EngineError, Network, NetworkNextHop, NetworkRoute, PodPort, PortRemoval, ProviderNetwork, WriterEpoch,
+    DriftKind, Engine as _, EngineError, Network, NetworkNextHop, NetworkRoute, PodPort, PortRemoval, ProviderNetwork,
+    WriterEpoch,
 };
 use atoll_ovn::Ovn;
+use atoll_ovn::ovsdb::Value;
 use atoll_testkit::fault::{Fault, FaultPlan};
 use atoll_testkit::ovn::{FaultyDatabase, MemoryDatabase, Schema};
 use uuid::Uuid;
@@ -27,6 +29,10 @@ enum Verb {
     Together,
     /// A newer record of a network: a route comes, another goes.
     Route,
+    /// A route to a pod comes, whose port is there.
+    NextHop,
+    /// The port of a pod to which a route leads.
+    PortOfNextHop,
     /// A subnet goes.
     DeleteSubnet,
     /// What only an older record had goes.
@@ -45,11 +51,13 @@ enum Verb {
     Fence,
 }
 
-const VERBS: [Verb; 12] = [
+const VERBS: [Verb; 14] = [
     Verb::FirstNetwork,
     Verb::Network,
     Verb::Together,
     Verb::Route,
+    Verb::NextHop,
+    Verb::PortOfNextHop,
     Verb::DeleteSubnet,
     Verb::Withdraw,
     Verb::DeleteNetwork,
@@ -92,6 +100,18 @@ struct Lab {
     other: Network,
 }
 
+/// What a route leads to the port.
+const LED: &str = "192.0.2.0/24";
+
+fn led_to(port: &PodPort) -> NetworkRoute {
+    NetworkRoute { destination: LED.parse().expect("a network"), next_hop: NetworkNextHop::Gateway(port.addresses[0]) }
+}
+
+fn is_of_port(verb: Verb) -> bool {
+    let is_made = matches!(verb, Verb::FirstPort | Verb::Port | Verb::PortOfNextHop);
+    is_made || matches!(verb, Verb::DeletePort | Verb::DeletePortById | Verb::Fence)
+}
+
 fn blackhole(destination: &str) -> NetworkRoute {
     NetworkRoute { destination: destination.parse().expect("a network"), next_hop: NetworkNextHop::Blackhole }
 }
@@ -111,19 +131,26 @@ impl Lab {
             revision: network.revision + 1,
             ..network.clone()
         };
+        let port = port(&network, 1, 9, 2, &HostId::new("node-1.example").expect("a host"), Families::Both);
+        let newer = match verb {
+            Verb::NextHop | Verb::PortOfNextHop => Network { routes: vec![led_to(&port)], ..newer },
+            _ => newer,
+        };
         let newest = Network {
             routes: network.routes.clone(),
             removed_routes: newer.routes.clone(),
             revision: newer.revision + 1,
             ..network.clone()
         };
-        let port = port(&network, 1, 9, 2, &HostId::new("node-1.example").expect("a host"), Families::Both);
         let other = atoll_network::conformance::samples::network(provider, 2, 1, Families::V4);
         let lab = Self { database, plan, network, newer, newest, port, other };
         match verb {
             Verb::FirstNetwork | Verb::Together => {}
             Verb::Network => drop(engine.ensure_network(&lab.other).await.expect("made")),
             _ => drop(engine.ensure_network(&lab.network).await.expect("made")),
+        }
+        if verb == Verb::PortOfNextHop {
+            engine.ensure_network(&lab.newer).await.expect("made");
         }
         if !matches!(verb, Verb::FirstPort) {
             let other = PodPort { id: Uuid::from_u128(0xbb), ..lab.port.clone() };
@@ -132,7 +159,7 @@ impl Lab {
                 engine.delete_port(&PortRemoval::by_id(other.id)).await.expect("deleted");
             }
         }
-        if matches!(verb, Verb::DeletePort | Verb::DeletePortById | Verb::Fence) {
+        if matches!(verb, Verb::NextHop | Verb::DeletePort | Verb::DeletePortById | Verb::Fence) {
             engine.ensure_port(&lab.port).await.expect("made");
         }
         lab
@@ -152,11 +179,11 @@ impl Lab {
                 let made = engine.ensure_networks(&[network.clone(), self.other.clone()]).await;
                 made.into_iter().try_for_each(|made| made.map(drop))
             }
-            Verb::Route => engine.ensure_network(&self.newer).await.map(drop),
+            Verb::Route | Verb::NextHop => engine.ensure_network(&self.newer).await.map(drop),
             Verb::DeleteSubnet => engine.delete_subnet(&self.newer, 2).await.map(drop),
             Verb::Withdraw => engine.withdraw_network(network, Some(&self.newer)).await.map(drop),
             Verb::DeleteNetwork => engine.delete_network(network).await.map(drop),
-            Verb::FirstPort | Verb::Port => engine.ensure_port(&self.port).await.map(drop),
+            Verb::FirstPort | Verb::Port | Verb::PortOfNextHop => engine.ensure_port(&self.port).await.map(drop),
             Verb::DeletePort => engine.delete_port(&described).await,
             Verb::DeletePortById => engine.delete_port(&PortRemoval::by_id(self.port.id)).await,
             Verb::Fence => self.fence(2).await,
@@ -171,7 +198,7 @@ impl Lab {
 
     async fn undo(&self, verb: Verb) -> Result<(), EngineError> {
         match verb {
-            Verb::FirstPort | Verb::Port | Verb::DeletePort | Verb::DeletePortById | Verb::Fence => self.fence(7).await,
+            _ if is_of_port(verb) => self.fence(7).await,
             _ => self.engine().delete_network(&self.newer).await.map(drop),
         }
     }
@@ -205,21 +232,34 @@ impl Lab {
         tables.map(of).into_iter().filter(|(_, count)| *count > 0).collect()
     }
 
+    /// A port accepts what a route leads to it, if there is such a route.
+    fn assert_routes_and_ports_agree(&self, context: &str) {
+        let is_led = self.database.rows("Logical_Router_Static_Route").values().any(|row| {
+            row.get("ip_prefix").and_then(Value::text) == Some(LED)
+                && row.get("nexthop").and_then(Value::text) != Some("discard")
+        });
+        if let Some(row) = self.database.rows("Logical_Switch_Port").get(&self.port.id) {
+            let security = row.get("port_security").and_then(Value::text).unwrap_or_default();
+            assert_eq!(security.contains(LED), is_led, "{context}: the port accepts {security}");
+        }
+    }
+
     async fn check(&self, verb: Verb, then: Then, context: &str) {
+        self.assert_routes_and_ports_agree(context);
         let engine = self.engine();
         if then == Then::Newest {
             let drift = engine.diff_network(&self.newest).await.expect("compared");
             assert!(drift.is_empty(), "{context}: {drift:?}");
-            let drift = engine.diff_network(&self.newer).await.expect("compared");
+            let mut drift = engine.diff_network(&self.newer).await.expect("compared");
+            drift.retain(|drift| drift.difference == DriftKind::Missing);
             assert_eq!(drift.len(), 1, "{context}: the route that was taken back: {drift:?}");
             return;
         }
         if then == Then::Undo {
-            match verb {
-                Verb::FirstPort | Verb::Port | Verb::DeletePort | Verb::DeletePortById | Verb::Fence => {
-                    assert!(!self.has_port(), "{context}: the port of a fenced node is there");
-                }
-                _ => assert_eq!(self.left(), BTreeMap::new(), "{context}: rows of a deleted network"),
+            if is_of_port(verb) {
+                assert!(!self.has_port(), "{context}: the port of a fenced node is there");
+            } else {
+                assert_eq!(self.left(), BTreeMap::new(), "{context}: rows of a deleted network");
             }
             return;
         }
@@ -247,8 +287,11 @@ impl Lab {
                 let switch = self.network.id.subnet(1).object();
                 assert!(self.database.rows("Logical_Switch").contains_key(&switch), "{context}: subnet 1");
             }
+            Verb::NextHop => complete(&self.newer).await,
             Verb::DeleteNetwork => assert_eq!(self.left(), BTreeMap::new(), "{context}"),
-            Verb::FirstPort | Verb::Port => assert!(self.has_port(), "{context}: there is no port"),
+            Verb::FirstPort | Verb::Port | Verb::PortOfNextHop => {
+                assert!(self.has_port(), "{context}: there is no port");
+            }
             Verb::DeletePort | Verb::DeletePortById | Verb::Fence => {
                 assert!(!self.has_port(), "{context}: the port is there");
             }
@@ -261,7 +304,7 @@ async fn a_sweep_over_every_transaction_of_the_engine() {
     let mut points = BTreeMap::new();
     for verb in VERBS {
         for fault in Fault::ALL {
-            let changes_routes = matches!(verb, Verb::Route | Verb::Withdraw);
+            let changes_routes = matches!(verb, Verb::Route | Verb::NextHop | Verb::Withdraw);
             for then in
                 if changes_routes { &[Then::Again, Then::Undo, Then::Newest][..] } else { &[Then::Again, Then::Undo] }
             {
@@ -313,4 +356,50 @@ async fn a_late_deletion_spares_the_port_of_a_later_claim() {
         assert_eq!(lab.plan.deliver_late().await, 1, "{verb:?}");
         assert!(lab.has_port(), "{verb:?}: the port of the later claim");
     }
+}
+
+/// One of them stops before each of its transactions in turn, and the other one runs as a whole meanwhile.
+#[tokio::test]
+async fn a_route_to_a_pod_and_its_port_agree_whoever_is_first() {
+    let mut points = 0;
+    for (verb, first) in [(Verb::Port, "the port"), (Verb::Port, "the route"), (Verb::NextHop, "the route goes")] {
+        for at in 0.. {
+            let lab = Lab::new(verb).await;
+            let led = Network { routes: vec![led_to(&lab.port)], ..lab.newer.clone() };
+            let back = Network { removed_routes: led.routes.clone(), ..lab.newest.clone() };
+            if first == "the route goes" {
+                lab.engine().ensure_network(&led).await.expect("made");
+                lab.fence(2).await.expect("the port goes");
+            }
+            let port = PodPort { writer: WriterEpoch { epoch: 3, ..lab.port.writer.clone() }, ..lab.port.clone() };
+            let (paused, engine) = (lab.engine(), lab.engine());
+            let network = if first == "the route goes" { &back } else { &led };
+            lab.plan.pause_at(at);
+            let mut call = Box::pin(async {
+                if first == "the route" {
+                    paused.ensure_network(network).await.map(drop)
+                } else {
+                    paused.ensure_port(&port).await.map(drop)
+                }
+            });
+            if let Some(done) = lab.plan.run_until_paused(call.as_mut()).await {
+                done.expect("nothing went wrong");
+                break;
+            }
+            let when = format!("{first} is paused at {at}");
+            if first == "the route" {
+                engine.ensure_port(&port).await.expect("made");
+            } else {
+                engine.ensure_network(network).await.expect("made");
+            }
+            lab.assert_routes_and_ports_agree(&when);
+            lab.plan.resume();
+            call.await.unwrap_or_else(|error| panic!("{when}: {error}"));
+            assert!(lab.has_port(), "{when}");
+            lab.assert_routes_and_ports_agree(&when);
+            points += 1;
+        }
+    }
+    println!("{points} points");
+    assert!(points >= 5, "{points}");
 }

@@ -75,7 +75,7 @@ pub async fn delete<S: Store, E: Engine>(
     for reservation in reservations(admin.store, Some(name)).await? {
         lift(admin.store, &reservation.record, false).await?;
     }
-    wait_for_late_requests(how.request_lifetime, &mut progress).await;
+    wait_for_late_requests(admin.engine, how.request_lifetime, &mut progress).await;
     admin.engine.delete_network(&all).await.map_err(TenantError::engine(&what))?;
     free(admin, &cluster.record, &tenant).await?;
     progress(Deleted::All);

@@ -123,7 +123,7 @@ pub async fn evict<S: Store, E: Engine>(
     let what = format!("cut off the host of node {node}");
     admin.engine.cut_off(&record.record.host_id, CUT_OFF).await.map_err(TenantError::engine(what))?;
     progress(Deleted::Objects(pending.ports().count()));
-    wait_for_late_requests(how.wait, &mut progress).await;
+    wait_for_late_requests(admin.engine, how.wait, &mut progress).await;
 
     let mut released = Vec::new();
     let mut rounds = RecordChange::repeated(format!("evict node {node}"));
@@ -138,7 +138,7 @@ pub async fn evict<S: Store, E: Engine>(
         if pending.readable.values().any(|cleanup| cleanup.claim.is_some()) {
             // Nothing claims for a node that is closed, so this cannot be; if it is, its port needs the same time.
             close_ports(admin, node, &record, &pending).await?;
-            wait_for_late_requests(how.wait, &mut progress).await;
+            wait_for_late_requests(admin.engine, how.wait, &mut progress).await;
         }
         if !pending.readable.is_empty() {
             continue;

@@ -57,7 +57,7 @@ pub async fn plan<S: Store, E: Engine>(
     let network = network(&cluster.record, &tenant);
     let findings =
         admin.engine.diff_network(&network).await.map_err(TenantError::engine(format!("inspect tenant {name}")))?;
-    let lost = lost_ports(admin, &cluster.record, &tenant.record).await?;
+    let lost = Box::pin(lost_ports(admin, &cluster.record, &tenant.record)).await?;
     let ports = lost.iter().map(PlannedChange::of_port);
     Ok(findings.into_iter().map(PlannedChange::of).chain(ports).collect())
 }

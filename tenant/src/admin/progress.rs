@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use atoll_network::Engine;
+
 /// Interval between two reports of the wait.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -18,8 +20,11 @@ pub enum Deleted {
     All,
 }
 
-/// Waits until no late request can take effect.
-pub(super) async fn wait_for_late_requests(whole: Duration, progress: &mut impl FnMut(Deleted)) {
+/// Waits until no late request can take effect. With an engine that fences none can, and waiting would not help.
+pub(super) async fn wait_for_late_requests(engine: &impl Engine, whole: Duration, progress: &mut impl FnMut(Deleted)) {
+    if engine.fences() {
+        return;
+    }
     let began = tokio::time::Instant::now();
     while let Some(rest) = whole.checked_sub(began.elapsed()).filter(|rest| !rest.is_zero()) {
         progress(Deleted::Waited(began.elapsed()));

@@ -92,7 +92,7 @@ pub async fn set<S: Store, E: Engine>(
         return Ok((was, finished.record));
     }
     progress(Deleted::Objects(finished.record.retired.len()));
-    wait_for_late_requests(wait, &mut progress).await;
+    wait_for_late_requests(admin.engine, wait, &mut progress).await;
     let after = Box::pin(forget_retired(admin, name, &finished.record.retired)).await?;
     progress(Deleted::All);
     Ok((was, after))

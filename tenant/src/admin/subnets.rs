@@ -100,7 +100,7 @@ pub async fn delete_subnet<S: Store, E: Engine>(
     let what = format!("delete the objects of subnet {ordinal} of tenant {name}");
     let removed = admin.engine.delete_subnet(&network, ordinal).await.map_err(TenantError::engine(&what))?;
     progress(Deleted::Objects(removed.deleted));
-    wait_for_late_requests(wait, &mut progress).await;
+    wait_for_late_requests(admin.engine, wait, &mut progress).await;
     admin.engine.delete_subnet(&network, ordinal).await.map_err(TenantError::engine(&what))?;
     let freed =
         parts(&cluster.record, entry.cidr).into_iter().map(|part| StoreChange::delete(OwnerRecord::subnet(part)));

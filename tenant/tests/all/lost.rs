@@ -80,7 +80,8 @@ fn ns(name: &str) -> Namespace {
 }
 
 async fn prepared() -> Fixture {
-    let fixture = Fixture::new(Dialect::V5);
+    let mut fixture = Fixture::new(Dialect::V5);
+    fixture.node.host_id = fixture.mock.controller().settings().host.into();
     let engine = fixture.engine();
     let admin = Admin { store: &fixture.store, engine: &engine, config: &fixture.config };
     let place = fixture.resolve(&namespace("red")).await.expect("resolved");

@@ -21,3 +21,4 @@ mod resolve;
 mod send;
 mod set;
 mod sweep;
+mod without_waiting;

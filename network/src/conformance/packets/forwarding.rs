@@ -168,7 +168,6 @@ pub(super) async fn a_static_route_leads_to_its_next_hop<S: ForwardsPackets>(
     let plain = made(subject, 1, families).await?;
     let external = subject.external().map_err(Unmet)?;
     let [one, hop] = pods_in(subject, &plain, [(1, 2), (2, 2)], families).await?;
-    subject.open(&hop.port).map_err(Unmet)?;
     for egress in Egress::of(subject, &external, &plain) {
         let source = one.address_like(egress.address)?;
         let witness = within(&one, &hop, source)?;
@@ -204,7 +203,6 @@ pub(super) async fn a_flow_follows_a_changed_route<S: ForwardsPackets>(subject: 
     let plain = made(subject, 1, families).await?;
     let external = subject.external().map_err(Unmet)?;
     let [one, hop] = pods_in(subject, &plain, [(1, 2), (2, 2)], families).await?;
-    subject.open(&hop.port).map_err(Unmet)?;
     for egress in Egress::of(subject, &external, &plain) {
         let source = one.address_like(egress.address)?;
         let witness = within(&one, &hop, source)?;

@@ -6,11 +6,12 @@ use atoll_model::attachment::Mac;
 use ipnetwork::IpNetwork;
 
 use super::super::case::{CaseVerdict, Unmet, require, require_same};
-use super::super::samples::{Families, network, port};
-use super::forwarding::{made, pods_in};
-use super::lab::{ForwardsPackets, Frame};
+use super::super::samples::{Families, network, port, prefix};
+use super::forwarding::{far_away, made, pods_in};
+use super::lab::{ForwardsPackets, Frame, Station};
 use super::probe::{
-    Egress, PORT, Probe, between, claim, datagram, datagram_at, pod, raw, require_reaches, require_silence, within,
+    AttachedPod, Egress, PORT, Probe, between, claim, datagram, datagram_at, pod, raw, require_reaches,
+    require_silence, within,
 };
 use crate::engine::Engine;
 use crate::error::EngineFailure;
@@ -151,7 +152,37 @@ pub(super) async fn a_pod_sends_from_its_own_addresses_only<S: ForwardsPackets>(
     families: Families,
 ) -> CaseVerdict {
     let network = made(subject, 1, families).await?;
-    let [one, near, victim, far] = &pods_in(subject, &network, [(1, 2), (1, 3), (1, 4), (2, 2)], families).await?;
+    let pods = pods_in(subject, &network, [(1, 2), (1, 3), (1, 4), (2, 2)], families).await?;
+    require_own_sources(&pods).await
+}
+
+/// A route that contains every address of its tenant leads to a pod. The pod gets no address of another by that.
+pub(super) async fn a_next_hop_sends_from_no_address_of_another<S: ForwardsPackets>(
+    subject: &S,
+    families: Families,
+) -> CaseVerdict {
+    let plain = made(subject, 1, families).await?;
+    let pods = pods_in(subject, &plain, [(1, 2), (1, 3), (1, 4), (2, 2)], families).await?;
+    let [one, _, _, far] = &pods;
+    let mut routes = Vec::new();
+    for to in far_away(families, 7) {
+        // Every address of the suite's tenants is in them (`samples`).
+        let wide =
+            if to.is_ipv4() { prefix(Ipv4Addr::new(10, 0, 0, 0), 8) } else { prefix(Ipv6Addr::from(0xfd << 120), 8) };
+        routes.push(NetworkRoute { destination: wide, next_hop: NetworkNextHop::Gateway(one.address_like(to)?) });
+    }
+    let network = Network { routes, revision: plain.revision + 1, ..plain };
+    subject.engine().ensure_network(&network).await?;
+    for to in far_away(families, 7) {
+        let source = far.address_like(to)?;
+        let led = Probe::new(&far.station, datagram(source, to), &one.station);
+        led.arrives_soon(&within(far, one, source)?).await?;
+    }
+    require_own_sources(&pods).await
+}
+
+/// The first pod sends from its own addresses and MAC, and from no others.
+async fn require_own_sources<S: Station>([one, near, victim, far]: &[AttachedPod<S>; 4]) -> CaseVerdict {
     for (from, to) in [(one, near), (one, far), (near, victim), (far, near), (far, victim), (near, far)] {
         require_reaches(from, to).await?;
     }

@@ -38,12 +38,6 @@ pub trait ForwardsPackets: EngineUnderTest {
     /// The addresses of the external host, one for each family that the engine forwards.
     fn external_addresses(&self) -> Vec<IpAddr>;
 
-    /// Makes the port of a pod accept packets for addresses that are not the pod's, as an operator does for a pod that is the
-    /// next hop of a route. Nothing has to be done where ports accept them.
-    fn open(&self, _port: &PodPort) -> Result<(), String> {
-        Ok(())
-    }
-
     /// The uplinks of a provider router of the suite's own: two interfaces of one host, in each an address of each family that
     /// is forwarded. What leaves by them reaches [`ForwardsPackets::external`].
     fn uplinks(&self, families: Families) -> Vec<ProviderUplink>;

@@ -172,7 +172,6 @@ async fn require_route_ends<S: ForwardsPackets>(
 ) -> CaseVerdict {
     let plain = made(subject, 1, families).await?;
     let [one, hop] = pods_in(subject, &plain, [(1, 2), (2, 2)], families).await?;
-    subject.open(&hop.port).map_err(Unmet)?;
     let gateways = |to: &std::net::IpAddr| hop.address_like(*to).map(NetworkNextHop::Gateway);
     let mut routes = Vec::new();
     for to in far_away(families, 7) {

@@ -39,6 +39,7 @@ suite! { ForwardsPackets:
     isolation::tenants_may_have_equal_prefixes_if_the_engine_says_so,
     isolation::only_answers_enter_from_the_external_network,
     isolation::a_pod_sends_from_its_own_addresses_only,
+    isolation::a_next_hop_sends_from_no_address_of_another,
     isolation::a_service_prefix_is_not_routed_to_the_external_network,
     lifetime::a_deleted_port_is_silent_and_one_that_is_ensured_again_forwards,
     lifetime::a_port_that_is_ensured_twice_keeps_forwarding,

@@ -150,12 +150,6 @@ impl ForwardsPackets for Turn {
         vec![OUTSIDE.parse().expect("an address"), OUTSIDE6.into()]
     }
 
-    /// Port security filters also what a port receives.
-    fn open(&self, port: &PodPort) -> Result<(), String> {
-        let command = ["--wait=hv", "lsp-set-port-security", &port.id.to_string()];
-        self.0.lab.ctl("ovn-nbctl", &command).map(drop).map_err(|error| format!("{error:#}"))
-    }
-
     fn uplinks(&self, families: Families) -> Vec<ProviderUplink> {
         let uplinks = (1..).zip(FURTHER).map(|(number, physical)| {
             let v4 =
