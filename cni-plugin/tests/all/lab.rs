@@ -404,7 +404,8 @@ impl Lab {
             subnet_prefix: 24,
             engine,
             ovn,
-            directory: tempfile::tempdir().expect("a directory"),
+            // In memory: files are synchronized, and a sweep has hundreds of labs.
+            directory: tempfile::tempdir_in("/dev/shm").expect("a directory"),
             host,
             node: SyncRefCell::new(node_name()),
             run_dir: None,

@@ -14,10 +14,14 @@ use atoll_cni_plugin::add::AddCall;
 use atoll_cni_plugin::error::CallError;
 use atoll_model::attachment::Mac;
 use atoll_model::cni::result::AddResult;
+use atoll_model::cni::version::Version;
+use atoll_model::config::StatusMode;
+use atoll_model::error::Classify;
 
 use atoll_model::address_request::AddressRequest;
 use atoll_sdn_client::dialect::Dialect;
 
+use crate::check;
 use crate::lab::{Detour, Lab, LabEngine, NETNS, ServerState, attachment, del};
 
 const V5: LabEngine = LabEngine::MidoNet(Dialect::V5);
@@ -404,7 +408,7 @@ pub(crate) async fn give_away(lab: &Lab, address: Option<Ipv4Addr>, is_left: boo
 }
 
 #[expect(clippy::print_stderr, reason = "how much was covered is part of the result")]
-fn eprint_points(verb: Verb, points: usize, effects: usize) {
+fn eprint_points(verb: impl std::fmt::Debug, points: usize, effects: usize) {
     eprintln!("{verb:?}: {points} points covered, {effects} effects");
 }
 
@@ -766,4 +770,90 @@ async fn with_ovn_requests_of_pods_leak_nothing_wherever_a_call_fails() {
 #[tokio::test(start_paused = true)]
 async fn with_ovn_gc_leaks_nothing_wherever_it_fails() {
     with_ovn(Verb::Gc, &ALL).await;
+}
+
+/// A call that changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Check,
+    /// That asks the servers too.
+    Status,
+}
+
+impl Reading {
+    async fn run(self, lab: &Lab, attached: &AddResult) -> Result<(), CallError> {
+        match self {
+            Self::Check => check::check(lab, &check::call(lab, attached, Version::V1_1_0)).await,
+            Self::Status => {
+                let mut plugin = lab.plugin();
+                plugin.config.status = StatusMode::Strict;
+                // The lab's engine knows this host.
+                plugin.config.host_id = Some(lab.call().node.host_id);
+                Box::pin(plugin.status()).await
+            }
+        }
+    }
+}
+
+/// Everything that a call could change.
+fn everything(lab: &Lab) -> impl PartialEq + std::fmt::Debug {
+    (lab.etcd.dump(), lab.pod_ports(), lab.interfaces(), lab.connected(), lab.links(), lab.leftovers())
+}
+
+/// The codes of a CHECK and of a STATUS that could not read the kernel.
+const UNREADABLE_NODE: &[u32] = &[103, 50];
+/// The code of one that could not read a server.
+const TRY_AGAIN: &[u32] = &[11];
+
+async fn reading(engine: LabEngine, reading: Reading) {
+    let pod = async || {
+        let lab = Box::pin(lab(Verb::Del, engine)).await;
+        let attached = lab.add().await.expect("an ADD again has the same result");
+        lab.plan.reset();
+        (lab, attached)
+    };
+    let (lab, attached) = Box::pin(pod()).await;
+    reading.run(&lab, &attached).await.expect("it works without faults");
+    let effects = lab.plan.passed();
+    let asked = |what: &[&str]| effects.iter().any(|effect| what.iter().any(|what| effect.starts_with(what)));
+    assert!(asked(&["store:"]) && asked(&["northbound:", "switch:", "controller:"]), "{effects:?}");
+    let mut points = 0;
+    for (at, name) in effects.iter().enumerate() {
+        for fault in Fault::ALL {
+            let when = format!("{engine:?}: {reading:?}, {fault:?} at {at} ({name})");
+            let (lab, attached) = Box::pin(pod()).await;
+            let before = everything(&lab);
+            lab.plan.arm(at, fault);
+            let answer = lab.plan.run(reading.run(&lab, &attached)).await;
+            lab.plan.reset();
+            lab.plan.deliver_late().await;
+            if let Some(Err(error)) = answer {
+                // What could not be read is no difference of the pod.
+                let code = error.class().cni_code();
+                let expected = if name.starts_with("kernel:") { UNREADABLE_NODE } else { TRY_AGAIN };
+                assert!(expected.contains(&code), "{when}: code {code}, not one of {expected:?}: {error:?}");
+            }
+            assert_eq!(everything(&lab), before, "{when}: it changed something");
+            assert_runs(&lab, &when);
+            reading.run(&lab, &attached).await.unwrap_or_else(|error| panic!("{when}: once more: {error:?}"));
+            lab.del().await.unwrap_or_else(|error| panic!("{when}: DEL: {error:?}"));
+            lab.assert_empty(&when);
+            points += 1;
+        }
+    }
+    eprint_points(reading, points, effects.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn check_and_status_change_nothing_wherever_they_fail() {
+    for which in [Reading::Check, Reading::Status] {
+        reading(V5, which).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_ovn_check_and_status_change_nothing_wherever_they_fail() {
+    for which in [Reading::Check, Reading::Status] {
+        reading(LabEngine::Ovn, which).await;
+    }
 }

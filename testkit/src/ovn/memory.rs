@@ -32,7 +32,8 @@ type Tables = BTreeMap<&'static str, Table>;
 /// The schemas that were read. A sweep makes thousands of databases.
 static SCHEMAS: LazyLock<Mutex<BTreeMap<&'static str, Arc<Tables>>>> = LazyLock::new(Mutex::default);
 
-type Rows = BTreeMap<&'static str, BTreeMap<Uuid, Row>>;
+/// The tables. A transaction changes its own copy of those that it writes to, and shares the others.
+type Rows = BTreeMap<&'static str, Arc<BTreeMap<Uuid, Row>>>;
 
 /// A table of a schema.
 struct Table {
@@ -55,7 +56,7 @@ impl MemoryDatabase {
     /// An empty database with a schema of the packages.
     pub fn new(schema: Schema) -> Self {
         let tables = Arc::clone(locked(&SCHEMAS).entry(schema.file()).or_insert_with(|| Arc::new(tables(schema))));
-        let rows = tables.keys().map(|name| (*name, BTreeMap::new())).collect();
+        let rows = tables.keys().map(|name| (*name, Arc::default())).collect();
         Self { schema: tables, rows: Arc::new(Mutex::new(rows)), changes: watch::channel(0).0 }
     }
 
@@ -66,7 +67,7 @@ impl MemoryDatabase {
 
     /// All rows of a table.
     pub fn rows(&self, table: &str) -> BTreeMap<Uuid, Row> {
-        locked(&self.rows).get(table).cloned().unwrap_or_default()
+        locked(&self.rows).get(table).map(|there| BTreeMap::clone(there)).unwrap_or_default()
     }
 
     /// Deletes a row without the engine's knowledge, with the rows that are collected along with it. False: there is none.
@@ -96,7 +97,7 @@ impl MemoryDatabase {
         if operations.iter().all(RowOperation::reads) {
             return Ok(outcomes);
         }
-        self.commit(&mut next).map_err(|(refusal, message)| RefusedOperation {
+        self.commit(&rows, &mut next).map_err(|(refusal, message)| RefusedOperation {
             operation: None,
             table: None,
             refusal,
@@ -126,7 +127,7 @@ impl MemoryDatabase {
                 table.allow(row)?;
                 let mut whole: Row = table.columns.iter().map(|(name, column)| (*name, column.empty())).collect();
                 whole.extend(row.iter().map(|(name, value)| (*name, table.typed(name, value))));
-                there.insert(*uuid, whole);
+                Arc::make_mut(there).insert(*uuid, whole);
                 Ok(Outcome::Done)
             }
             RowOperation::Select { condition, columns, .. } => {
@@ -143,6 +144,7 @@ impl MemoryDatabase {
             RowOperation::Update { condition, row, .. } => {
                 table.allow(row)?;
                 let matched = matching(there, condition);
+                let there = Arc::make_mut(there);
                 for uuid in &matched {
                     let changed = row.iter().map(|(name, value)| (*name, table.typed(name, value)));
                     there.entry(*uuid).or_default().extend(changed);
@@ -151,6 +153,7 @@ impl MemoryDatabase {
             }
             RowOperation::Mutate { condition, column, mutation, .. } => {
                 let matched = matching(there, condition);
+                let there = Arc::make_mut(there);
                 for uuid in &matched {
                     let value = there.entry(*uuid).or_default().entry(column).or_insert_with(Value::none);
                     mutate(value, mutation);
@@ -159,7 +162,7 @@ impl MemoryDatabase {
             }
             RowOperation::Delete { condition, .. } => {
                 let matched = matching(there, condition);
-                there.retain(|uuid, _| !matched.contains(uuid));
+                Arc::make_mut(there).retain(|uuid, _| !matched.contains(uuid));
                 Ok(count(&matched))
             }
             RowOperation::Wait { condition, columns, rows, .. } => {
@@ -179,7 +182,7 @@ impl MemoryDatabase {
     }
 
     /// References, garbage and indexes, in the order of `ovsdb-server`.
-    fn commit(&self, rows: &mut Rows) -> Result<(), (RefusalKind, &'static str)> {
+    fn commit(&self, before: &Rows, rows: &mut Rows) -> Result<(), (RefusalKind, &'static str)> {
         // Before rows without a parent are collected: what they refer to cannot go together with their parent.
         let strong = self.references(rows, true);
         for (table, uuid) in &strong {
@@ -187,24 +190,31 @@ impl MemoryDatabase {
                 return Err((RefusalKind::Reference, "referential integrity violation"));
             }
         }
+        let mut referred = strong;
         loop {
-            let referred = self.references(rows, true);
             let mut collected = false;
             for (name, _) in self.schema.iter().filter(|(_, table)| !table.is_root) {
                 let there = rows.entry(name).or_default();
-                let size = there.len();
-                there.retain(|uuid, _| referred.contains(&(*name, *uuid)));
-                collected |= there.len() != size;
+                let is_referred = |uuid: &Uuid| referred.contains(&(*name, *uuid));
+                if !there.keys().all(is_referred) {
+                    Arc::make_mut(there).retain(|uuid, _| is_referred(uuid));
+                    collected = true;
+                }
             }
             if !collected {
                 break;
             }
+            referred = self.references(rows, true);
         }
         self.forget_weak(rows);
         for (name, table) in self.schema.iter() {
+            let Some(there) = rows.get(name) else { continue };
+            if before.get(name).is_some_and(|before| Arc::ptr_eq(before, there)) {
+                continue;
+            }
             for index in &table.indexes {
                 let mut seen = BTreeSet::new();
-                for row in rows.get(name).into_iter().flat_map(BTreeMap::values) {
+                for row in there.values() {
                     let key: Vec<String> =
                         index.iter().filter_map(|column| Some(row.get(column)?.to_json().to_string())).collect();
                     if !seen.insert(key) {
@@ -219,12 +229,10 @@ impl MemoryDatabase {
     fn references(&self, rows: &Rows, strong: bool) -> BTreeSet<(&'static str, Uuid)> {
         let mut references = BTreeSet::new();
         for (name, table) in self.schema.iter() {
-            if rows.get(name).is_none_or(BTreeMap::is_empty) {
-                continue;
-            }
+            let Some(there) = rows.get(name).filter(|there| !there.is_empty()) else { continue };
             for (column, described) in &table.columns {
                 let Some((to, _)) = described.refers.filter(|(_, is_strong)| *is_strong == strong) else { continue };
-                let values = rows.get(name).into_iter().flat_map(BTreeMap::values).filter_map(|row| row.get(column));
+                let values = there.values().filter_map(|row| row.get(column));
                 references.extend(values.flat_map(Value::uuids).map(|uuid| (to, uuid)));
             }
         }
@@ -244,7 +252,7 @@ impl MemoryDatabase {
         for (name, table) in self.schema.iter() {
             for (column, described) in &table.columns {
                 let Some((to, false)) = described.refers else { continue };
-                for row in rows.get_mut(name).into_iter().flat_map(BTreeMap::values_mut) {
+                for row in rows.get_mut(name).into_iter().flat_map(|there| Arc::make_mut(there).values_mut()) {
                     if let Some(Value::Set(atoms)) = row.get_mut(column) {
                         atoms.retain(|atom| !matches!(atom, Atom::Uuid(uuid) if gone.contains(&(to, *uuid))));
                     }
@@ -254,15 +262,11 @@ impl MemoryDatabase {
     }
 
     fn watched(&self, monitor: &Monitor) -> BTreeMap<Uuid, Row> {
-        let rows = self.rows(monitor.table);
+        let all = locked(&self.rows).get(monitor.table).cloned().unwrap_or_default();
         let matches = |uuid: Uuid, row: &Row| monitor.condition.iter().all(|condition| condition.matches(uuid, row));
-        rows.into_iter()
-            .filter(|(uuid, row)| matches(*uuid, row))
-            .map(|(uuid, mut row)| {
-                row.retain(|name, _| monitor.columns.iter().any(|(column, _)| column == name));
-                (uuid, row)
-            })
-            .collect()
+        let column = |row: &Row, name: &'static str| Some((name, row.get(name)?.clone()));
+        let columns = |row: &Row| monitor.columns.iter().filter_map(|(name, _)| column(row, name)).collect();
+        all.iter().filter(|(uuid, row)| matches(**uuid, row)).map(|(uuid, row)| (*uuid, columns(row))).collect()
     }
 }
 
