@@ -2,6 +2,7 @@
 
 mod conformance;
 mod database;
+mod everything;
 mod hosts;
 mod late;
 mod mutated;
