@@ -14,6 +14,7 @@ mod isolation;
 mod kube_proxy;
 mod living;
 mod meaning;
+mod overflow;
 mod packets;
 mod probe;
 mod reconcile;

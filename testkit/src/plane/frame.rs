@@ -227,6 +227,19 @@ pub fn hear(ear: &OwnedFd, last: &[u8]) -> Vec<Vec<u8>> {
     heard
 }
 
+/// The same for a frame that is sent until it arrives: a switch under load may drop any frame, and the first of a flow above all.
+pub fn hear_repeated(ear: &OwnedFd, last: &[u8], send: impl Fn()) -> Vec<Vec<u8>> {
+    let mut heard = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !contains(&heard, last) {
+        assert!(Instant::now() < deadline, "the last frame did not arrive, however often it was sent");
+        send();
+        std::thread::sleep(Duration::from_millis(5));
+        heard.extend(std::iter::from_fn(|| overhear(ear)));
+    }
+    heard
+}
+
 /// The next captured frame, if there is one.
 pub fn overhear(ear: &OwnedFd) -> Option<Vec<u8>> {
     let mut buffer = [0; 4096];
