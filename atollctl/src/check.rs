@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use atoll_ipam::audit::{AuditFinding, Observation, RepairOutcome, Repaired, agreed};
+use atoll_ipam::audit::{AuditFinding, AuditProblem, Observation, RepairOutcome, Repaired, agreed};
 use atoll_ipam::{audit, observe, repair};
 use atoll_network::{Engine, NetworkId};
 use atoll_store::Store;
@@ -117,6 +117,7 @@ fn render(output: OutputFormat, found: &[AuditFinding], repaired: &[Repaired]) -
     for finding in found {
         let advice = match &finding.fix {
             Some(fix) => format!("--repair {}", fix.doing),
+            None if finding.problem == AuditProblem::NoPort => "`atollctl tenant repair` of its tenant".to_owned(),
             None => format!("check {}; no command repairs it", finding.object),
         };
         lines.push(format!("{}\n  try: {advice}", finding.text));

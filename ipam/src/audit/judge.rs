@@ -309,7 +309,8 @@ impl<'a> Judge<'a> {
             if !ports.contains_key(&port)
                 && !self.seen.tombstones.contains_key(&Key::from(TombstoneRecord::at(&claim.record.attachment)))
             {
-                let text = format!("{} has no port {port}; it has no network", claim.record.attachment);
+                let ClaimRecord { attachment, tenant, .. } = &claim.record;
+                let text = format!("{attachment} of tenant {tenant} has no port {port}; it has no network");
                 self.report(AuditProblem::NoPort, key, text, None);
             }
         }
