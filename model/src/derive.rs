@@ -23,6 +23,8 @@ pub enum NetworkPart {
     Subnet(u32),
     /// The router's port in a subnet: its gateway; ordinal.
     GatewayPort(u32),
+    /// The port by which nodes reach their pods of a subnet, where an engine has one; ordinal.
+    HostToPodPort(u32),
     /// The tenant router's end of the transit link.
     UplinkPort,
     /// The provider router's end of the transit link.
@@ -39,6 +41,7 @@ impl fmt::Display for NetworkPart {
             Self::Router => f.write_str("router"),
             Self::Subnet(ordinal) => write!(f, "bridge/{ordinal}"),
             Self::GatewayPort(ordinal) => write!(f, "gateway-port/{ordinal}"),
+            Self::HostToPodPort(ordinal) => write!(f, "ovn/host-to-pod-port/{ordinal}"),
             Self::UplinkPort => f.write_str("uplink-port"),
             Self::ProviderPort => f.write_str("provider-port"),
             Self::ProviderRouter => f.write_str("provider-router"),
@@ -60,7 +63,7 @@ pub fn mac(id: Uuid) -> Mac {
     Mac([(b[0] & 0xfc) | 0x02, b[1], b[2], b[3], b[4], b[5]])
 }
 
-/// The router port of a tenant that has this MAC, in words; `None`: no router port has it. `subnets`: their numbers.
+/// The port of a tenant's infrastructure that has this MAC, in words; `None`: none has it. `subnets`: their numbers.
 pub fn infrastructure(
     cluster: ClusterId,
     incarnation: Incarnation,
@@ -72,8 +75,12 @@ pub fn infrastructure(
         (NetworkPart::UplinkPort, "the tenant router's port to the provider".to_owned()),
         (NetworkPart::ProviderPort, "the provider router's port to the tenant".to_owned()),
     ];
-    let gateway = |ordinal| (NetworkPart::GatewayPort(ordinal), format!("the gateway of subnet {ordinal}"));
-    let mut all = of_tenant.into_iter().chain(subnets.into_iter().map(gateway));
+    let of_subnet = |ordinal| {
+        let nodes = format!("the port by which nodes reach their pods of subnet {ordinal}");
+        let gateway = format!("the gateway of subnet {ordinal}");
+        [(NetworkPart::GatewayPort(ordinal), gateway), (NetworkPart::HostToPodPort(ordinal), nodes)]
+    };
+    let mut all = of_tenant.into_iter().chain(subnets.into_iter().flat_map(of_subnet));
     all.find(|(part, _)| is(part)).map(|(_, name)| name)
 }
 
@@ -91,6 +98,7 @@ mod tests {
             (NetworkPart::Router, "9419cb4a-0cb0-5f29-9c62-6c4a311a1c08"),
             (NetworkPart::Subnet(1), "be79b81e-e4d6-5515-bcc6-29adf2d8856d"),
             (NetworkPart::GatewayPort(1), "7340f108-4d3d-5e1d-a2b7-83032decc974"),
+            (NetworkPart::HostToPodPort(1), "72140c3a-c907-5efa-b61a-ae0075db7dd6"),
             (NetworkPart::UplinkPort, "3b0be1b7-1d9c-563e-a74f-1241b797322b"),
             (NetworkPart::ProviderPort, "611adbde-35f4-5446-9b05-8f4d1d981a65"),
             (NetworkPart::ProviderRouter, "4146429b-5993-55ed-bf70-f323360ffbfd"),
@@ -108,6 +116,8 @@ mod tests {
         };
         assert_eq!(whose(NetworkPart::GatewayPort(2), &[1, 2]).as_deref(), Some("the gateway of subnet 2"));
         assert_eq!(whose(NetworkPart::GatewayPort(3), &[1, 2]), None, "there is no such subnet");
+        let nodes = whose(NetworkPart::HostToPodPort(1), &[1, 2]);
+        assert_eq!(nodes.as_deref(), Some("the port by which nodes reach their pods of subnet 1"));
         assert!(
             [NetworkPart::UplinkPort, NetworkPart::ProviderPort].into_iter().all(|part| whose(part, &[]).is_some())
         );

@@ -137,14 +137,14 @@ impl fmt::Display for RowRole {
     }
 }
 
-/// The UUID of a row of a tenant's network. Parts that every engine has get the ids that all engines give them: no pod may
-/// have their MACs.
+/// The UUID of a row of a tenant's network. A part whose MAC no pod may have is a [`NetworkPart`].
 pub(crate) fn network_row(network: NetworkId, role: RowRole) -> Uuid {
     let object = |role: &dyn fmt::Display| derive::object(network.cluster, network.incarnation, role);
     match role {
         RowRole::Router => object(&NetworkPart::Router),
         RowRole::Switch(ordinal) => object(&NetworkPart::Subnet(ordinal)),
         RowRole::GatewayPort(ordinal) => object(&NetworkPart::GatewayPort(ordinal)),
+        RowRole::HostToPodPort(ordinal) => object(&NetworkPart::HostToPodPort(ordinal)),
         RowRole::UplinkPort => object(&NetworkPart::UplinkPort),
         RowRole::ProviderPort => object(&NetworkPart::ProviderPort),
         _ => object(&format_args!("ovn/{role}")),

@@ -336,6 +336,9 @@ mod tests {
                 assert_eq!((port.uuid, text("name").to_owned()), (wanted.id, wanted.id.to_string()));
                 assert_eq!(text("type"), "localport");
                 assert_eq!(text("addresses"), format!("{} {addresses}", wanted.mac));
+                let (cluster, incarnation) = (network.id.cluster, network.id.incarnation);
+                let whose = derive::infrastructure(cluster, incarnation, [subnet.ordinal], wanted.mac);
+                assert!(whose.is_some(), "no pod may have its MAC");
                 assert_eq!(text("port_security"), text("addresses"));
                 assert_eq!(port.parent, Some(Parent { table: SWITCH, uuid: id.object(), column: "ports" }));
             }

@@ -159,6 +159,7 @@ async fn what_no_pod_can_have_is_refused(store: impl Store) {
     for (part, why) in [
         (NetworkPart::GatewayPort(0), "the gateway of subnet 0"),
         (NetworkPart::GatewayPort(2), "the gateway of subnet 2"),
+        (NetworkPart::HostToPodPort(2), "the port by which nodes reach their pods of subnet 2"),
         (NetworkPart::UplinkPort, "the tenant router's port"),
         (NetworkPart::ProviderPort, "the provider router's port"),
     ] {
