@@ -19,6 +19,7 @@ use super::{
     Addressing, ApiVersion, ClusterConfig, Config, ConfigError, ControllerConfig, DnsConfig, EtcdConfig,
     KeystoneConfig, KeystoneDomain, LogConfig, Mtu, OvnConfig, StatusMode, TenantConfig, Tunnel, VXLAN_OVERHEAD,
 };
+use crate::host_to_pod::HostToPodPool;
 use crate::ids::{HostId, IfName, NodeName, TenantName};
 use crate::route::{PodRoute, SCOPE_LINK};
 
@@ -37,7 +38,7 @@ impl Config {
             etcd: etcd(&top.section("etcd")?)?,
             controller: if is_ovn { no_controller() } else { controller(&top.section("controller")?)? },
             ovn: is_ovn.then(|| ovn(&ovn_section)).transpose()?,
-            cluster: cluster(&top.section("cluster")?)?,
+            cluster: cluster(&top.section("cluster")?, is_ovn)?,
             tenant: tenant(&top.section("tenant")?)?,
             node_name: top.parsed::<NodeName>("nodeName", "a name of at most 253 letters, digits, '_', '.' and '-'")?,
             host_id: top.parsed::<HostId>("hostId", "an id of 1 to 253 visible ASCII characters")?,
@@ -208,11 +209,16 @@ fn domain(section: &Section<'_>, id: &str, name: &str) -> Result<KeystoneDomain,
     }
 }
 
-fn cluster(section: &Section<'_>) -> Result<ClusterConfig, ConfigError> {
+fn cluster(section: &Section<'_>, is_ovn: bool) -> Result<ClusterConfig, ConfigError> {
     let addressings = [("unique", Addressing::Unique), ("overlapping", Addressing::Overlapping)];
     let pod_cidr = section.pool("podCidr", 30, [10, 128, 0, 0], 9)?;
     let transit_cidr = section.pool("transitCidr", 30, [100, 64, 0, 0], 16)?;
     let node_side_cidr = section.pool("nodeSideCidr", 30, [169, 254, 128, 0], 17)?;
+    let default = HostToPodPool::DEFAULT.network();
+    if is_ovn && node_side_cidr != default {
+        let expected = format!("{default}, or nothing: with OVN every network has its first address");
+        return Err(section.wrong("nodeSideCidr", &node_side_cidr.to_string().into(), &expected));
+    }
     let service_cidr = section.network("serviceCidr")?;
     let pools = [("podCidr", pod_cidr), ("transitCidr", transit_cidr), ("nodeSideCidr", node_side_cidr)];
     let pools: Vec<_> = pools.into_iter().chain(service_cidr.map(|cidr| ("serviceCidr", cidr))).collect();

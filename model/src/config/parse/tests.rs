@@ -153,6 +153,22 @@ fn wrong_values_name_key_value_and_expectation() {
     insta::assert_snapshot!(errors);
 }
 
+/// Its networks have the first address of the pool in their rows.
+#[test]
+fn the_pool_of_host_to_pod_addressing_is_the_default_with_ovn() {
+    let mut config = least();
+    (config["engine"], config["ovn"]) = (json!("ovn"), json!({ "northbound": ["tcp:192.0.2.1:6641"] }));
+    config["cluster"] = json!({ "nodeSideCidr": "169.254.128.0/17" });
+    Config::parse(&config).expect("it is the default");
+    config["cluster"] = json!({ "nodeSideCidr": "169.254.192.0/18" });
+    let error = Config::parse(&config).expect_err("another one").to_string();
+    for part in ["cluster.nodeSideCidr", "169.254.192.0/18", "169.254.128.0/17, or nothing: with OVN"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    config["engine"] = json!("midonet");
+    Config::parse(&config).expect("it has no effect there");
+}
+
 #[test]
 fn an_mtu_is_a_number_or_what_the_tunnel_leaves() {
     let mtu = |mtu: Value, tunnel: Value| {
