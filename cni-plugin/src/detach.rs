@@ -213,7 +213,12 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
             }
             Err(_) => tracing::warn!(%host, "the host end is still connected: no answer in time"),
         }
-        self.delete_host_to_pod(&host).await;
+        let claim = known.state.as_ref().and_then(|state| state.claim.as_ref());
+        let subnet = claim.zip(self.cache.cluster_id()).map(|(claim, cluster)| {
+            let network = NetworkId { cluster, incarnation: claim.record.incarnation };
+            claimed_port(network, &claim.record).subnet
+        });
+        self.host_to_pod().delete(&host, subnet).await;
         let remembered = known.state.as_ref().and_then(|state| state.host_netns.as_ref());
         if let Some(netns) = remembered
             && self.unplug_host_end(netns, attachment).await?

@@ -175,7 +175,8 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
         };
         let plugged = plugged.map_err(|error| problems.push(problem(&error))).unwrap_or_default();
         // After them: the file of a side is there before it is connected.
-        let sides = self.sides().map_err(CallError::file("list what the pods of subnets share on this node"));
+        let sides =
+            self.host_to_pod().sides().map_err(CallError::file("list what the pods of subnets share on this node"));
         let sides = sides.map_err(|error| problems.push(problem(&error))).unwrap_or_default();
         let mut links = Vec::new();
         let before = problems.len();
@@ -320,7 +321,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
             }
         }
         for side in &inventory.sides {
-            if let Err(error) = self.collect_host_to_pod(side, is_leftover).await {
+            if let Err(error) = self.host_to_pod().collect(side, is_leftover).await {
                 problems.push(problem(&error));
             }
         }

@@ -31,7 +31,7 @@ pub mod del;
 pub mod detach;
 pub mod error;
 pub mod gc;
-mod host_to_pod;
+pub mod host_to_pod;
 pub mod in_flight;
 pub mod kernel;
 pub mod log;

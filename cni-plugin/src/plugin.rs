@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::call_trace::CallTrace;
 use crate::error::CallError;
+use crate::host_to_pod::HostToPod;
 use crate::in_flight::InFlightRequests;
 use crate::kernel::{Kernel, Netns, NetnsKind};
 use crate::tombstone_times;
@@ -69,6 +70,13 @@ pub struct Plugin<S, E, K> {
     pub clock: fn() -> u64,
     /// The call trace of this call.
     pub trace: CallTrace,
+}
+
+impl<S, E: Engine, K: Kernel> Plugin<S, E, K> {
+    /// How this node reaches its own pods.
+    pub(crate) fn host_to_pod(&self) -> HostToPod<'_, E, K> {
+        HostToPod::new(&self.engine, &self.kernel, &self.config.run_dir)
+    }
 }
 
 impl<S, E, K: Kernel> Plugin<S, E, K> {

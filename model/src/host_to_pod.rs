@@ -1,13 +1,21 @@
 //! The addresses of host-to-pod addressing: one for each port of a pod, and two for the node itself.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use serde::Serialize;
 use uuid::Uuid;
 
-/// What a pod sees as the sender of its node's packets in IPv6: a unique local address of this project.
+/// The pool of IPv6: a unique local network of this project (RFC 4193). It is the same everywhere.
+pub const POOL_V6: Ipv6Network =
+    match Ipv6Network::new_checked(Ipv6Addr::new(0xfd61, 0x746f, 0x6c6c, 0, 0, 0, 0, 0), 64) {
+        Some(network) => network,
+        None => panic!("64 is a length"),
+    };
+/// What a pod sees as the sender of its node's packets in IPv6.
 pub const SOURCE_V6: Ipv6Addr = Ipv6Addr::new(0xfd61, 0x746f, 0x6c6c, 0, 0, 0, 0, 1);
+/// What the node sends from in IPv6, as far as it chooses itself.
+pub const NODE_V6: Ipv6Addr = Ipv6Addr::new(0xfd61, 0x746f, 0x6c6c, 0, 0, 0, 0, 2);
 
 /// Addresses that only this machine can use, one for each port of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -68,7 +76,7 @@ impl HostToPodPool {
     pub fn allocate(self, port: Uuid, taken: impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
         // The last address is left out: a broadcast address in the eyes of some.
         let room = (1_u32 << (32 - u32::from(self.0.prefix()))) - RESERVED - 1;
-        let (_, hash) = Uuid::new_v5(&Uuid::NAMESPACE_OID, port.as_bytes()).as_u64_pair();
+        let hash = hash(port);
         let first = u32::try_from(hash % u64::from(room)).expect("below 2^32");
         let mut all = (0..room).map(|n| self.nth(RESERVED + (first + n) % room));
         all.find(|address| !CLOUDS.contains(*address) && !taken(*address))
@@ -83,6 +91,32 @@ impl HostToPodPool {
     fn nth(self, n: u32) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.0.network()) + n)
     }
+}
+
+/// The address of `port` in the pool of the family of `like`: what derives from its id, or the next free one.
+pub fn allocate_like(like: IpAddr, port: Uuid, taken: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+    if like.is_ipv4() {
+        return HostToPodPool::DEFAULT.allocate(port, |address| taken(address.into())).map(IpAddr::V4);
+    }
+    let (base, first) = (u128::from(POOL_V6.network()), hash(port));
+    let mut suffixes = (0..=u64::from(u32::MAX)).map(|n| first.wrapping_add(n));
+    let address = |suffix| IpAddr::V6(Ipv6Addr::from(base | u128::from(suffix)));
+    suffixes.find(|suffix| *suffix >= RESERVED.into() && !taken(address(*suffix))).map(address)
+}
+
+/// The pool of the family of `like`.
+pub fn pool_like(like: IpAddr) -> IpNetwork {
+    if like.is_ipv4() { HostToPodPool::DEFAULT.network().into() } else { POOL_V6.into() }
+}
+
+/// What pods see as the sender of the node's packets, and what the node sends from, in the family of `like`.
+pub fn nodes_like(like: IpAddr) -> [IpAddr; 2] {
+    let pool = HostToPodPool::DEFAULT;
+    if like.is_ipv4() { [pool.source().into(), pool.node().into()] } else { [SOURCE_V6.into(), NODE_V6.into()] }
+}
+
+fn hash(port: Uuid) -> u64 {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, port.as_bytes()).as_u64_pair().1
 }
 
 /// What is left of a network without another: the halves that the other is not in, all the way down.
@@ -115,6 +149,20 @@ mod tests {
         assert_ne!(first, second);
         assert!(pool.gives(first) && pool.gives(second));
         assert!(!pool.gives(pool.source()) && !pool.gives(pool.node()));
+    }
+
+    #[test]
+    fn an_address_of_ipv6_is_of_its_pool_and_gives_way_too() {
+        let (like, port) = (IpAddr::V6(Ipv6Addr::LOCALHOST), Uuid::from_u128(7));
+        let first = allocate_like(like, port, |_| false).expect("room");
+        let second = allocate_like(like, port, |address| address == first).expect("room");
+        assert_ne!(first, second);
+        for address in [first, second].into_iter().chain(nodes_like(like)) {
+            assert!(pool_like(like).contains(address), "{address}");
+        }
+        assert!(!nodes_like(like).contains(&first) && !nodes_like(like).contains(&second));
+        let v4 = allocate_like(Ipv4Addr::LOCALHOST.into(), port, |_| false);
+        assert_eq!(v4, HostToPodPool::DEFAULT.allocate(port, |_| false).map(IpAddr::V4));
     }
 
     #[test]

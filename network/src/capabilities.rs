@@ -13,7 +13,7 @@ pub struct Capabilities {
     pub checks_hosts: bool,
     /// Pods of several hosts are in one network. Without it, packets of one host's pods alone are forwarded.
     pub several_hosts: bool,
-    /// By the engine alone a node reaches its own pods at their addresses, if these are unique in the cluster. Where an engine
-    /// has a port for it ([`Engine::host_to_pod_port`](crate::engine::Engine::host_to_pod_port)), the plugin does it.
+    /// A node reaches its own pods at their addresses, if these are unique in the cluster. Where an engine has a port for it
+    /// ([`Engine::host_to_pod_port`](crate::engine::Engine::host_to_pod_port)), it takes what the plugin makes behind the port.
     pub host_to_pod: bool,
 }

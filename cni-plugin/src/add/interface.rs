@@ -65,7 +65,8 @@ impl<S: Store, E: Engine, K: Kernel> Adding<'_, S, E, K> {
             let change = PodChange::ComputeChecksums(interface.clone());
             self.plugin.kernel.configure(&veth.pod_netns, &change).await?;
         }
-        self.plugin.add_host_to_pod(&port, claim, self.mtu).await?;
+        let network = claim.addresses.first().map(|first| first.address.into());
+        self.plugin.host_to_pod().add(&port, network.as_slice(), self.mtu).await?;
         self.refuse_policy_routing_conflict(&veth.pod_netns).await?;
         // Rules of an earlier interface of this name in this namespace, which had other addresses.
         self.plugin.delete_policy_rules(interface, &veth.pod_netns, &policy_routing::rules(claim)).await?;

@@ -68,7 +68,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
         let seen = seen?;
         let asked = asked.unwrap_or_else(|_| Err(self.late(format!("CHECK of {attachment}"))));
         let routes = &self.config.routes;
-        let differences = match &asked {
+        let mut differences = match &asked {
             Ok((records, port)) => {
                 if let Some(claim) = &records.claim {
                     // Ours knows neither the port nor the place of the host end.
@@ -79,6 +79,16 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
             // The state of this machine is compared without a server.
             Err(_) => differences_here(call, routes, mtu, claim, &seen),
         };
+        let claim = asked.as_ref().map_or(claim, |(records, _)| records.claim.as_ref());
+        let cluster = asked.as_ref().ok().and_then(|(records, _)| Some(records.cluster.as_ref()?.id));
+        if let Some((claim, cluster)) = claim.zip(cluster.or_else(|| self.cache.cluster_id()))
+            && let Some(first) = claim.addresses.first()
+        {
+            let network = NetworkId { cluster, incarnation: claim.incarnation };
+            let subnet = network.subnet(first.ordinal);
+            let pod = first.address.ip().into();
+            differences.extend(self.host_to_pod().check(subnet, &claim.host_interface, pod).await?);
+        }
         if !differences.is_empty() {
             return Err(CallError::NotAsLeft { attachment: Box::new(attachment.clone()), differences });
         }

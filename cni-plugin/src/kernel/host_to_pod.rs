@@ -7,14 +7,14 @@
 //! ```
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use atoll_model::attachment::Mac;
 use atoll_model::derive;
 use atoll_model::ids::IfName;
 use atoll_node::netns::Netns;
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use uuid::Uuid;
 
 /// The namespace of one subnet on this machine.
@@ -58,13 +58,13 @@ impl HostToPodSide {
     }
 }
 
-/// A pod that its node reaches.
+/// An address of a pod by which its node reaches it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostToPodEntry {
     /// The address by which the node reaches it.
-    pub address: Ipv4Addr,
-    /// Its own address.
-    pub pod: Ipv4Addr,
+    pub address: IpAddr,
+    /// Its own address, of the same family.
+    pub pod: IpAddr,
     /// The host end of its veth, which names the attachment.
     pub interface: IfName,
 }
@@ -78,6 +78,15 @@ pub struct HostToPodState {
     pub pods: Vec<HostToPodEntry>,
 }
 
+/// Where the node's own packets to an address of the pool go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostToPodRoute {
+    /// To the side with this interface of the node.
+    Side(IfName),
+    /// Elsewhere: the machine has a route to this network, a part of the pool, or the address itself.
+    Elsewhere(IpNetwork),
+}
+
 /// A change of a side. What is as it should be already is fine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostToPodChange {
@@ -89,9 +98,9 @@ pub enum HostToPodChange {
     SwitchLink(Mac, u32),
     /// Its inner end computes checksums.
     ComputeChecksums,
-    /// Make the link to the node, with the same MTU, and the ways from it to this subnet and back. It comes up last of all: a
-    /// side whose link to the node is up is complete.
-    NodeLink(Ipv4Network, u32),
+    /// Make the link to the node, with the same MTU, and the ways from it to these networks of the subnet and back. It comes up
+    /// last of all: a side whose link to the node is up is complete.
+    NodeLink(Vec<IpNetwork>, u32),
     /// Translate a pod's address. It is made before the routes to it, and goes after them.
     AddPod(HostToPodEntry),
     /// Add the node's routes to a pod. True: also to its own address, which no other pod has; else the node sends nothing to
@@ -99,7 +108,7 @@ pub enum HostToPodChange {
     AddRoutes(HostToPodEntry, bool),
     /// Delete the routes to a pod.
     DeleteRoutes(HostToPodEntry),
-    /// Delete a pod's translation.
+    /// Delete a pod's translation, and then the tracked flows to it.
     DeletePod(HostToPodEntry),
     /// Delete everything.
     Remove,

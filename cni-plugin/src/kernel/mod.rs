@@ -14,7 +14,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-pub use self::host_to_pod::{HostToPodChange, HostToPodEntry, HostToPodSide, HostToPodState};
+pub use self::host_to_pod::{HostToPodChange, HostToPodEntry, HostToPodRoute, HostToPodSide, HostToPodState};
 use atoll_model::attachment::Mac;
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::IfName;
@@ -152,6 +152,10 @@ pub trait Kernel: Send + Sync {
 
     /// What stands behind a host-to-pod port.
     fn host_to_pod(&self, side: &HostToPodSide) -> impl Future<Output = Result<HostToPodState, KernelError>> + Send;
+
+    /// Where the node's own packets to an address of the pool go; none: the pool has no route to it.
+    fn host_to_pod_route(&self, to: IpAddr)
+    -> impl Future<Output = Result<Option<HostToPodRoute>, KernelError>> + Send;
 
     /// All links of our group in a namespace.
     fn list(&self, netns: &Netns) -> impl Future<Output = Result<Vec<Link>, KernelError>> + Send;

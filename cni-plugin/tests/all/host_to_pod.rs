@@ -1,15 +1,19 @@
 //! How a node reaches its own pods, where the plugin makes it: with OVN. The sweep over its effects is in `sweep.rs`.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use atoll_cni_plugin::add::AddCall;
 use atoll_cni_plugin::gc::GcCall;
 use atoll_cni_plugin::kernel::{HostToPodChange, HostToPodEntry, HostToPodSide, Kernel};
 use atoll_model::attachment::{Attachment, Mac};
+use atoll_model::cni::version::Version;
+use atoll_model::error::Classify as _;
 use atoll_model::host_to_pod::HostToPodPool;
 use atoll_ovn::ovsdb::Value;
 use atoll_sdn_client::dialect::Dialect;
 use futures_util::future::join_all;
+use ipnetwork::IpNetwork;
 use uuid::Uuid;
 
 use crate::lab::{Lab, LabEngine, attachment, del};
@@ -40,8 +44,9 @@ async fn the_first_pod_makes_what_all_share_and_a_warm_one_adds_an_element_and_i
     let lab = Lab::cold_with(LabEngine::Ovn);
     lab.add().await.expect("works");
     let shared = ["make the namespace", "load the rules", "make the link to the switch", "make the link to the node"];
-    let own = ["translate", "add the routes to"];
-    assert_eq!(effects(&lab), [&["read"][..], &shared, &["read"], &own].concat());
+    let own = ["route to", "translate", "add the routes to"];
+    let firsts = ["route to", "route to"];
+    assert_eq!(effects(&lab), [&["read"][..], &firsts, &shared, &["read"], &own].concat());
     assert_eq!(connected(&lab).len(), 1);
     lab.plan.reset();
     Box::pin(lab.plugin().add(&pod(&lab, "second"))).await.expect("works");
@@ -82,6 +87,7 @@ async fn of_two_pods_with_one_derived_address_the_second_takes_the_next_one() {
     let lab = Lab::warm_with(LabEngine::Ovn).await;
     lab.add().await.expect("works");
     let derived = HostToPodPool::DEFAULT.allocate(lab.claims()[0].port, |_| false).expect("room");
+    let derived = IpAddr::from(derived);
     assert_eq!(lab.kernel.host_to_pod_reached()[0].address, derived);
     lab.del().await.expect("works");
     // A pod of another subnet has it.
@@ -92,12 +98,12 @@ async fn of_two_pods_with_one_derived_address_the_second_takes_the_next_one() {
         pod: [10, 9, 0, 5].into(),
         interface: "at0123456789ab".parse().expect("a name"),
     };
-    let network = "10.9.0.0/24".parse().expect("a network");
+    let networks = vec!["10.9.0.0/24".parse().expect("a network")];
     for change in [
         HostToPodChange::Namespace,
         HostToPodChange::Rules,
         HostToPodChange::SwitchLink(Mac([2; 6]), 1442),
-        HostToPodChange::NodeLink(network, 1442),
+        HostToPodChange::NodeLink(networks, 1442),
         HostToPodChange::AddPod(its.clone()),
         HostToPodChange::AddRoutes(its.clone(), false),
     ] {
@@ -111,6 +117,75 @@ async fn of_two_pods_with_one_derived_address_the_second_takes_the_next_one() {
     }
     lab.del().await.expect("works");
     assert_eq!(lab.kernel.host_to_pod_reached(), [its]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn del_touches_the_side_of_the_pods_subnet_only() {
+    let lab = Lab::warm_with(LabEngine::Ovn).await;
+    lab.add().await.expect("works");
+    let mut other = pod(&lab, "other");
+    other.pod.namespace = Some("blue".parse().expect("valid"));
+    Box::pin(lab.plugin().add(&other)).await.expect("works");
+    assert_eq!(lab.kernel.host_to_pod_sides(), 2);
+    lab.plan.reset();
+    lab.del().await.expect("works");
+    assert_eq!(effects(&lab), ["read", "delete the routes to", "translate"]);
+    // What is known of the other is gone: it may be anywhere.
+    std::fs::remove_dir_all(atoll_node::paths::attachments(&lab.config().run_dir)).expect("there");
+    lab.plan.reset();
+    Box::pin(lab.plugin().del(&del(&other))).await.expect("works");
+    assert_eq!(effects(&lab).iter().filter(|effect| *effect == "read").count(), 2, "{:?}", effects(&lab));
+    lab.assert_empty("after both");
+}
+
+#[tokio::test(start_paused = true)]
+async fn check_names_what_a_pods_way_from_its_node_lacks() {
+    let lab = Lab::warm_with(LabEngine::Ovn).await;
+    for (lost, expected) in [
+        ("nothing", ""),
+        ("routes", "the node's route to 169.254."),
+        ("element", "has no element for 10."),
+        ("side", "its node does not reach it: "),
+    ] {
+        let attached = lab.add().await.expect(lost);
+        let call = crate::check::call(&lab, &attached, Version::V1_0_0);
+        let entry = lab.kernel.host_to_pod_reached()[0].clone();
+        match lost {
+            "routes" => lab.kernel.lose_host_to_pod(&entry, true),
+            "element" => lab.kernel.lose_host_to_pod(&entry, false),
+            "side" => lab.kernel.forget_host_to_pod(),
+            _ => {}
+        }
+        let answer = crate::check::check(&lab, &call).await;
+        let Err(error) = answer else {
+            assert_eq!(lost, "nothing");
+            continue;
+        };
+        let text = error.to_string();
+        assert!(!expected.is_empty() && text.contains(expected), "{lost}: {text}");
+        let advice = error.hint().unwrap_or_default();
+        assert!(advice.contains("DEL and ADD"), "{lost}: {advice}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_pod_gets_an_address_that_the_machine_routes_elsewhere() {
+    let lab = Lab::warm_with(LabEngine::Ovn).await;
+    lab.add().await.expect("works");
+    let derived = lab.kernel.host_to_pod_reached()[0].address;
+    lab.del().await.expect("works");
+    let around = |length| IpNetwork::new(derived, length).expect("a length");
+    lab.kernel.route_elsewhere(around(20));
+    lab.add().await.expect("works");
+    let [next] = &lab.kernel.host_to_pod_reached()[..] else { panic!("one pod") };
+    assert!(!around(20).contains(next.address), "{next:?}");
+    lab.del().await.expect("works");
+    lab.kernel.route_elsewhere(HostToPodPool::DEFAULT.network().into());
+    let error = lab.add().await.expect_err("no address is left").to_string();
+    assert!(error.contains("each one of 169.254.128.0/17 is another pod's, or routed elsewhere"), "{error}");
+    lab.kernel.forget_host_to_pod();
+    let error = lab.add().await.expect_err("its own addresses are not left either").to_string();
+    assert!(error.contains("this machine routes 169.254.128.0/17 elsewhere"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

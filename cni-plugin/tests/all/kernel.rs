@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use atoll_cni_plugin::kernel::linux::Linux;
 use atoll_cni_plugin::kernel::{
-    HostToPodChange, HostToPodEntry, HostToPodSide, HostToPodState, Kernel, Link, LinkKind, Netns, NetnsKind,
-    PodChange, PolicyRule, Veth, host_index,
+    HostToPodChange, HostToPodEntry, HostToPodRoute, HostToPodSide, HostToPodState, Kernel, Link, LinkKind, Netns,
+    NetnsKind, PodChange, PolicyRule, Veth, host_index,
 };
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::IfName;
 use atoll_model::route::PodRoute;
+use atoll_node::netlink::flows::{FlowDirection, FlowSocket};
 use atoll_testkit::program::command;
 use ipnetwork::Ipv4Network;
 
@@ -314,26 +315,38 @@ async fn all(ground: &impl Ground) {
     gone(ground).await;
 }
 
+/// What makes a host-to-pod side of both families.
+fn side_changes() -> [HostToPodChange; 5] {
+    let networks = ["10.128.0.1/24", "fd00::1/64"].map(|network| network.parse().expect("valid"));
+    [
+        HostToPodChange::Namespace,
+        HostToPodChange::Rules,
+        HostToPodChange::SwitchLink(MAC, 1442),
+        HostToPodChange::ComputeChecksums,
+        HostToPodChange::NodeLink(networks.to_vec(), 1442),
+    ]
+}
+
+/// A pod of a side, by the last part of the address for its node.
+fn entry(n: u8, last: u8, is_ipv6: bool) -> HostToPodEntry {
+    let (address, pod) = if is_ipv6 {
+        (format!("fd61:746f:6c6c::{last}"), format!("fd00::5{n}"))
+    } else {
+        (format!("169.254.130.{last}"), format!("10.128.0.5{n}"))
+    };
+    let [address, pod] = [address, pod].map(|text| text.parse().expect("an address"));
+    HostToPodEntry { address, pod, interface: name(&format!("at0123456789a{n}")) }
+}
+
 /// The lifecycle of a host-to-pod side, every step twice. Two sides want one address: the second does not get it.
 async fn host_to_pod(ground: &impl Ground) {
     let kernel = ground.kernel();
     let directory = ground.directory();
     let sides = [1_u128, 2].map(|n| HostToPodSide::of(uuid::Uuid::from_u128(n << 96), &directory));
-    let entry = |n: u8, last: u8| HostToPodEntry {
-        address: Ipv4Addr::new(169, 254, 130, last),
-        pod: Ipv4Addr::new(10, 128, 0, 5),
-        interface: name(&format!("at0123456789a{n}")),
-    };
     for (n, side) in sides.iter().enumerate() {
         assert_eq!(kernel.host_to_pod(side).await, Ok(HostToPodState::default()));
         for round in ["first", "again"] {
-            for change in [
-                HostToPodChange::Namespace,
-                HostToPodChange::Rules,
-                HostToPodChange::SwitchLink(MAC, 1442),
-                HostToPodChange::ComputeChecksums,
-                HostToPodChange::NodeLink(network("10.128.0.1/24"), 1442),
-            ] {
+            for change in side_changes() {
                 let is_complete = kernel.host_to_pod(side).await.expect("works").is_complete;
                 assert_eq!(is_complete, round == "again", "{round}, before: {change}");
                 assert_eq!(kernel.change_host_to_pod(side, &change).await, Ok(true), "{round}: {change}");
@@ -342,26 +355,33 @@ async fn host_to_pod(ground: &impl Ground) {
         assert_eq!(kernel.host_to_pod(side).await, Ok(HostToPodState { is_complete: true, pods: vec![] }), "{n}");
     }
     // The same address of pods, and the same address of the node for the second one.
-    let [first, second] = [entry(0, 9), entry(1, 9)];
-    for (side, entry, is_free) in [(&sides[0], &first, true), (&sides[1], &second, false)] {
-        for round in ["first", "again"] {
-            let [add, routes] =
-                [HostToPodChange::AddPod(entry.clone()), HostToPodChange::AddRoutes(entry.clone(), false)];
-            assert_eq!(kernel.change_host_to_pod(side, &add).await, Ok(true), "{round}");
-            assert_eq!(kernel.change_host_to_pod(side, &routes).await, Ok(is_free), "{round}");
-        }
-        let state = HostToPodState { is_complete: true, pods: vec![entry.clone()] };
-        assert_eq!(kernel.host_to_pod(side).await, Ok(state));
-    }
-    for (side, entry) in [(&sides[0], &first), (&sides[1], &second)] {
-        for round in ["first", "again"] {
-            for change in [HostToPodChange::DeleteRoutes(entry.clone()), HostToPodChange::DeletePod(entry.clone())] {
-                assert_eq!(kernel.change_host_to_pod(side, &change).await, Ok(true), "{round}: {change}");
+    for is_ipv6 in [false, true] {
+        let [first, second] = [entry(0, 9, is_ipv6), entry(1, 9, is_ipv6)];
+        assert_eq!(kernel.host_to_pod_route(first.address).await, Ok(None));
+        for (side, entry, is_free) in [(&sides[0], &first, true), (&sides[1], &second, false)] {
+            for round in ["first", "again"] {
+                let [add, routes] =
+                    [HostToPodChange::AddPod(entry.clone()), HostToPodChange::AddRoutes(entry.clone(), false)];
+                assert_eq!(kernel.change_host_to_pod(side, &add).await, Ok(true), "{round}");
+                assert_eq!(kernel.change_host_to_pod(side, &routes).await, Ok(is_free), "{round}");
+                let route = Ok(Some(HostToPodRoute::Side(sides[0].node_end())));
+                assert_eq!(kernel.host_to_pod_route(first.address).await, route, "{round}");
             }
+            let state = HostToPodState { is_complete: true, pods: vec![entry.clone()] };
+            assert_eq!(kernel.host_to_pod(side).await, Ok(state));
         }
-        let routes = HostToPodChange::AddRoutes(second.clone(), true);
-        assert_eq!(kernel.change_host_to_pod(&sides[1], &routes).await, Ok(true), "it is free by now");
+        for (side, entry) in [(&sides[0], &first), (&sides[1], &second)] {
+            for round in ["first", "again"] {
+                for change in [HostToPodChange::DeleteRoutes(entry.clone()), HostToPodChange::DeletePod(entry.clone())]
+                {
+                    assert_eq!(kernel.change_host_to_pod(side, &change).await, Ok(true), "{round}: {change}");
+                }
+            }
+            let routes = HostToPodChange::AddRoutes(second.clone(), true);
+            assert_eq!(kernel.change_host_to_pod(&sides[1], &routes).await, Ok(true), "it is free by now");
+        }
     }
+    let first = entry(0, 9, false);
     for side in &sides {
         for round in ["first", "again"] {
             assert_eq!(kernel.change_host_to_pod(side, &HostToPodChange::Remove).await, Ok(true), "{round}");
@@ -507,6 +527,59 @@ fn the_kernel_in_memory_passes() {
 #[test]
 fn the_real_kernel_passes() {
     run(all(&Real::new()));
+}
+
+/// What the kernel in memory has not: tracked flows, and what the machine has or routes itself.
+#[test]
+fn flows_of_a_pod_go_with_its_element_and_what_the_machine_routes_is_found() {
+    let ground = Real::new();
+    let side = HostToPodSide::of(uuid::Uuid::from_u128(1 << 96), &ground.directory());
+    // What the kernel counts includes flows that a queued packet still holds.
+    let count = |pods: &[HostToPodEntry]| {
+        let netns = std::fs::File::open(&side.netns).expect("the side is there");
+        let mut flows = atoll_node::netns::open_inside(&netns, FlowSocket::here).expect("a socket");
+        let of = pods.iter().map(|pod| flows.of(pod.pod, FlowDirection::Reply).expect("a list").len());
+        of.sum::<usize>()
+    };
+    run(async {
+        let kernel = ground.kernel();
+        let change = async |change| assert_eq!(kernel.change_host_to_pod(&side, &change).await, Ok(true), "{change}");
+        for step in side_changes() {
+            change(step).await;
+        }
+        let pods = [(0, 9, false), (1, 10, false), (0, 9, true), (1, 10, true)].map(|(n, last, v6)| entry(n, last, v6));
+        for pod in &pods {
+            change(HostToPodChange::AddPod(pod.clone())).await;
+            change(HostToPodChange::AddRoutes(pod.clone(), false)).await;
+            let any = if pod.address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            let socket = std::net::UdpSocket::bind(any).expect("a socket");
+            socket.send_to(b"probe", (pod.address, 9)).expect("a route");
+        }
+        let mut flows = pods.len();
+        assert_eq!(count(&pods), flows, "each datagram begins a flow");
+        for pod in &pods {
+            change(HostToPodChange::DeleteRoutes(pod.clone())).await;
+            change(HostToPodChange::DeletePod(pod.clone())).await;
+            flows -= 1;
+            assert_eq!(count(&pods), flows, "{pod:?} is gone");
+        }
+        Real::ip(&["link", "set", "lo", "up"]);
+        Real::ip(&["address", "add", "169.254.129.7/32", "dev", "lo"]);
+        for route in ["169.254.0.0/16", "169.254.200.0/24"] {
+            Real::ip(&["route", "add", route, "dev", "lo"]);
+        }
+        for (address, found) in [
+            ("169.254.131.1", None),
+            ("169.254.128.2", None),
+            ("169.254.129.7", Some("169.254.129.7/32")),
+            ("169.254.200.5", Some("169.254.200.0/24")),
+        ] {
+            let found = found.map(|network| HostToPodRoute::Elsewhere(network.parse().expect("a network")));
+            let address = address.parse().expect("an address");
+            assert_eq!(kernel.host_to_pod_route(address).await, Ok(found), "{address}");
+        }
+        change(HostToPodChange::Remove).await;
+    });
 }
 
 /// A neighbour that has cached another MAC gets the new one, and the interface keeps its own.

@@ -9,6 +9,7 @@ use atoll_testkit::store::{FaultyStore, MemoryStore};
 use atoll_testkit::transport::FaultyTransport;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -665,7 +666,8 @@ impl Lab {
     #[track_caller]
     pub(crate) fn assert_reached(&self, claim: &ClaimRecord, when: &str) {
         let reached = self.kernel.host_to_pod_reached();
-        let wanted = self.ovn.is_some().then(|| (claim.addresses[0].address.ip(), claim.host_interface.clone()));
+        let wanted =
+            self.ovn.is_some().then(|| (IpAddr::from(claim.addresses[0].address.ip()), claim.host_interface.clone()));
         let pods: Vec<_> = reached.iter().map(|entry| (entry.pod, entry.interface.clone())).collect();
         assert_eq!(pods, Vec::from_iter(wanted), "{when}: the node reaches {reached:?}");
     }

@@ -6,15 +6,14 @@
 use std::io;
 use std::net::Ipv4Addr;
 
+use atoll_node::netlink::flows::{FlowDirection, FlowSocket};
 use atoll_node::netlink::nfnetlink::{ACK, CREATE, DUMP, IPV4, NESTED, REQUEST, attribute, put};
-use atoll_node::netlink::nfnetlink_socket::NfnetlinkSocket;
 use nix::errno::Errno;
 
 use super::netns::OpenNetns;
 use super::steps::step;
 use crate::error::PlaneError;
 
-const SUBSYSTEM: u16 = 1;
 const NEW: u16 = 0;
 const GET: u16 = 1;
 const DELETE: u16 = 2;
@@ -24,9 +23,6 @@ const REPLY: u16 = 2;
 const STATUS: u16 = 3;
 const TIMEOUT: u16 = 7;
 const MARK: u16 = 8;
-const FILTER: u16 = 25;
-/// Which of a tuple's fields are compared (`CTA_FILTER_F_CTA_IP_SRC`).
-const BY_SOURCE: u32 = 1;
 
 const ICMP: u8 = 1;
 const UDP: u8 = 17;
@@ -130,11 +126,6 @@ impl Flow {
         (self.status & DESTINATION_TRANSLATED != 0).then_some(self.reply.source)
     }
 
-    /// True if this address is one of its ends in this namespace: the sender of the first packet, or the sender of answers.
-    pub(crate) fn ends_at(&self, address: Ipv4Addr) -> bool {
-        self.original.source == address || self.reply.source == address
-    }
-
     /// A UDP flow, for the probe.
     pub(crate) fn of_datagram(source: Ipv4Addr, destination: Ipv4Addr) -> Self {
         let original = Tuple { source, destination, protocol: UDP, ends: (1, 2), id: 0 };
@@ -150,32 +141,26 @@ impl Flow {
 }
 
 /// A socket to the tracked flows of one namespace.
-pub(crate) struct Flows(NfnetlinkSocket);
+pub(crate) struct Flows(FlowSocket);
 
 impl Flows {
     /// Opens a socket in `netns`.
     pub(crate) fn open(netns: &OpenNetns) -> Result<Self, PlaneError> {
-        netns.run(|| NfnetlinkSocket::here(SUBSYSTEM).map(Self))
+        netns.run(|| FlowSocket::here().map(Self))
     }
 
     /// All flows.
     pub(crate) fn all(&mut self) -> Result<Vec<Flow>, PlaneError> {
-        self.dump(&[]).map_err(fail("list tracked flows"))
+        self.request(GET, REQUEST | DUMP, &[]).map_err(fail("list tracked flows"))
     }
 
-    /// The flows that have `address` as an end. The kernel filters them; before 5.8 it lists all, and they are filtered here.
+    /// The flows that have `address` as one of their ends in this namespace: as the sender of the first packet, or of answers.
     pub(crate) fn of(&mut self, address: Ipv4Addr) -> Result<Vec<Flow>, PlaneError> {
         let mut flows = Vec::new();
-        for (kind, flags) in [(ORIGINAL, 1), (REPLY, 2)] {
-            let (mut source, mut tuple, mut filter, mut asked) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-            put(&mut source, 1, &address.octets());
-            put(&mut tuple, 1 | NESTED, &source);
-            put(&mut asked, kind | NESTED, &tuple);
-            put(&mut filter, flags, &BY_SOURCE.to_ne_bytes());
-            put(&mut asked, FILTER | NESTED, &filter);
-            flows.extend(self.dump(&asked).map_err(fail("list tracked flows"))?);
+        for direction in [FlowDirection::Original, FlowDirection::Reply] {
+            let answers = self.0.of(address.into(), direction).map_err(fail("list tracked flows"))?;
+            flows.extend(answers.iter().filter_map(|answer| Flow::decode(answer)));
         }
-        flows.retain(|flow| flow.ends_at(address));
         flows.sort_unstable();
         flows.dedup();
         Ok(flows)
@@ -212,10 +197,6 @@ impl Flows {
             }
             _ => Ok(()),
         }
-    }
-
-    fn dump(&mut self, attributes: &[u8]) -> io::Result<Vec<Flow>> {
-        self.request(GET, REQUEST | DUMP, attributes)
     }
 
     fn request(&mut self, kind: u16, flags: u16, attributes: &[u8]) -> io::Result<Vec<Flow>> {

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use nix::libc::{RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 
 use super::message::RawMessage;
 use super::{Refused, Socket};
@@ -59,7 +59,7 @@ pub fn find(socket: &Socket, address: IpAddr) -> Result<Option<u32>, Refused> {
 /// # Errors
 /// `EEXIST`: it has that address. Otherwise the kernel's error.
 pub fn add(socket: &Socket, index: u32, address: Ipv4Network, metric: Option<u32>) -> Result<(), Refused> {
-    let mut message = message(index, address);
+    let mut message = message(index, address.into());
     if address.prefix() < 31 {
         message.attributes.push(AddressAttribute::Broadcast(address.broadcast()));
     }
@@ -67,12 +67,13 @@ pub fn add(socket: &Socket, index: u32, address: Ipv4Network, metric: Option<u32
     socket.change(RTM_NEWADDR, &message, NLM_F_CREATE | NLM_F_EXCL)
 }
 
-/// Gives a link an address without a broadcast address; an existing one is replaced.
+/// Gives a link an address of either family without a broadcast address; an existing one is replaced. One of IPv6 can be used
+/// at once: that no other host has it is the caller's knowledge.
 ///
 /// # Errors
 /// The kernel's error.
-pub fn replace(socket: &Socket, index: u32, address: Ipv4Network) -> Result<(), Refused> {
-    socket.change(RTM_NEWADDR, &message(index, address), NLM_F_CREATE | NLM_F_REPLACE)
+pub fn replace(socket: &Socket, index: u32, address: impl Into<IpNetwork>) -> Result<(), Refused> {
+    socket.change(RTM_NEWADDR, &message(index, address.into()), NLM_F_CREATE | NLM_F_REPLACE)
 }
 
 /// Removes an address from a link.
@@ -80,15 +81,18 @@ pub fn replace(socket: &Socket, index: u32, address: Ipv4Network) -> Result<(), 
 /// # Errors
 /// `EADDRNOTAVAIL`: it does not have that address. Otherwise the kernel's error.
 pub fn delete(socket: &Socket, index: u32, address: Ipv4Network) -> Result<(), Refused> {
-    socket.change(RTM_DELADDR, &message(index, address), 0)
+    socket.change(RTM_DELADDR, &message(index, address.into()), 0)
 }
 
-fn message(index: u32, address: Ipv4Network) -> AddressMessage {
+fn message(index: u32, address: IpNetwork) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;
+    if address.is_ipv6() {
+        (message.header.family, message.header.flags) = (AddressFamily::Inet6, AddressHeaderFlags::Nodad);
+    }
     message.header.prefix_len = address.prefix();
     message.header.index = index;
-    let ip = IpAddr::V4(address.ip());
+    let ip = address.ip();
     message.attributes = vec![AddressAttribute::Address(ip), AddressAttribute::Local(ip)];
     message
 }

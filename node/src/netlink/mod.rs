@@ -15,6 +15,7 @@
 //! | [`offload`] | checksums of a link (`ethtool -K`) |
 //! | [`nfnetlink`] | messages of nftables and connection tracking |
 //! | [`nfnetlink_socket`] | its lists and transactions |
+//! | [`flows`] | tracked flows of a namespace |
 //! | [`filter`] | a table of nftables: its chains, rules and maps |
 //! | [`queue`] | queueing disciplines (`tc qdisc`) |
 //!
@@ -25,6 +26,7 @@ pub mod address;
 pub mod answer;
 pub mod fdb;
 pub mod filter;
+pub mod flows;
 pub mod link;
 pub mod message;
 pub mod neighbour;

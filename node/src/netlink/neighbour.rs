@@ -1,7 +1,7 @@
-//! Permanent IPv4 neighbours, and proxy entries: addresses for which the kernel answers ARP requests itself
+//! Permanent neighbours, lists of those of IPv4, and proxy entries: addresses for which the kernel answers ARP requests itself
 //! (`RTM_NEWNEIGH` and its like, rtnetlink(7)).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use atoll_model::attachment::Mac;
 use nix::libc::{RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH};
@@ -28,8 +28,8 @@ pub fn list_permanent(socket: &Socket) -> Result<Vec<(u32, Ipv4Addr, Mac)>, Refu
 ///
 /// # Errors
 /// The kernel's error.
-pub fn replace(socket: &Socket, index: u32, address: Ipv4Addr, mac: Mac) -> Result<(), Refused> {
-    socket.change(RTM_NEWNEIGH, &permanent(index, address, mac), NLM_F_CREATE | NLM_F_REPLACE)
+pub fn replace(socket: &Socket, index: u32, address: impl Into<IpAddr>, mac: Mac) -> Result<(), Refused> {
+    socket.change(RTM_NEWNEIGH, &permanent(index, address.into(), mac), NLM_F_CREATE | NLM_F_REPLACE)
 }
 
 /// Deletes a neighbour.
@@ -37,7 +37,7 @@ pub fn replace(socket: &Socket, index: u32, address: Ipv4Addr, mac: Mac) -> Resu
 /// # Errors
 /// `ENOENT`: there is none. Otherwise the kernel's error.
 pub fn delete(socket: &Socket, index: u32, address: Ipv4Addr, mac: Mac) -> Result<(), Refused> {
-    socket.change(RTM_DELNEIGH, &permanent(index, address, mac), 0)
+    socket.change(RTM_DELNEIGH, &permanent(index, address.into(), mac), 0)
 }
 
 /// All proxy entries: the index of their link and their address.
@@ -91,14 +91,12 @@ fn destination(entry: &NeighbourMessage) -> Option<Ipv4Addr> {
     })
 }
 
-fn permanent(index: u32, address: Ipv4Addr, mac: Mac) -> NeighbourMessage {
+fn permanent(index: u32, address: IpAddr, mac: Mac) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     message.header.ifindex = index;
     message.header.state = NeighbourState::Permanent;
-    message.attributes = vec![
-        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)),
-        NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()),
-    ];
+    message.attributes =
+        vec![NeighbourAttribute::Destination(address.into()), NeighbourAttribute::LinkLayerAddress(mac.0.to_vec())];
     message
 }

@@ -7,6 +7,8 @@ use std::io;
 
 /// The family `ip` (`NFPROTO_IPV4`).
 pub const IPV4: u8 = 2;
+/// The family `ip6` (`NFPROTO_IPV6`).
+pub const IPV6: u8 = 10;
 /// `NLM_F_REQUEST`.
 pub const REQUEST: u16 = 0x1;
 /// `NLM_F_ACK`.

@@ -104,6 +104,12 @@ pub fn leading_to(table: u32, priority: u32, protocol: Option<RouteProtocol>) ->
     message
 }
 
+/// The same rule for packets of IPv6. One that selects by a source has none.
+pub fn of_ipv6(mut message: RuleMessage) -> RuleMessage {
+    message.header.family = AddressFamily::Inet6;
+    message
+}
+
 /// All IPv4 rules of the namespace.
 ///
 /// # Errors

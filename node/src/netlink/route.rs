@@ -1,9 +1,10 @@
-//! IPv4 routes (`RTM_NEWROUTE` and its like, rtnetlink(7)).
+//! IPv4 routes, and plain routes of either family (`RTM_NEWROUTE` and its like, rtnetlink(7)).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use atoll_model::route::{PodRoute, SCOPE_LINK};
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
+use nix::errno::Errno;
 use nix::libc::{RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE};
 use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::AddressFamily;
@@ -156,6 +157,103 @@ impl<'a> RouteRequest<'a> {
         }
         message
     }
+}
+
+/// A route of either family through one interface, or a dead end (`prohibit`).
+#[derive(Clone, Copy, Debug)]
+pub struct PlainRoute {
+    /// Where it leads.
+    pub destination: IpNetwork,
+    /// The index of its interface; none: packets are answered with an error.
+    pub interface: Option<u32>,
+    /// The next hop, which is on the link whatever addresses the interface has. One of IPv6 is a link-local address.
+    pub gateway: Option<IpAddr>,
+    /// Its table.
+    pub table: u32,
+    /// Its metric; none: the family's usual one.
+    pub metric: Option<u32>,
+    /// The source address that the kernel prefers for packets of this route.
+    pub source: Option<IpAddr>,
+}
+
+impl PlainRoute {
+    /// The message of this route.
+    pub fn message(&self) -> RouteMessage {
+        let is_ipv4 = self.destination.is_ipv4();
+        let is_on_link = self.interface.is_some() && self.gateway.is_none();
+        let mut message = RouteMessage::default();
+        message.header = RouteHeader {
+            address_family: family(is_ipv4),
+            destination_prefix_length: self.destination.prefix(),
+            table: RouteHeader::RT_TABLE_MAIN,
+            protocol: RouteProtocol::Static,
+            scope: if is_on_link { RouteScope::Link } else { RouteScope::Universe },
+            kind: if self.interface.is_some() { RouteType::Unicast } else { RouteType::Prohibit },
+            flags: if is_ipv4 && self.gateway.is_some() { RouteFlags::Onlink } else { RouteFlags::empty() },
+            ..RouteHeader::default()
+        };
+        let attributes = &mut message.attributes;
+        attributes.push(RouteAttribute::Destination(self.destination.network().into()));
+        attributes.extend(self.interface.map(RouteAttribute::Oif));
+        attributes.extend(self.gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
+        attributes.push(RouteAttribute::Table(self.table));
+        attributes.extend(self.metric.map(RouteAttribute::Priority));
+        attributes.extend(self.source.map(|source| RouteAttribute::PrefSource(source.into())));
+        message
+    }
+}
+
+/// The route that packets of this machine itself take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsedRoute {
+    /// Where it leads, as its table has it.
+    pub destination: IpNetwork,
+    /// Its table.
+    pub table: u32,
+    /// The index of its interface.
+    pub interface: Option<u32>,
+}
+
+/// The route that packets of this machine itself to an address take; none: nothing leads there, or a dead end.
+///
+/// # Errors
+/// The kernel's error.
+pub fn used(socket: &Socket, to: IpAddr) -> Result<Option<UsedRoute>, Refused> {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(to.is_ipv4());
+    message.header.destination_prefix_length = IpNetwork::from(to).prefix();
+    // The route, and not what is made of it for this address. Of IPv4 with its table; of IPv6 the kernel shows that anyway.
+    let with_table = if to.is_ipv4() { RouteFlags::LookupTable } else { RouteFlags::empty() };
+    message.header.flags = RouteFlags::FibMatch | with_table;
+    message.attributes.push(RouteAttribute::Destination(to.into()));
+    let answers = match socket.get(RTM_GETROUTE, &message) {
+        Err(Refused { errno: Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EINVAL, .. }) => {
+            return Ok(None);
+        }
+        other => other?,
+    };
+    let routes: Vec<RouteMessage> = RawMessage::read_all(&answers, RTM_NEWROUTE)?;
+    Ok(routes.first().and_then(|route| UsedRoute::read(to, route)))
+}
+
+impl UsedRoute {
+    fn read(to: IpAddr, message: &RouteMessage) -> Option<Self> {
+        let (mut table, mut interface) = (u32::from(message.header.table), None);
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Oif(index) => interface = Some(*index),
+                RouteAttribute::Table(number) => table = *number,
+                _ => {}
+            }
+        }
+        let destination = IpNetwork::new(to, message.header.destination_prefix_length).ok()?;
+        let destination = IpNetwork::new(destination.network(), destination.prefix()).ok()?;
+        Some(Self { destination, table, interface })
+    }
+}
+
+fn family(is_ipv4: bool) -> AddressFamily {
+    if is_ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
 /// The position of a new route among routes with the same table, destination and metric. The first one is used.

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use atoll_cni_plugin::kernel::{
-    FoundRoute, GROUP, HostToPodChange, HostToPodEntry, HostToPodSide, HostToPodState, Kernel, KernelError, Link,
-    LinkKind, Netns, NetnsKind, PodChange, PolicyRule, Veth, host_index,
+    FoundRoute, GROUP, HostToPodChange, HostToPodEntry, HostToPodRoute, HostToPodSide, HostToPodState, Kernel,
+    KernelError, Link, LinkKind, Netns, NetnsKind, PodChange, PolicyRule, Veth, host_index,
 };
 use atoll_model::attachment::Mac;
 use atoll_model::ids::IfName;
 use atoll_model::route::PodRoute;
 use atoll_model::sync::locked;
+use ipnetwork::IpNetwork;
 
 /// One interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +50,10 @@ struct FakeState {
     refuses_routes: bool,
     rules: BTreeSet<(PathBuf, PolicyRule)>,
     sides: BTreeMap<HostToPodSide, FakeSide>,
+    /// Networks that the machine routes elsewhere.
+    elsewhere: Vec<IpNetwork>,
     /// The node's routes by host-to-pod sides: the destination, and the side or, for a dead end, the attachment.
-    host_routes: BTreeSet<(Ipv4Addr, Result<HostToPodSide, IfName>)>,
+    host_routes: BTreeSet<(IpAddr, Result<HostToPodSide, IfName>)>,
 }
 
 /// What stands behind a host-to-pod port.
@@ -59,7 +62,7 @@ struct FakeSide {
     has_rules: bool,
     has_switch_link: bool,
     has_node_link: bool,
-    pods: BTreeMap<Ipv4Addr, HostToPodEntry>,
+    pods: BTreeMap<IpAddr, HostToPodEntry>,
 }
 
 impl Default for FakeKernel {
@@ -71,6 +74,7 @@ impl Default for FakeKernel {
             refuses_routes: false,
             rules: BTreeSet::new(),
             sides: BTreeMap::new(),
+            elsewhere: Vec::new(),
             host_routes: BTreeSet::new(),
         }))
     }
@@ -190,6 +194,20 @@ impl FakeKernel {
     /// How many host-to-pod sides there are, complete or not.
     pub fn host_to_pod_sides(&self) -> usize {
         locked(&self.0).sides.len()
+    }
+
+    /// The machine routes a network elsewhere.
+    pub fn route_elsewhere(&self, network: IpNetwork) {
+        locked(&self.0).elsewhere.push(network);
+    }
+
+    /// A way to a pod loses its element or its routes.
+    pub fn lose_host_to_pod(&self, entry: &HostToPodEntry, routes_only: bool) {
+        let mut kernel = locked(&self.0);
+        kernel.host_routes.retain(|(to, _)| *to != entry.address);
+        if !routes_only {
+            kernel.sides.values_mut().for_each(|side| side.pods.retain(|_, it| it != entry));
+        }
     }
 
     /// The machine starts anew: what was in memory of host-to-pod addressing is gone.
@@ -349,7 +367,7 @@ impl FakeState {
             }
             HostToPodChange::AddRoutes(..) if !side.has_node_link => return Err("the network namespace is gone"),
             HostToPodChange::AddRoutes(entry, direct) => {
-                let is_others = |(to, by): &(Ipv4Addr, _)| *to == entry.address && *by != Ok(at.clone());
+                let is_others = |(to, by): &(IpAddr, _)| *to == entry.address && *by != Ok(at.clone());
                 if self.host_routes.iter().any(is_others) {
                     return Ok(false);
                 }
@@ -469,6 +487,14 @@ impl Kernel for FakeKernel {
             pods: side.pods.values().cloned().collect(),
         };
         Ok(kernel.sides.get(side).map(state).unwrap_or_default())
+    }
+
+    async fn host_to_pod_route(&self, to: IpAddr) -> Result<Option<HostToPodRoute>, KernelError> {
+        let kernel = locked(&self.0);
+        let side = kernel.host_routes.iter().find(|(by, _)| *by == to).and_then(|(_, by)| by.as_ref().ok());
+        let side = side.map(|side| HostToPodRoute::Side(side.node_end()));
+        let elsewhere = || kernel.elsewhere.iter().find(|network| network.contains(to)).copied();
+        Ok(side.or_else(|| elsewhere().map(HostToPodRoute::Elsewhere)))
     }
 
     async fn list(&self, netns: &Netns) -> Result<Vec<Link>, KernelError> {

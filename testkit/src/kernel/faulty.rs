@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use atoll_cni_plugin::kernel::{
-    FoundRoute, HostToPodChange, HostToPodSide, HostToPodState, Kernel, KernelError, Link, Netns, NetnsKind, PodChange,
-    PolicyRule, Veth,
+    FoundRoute, HostToPodChange, HostToPodRoute, HostToPodSide, HostToPodState, Kernel, KernelError, Link, Netns,
+    NetnsKind, PodChange, PolicyRule, Veth,
 };
 use atoll_model::ids::IfName;
 
@@ -106,6 +106,11 @@ impl<K: Kernel + 'static> Kernel for FaultyKernel<K> {
     async fn host_to_pod(&self, side: &HostToPodSide) -> Result<HostToPodState, KernelError> {
         let (inner, side) = (Arc::clone(&self.inner), side.clone());
         self.effect("host to pod: read".to_owned(), async move { inner.host_to_pod(&side).await }).await
+    }
+
+    async fn host_to_pod_route(&self, to: IpAddr) -> Result<Option<HostToPodRoute>, KernelError> {
+        let inner = Arc::clone(&self.inner);
+        self.effect(format!("host to pod: route to {to}"), async move { inner.host_to_pod_route(to).await }).await
     }
 
     async fn list(&self, netns: &Netns) -> Result<Vec<Link>, KernelError> {

@@ -17,10 +17,15 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use atoll_cni_plugin::host_to_pod::HostToPod;
+use atoll_cni_plugin::kernel::linux::Linux;
+use atoll_model::ids::IfName;
+use atoll_network::PodPort;
 use atoll_node::netlink::offload;
 use atoll_node::netns::{self, Netns};
 use atoll_ovn::ovsdb::{Remote, RemoteSettings};
 use atoll_ovn::{Ovn, Switch};
+use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
 use crate::authority::Authority;
@@ -36,6 +41,8 @@ use crate::ovn::Packages;
 
 /// The central machine.
 pub const CENTRAL: Ipv4Addr = Ipv4Addr::new(172, 20, 1, 1);
+/// The MTU towards pods that a machine reaches without the plugin's verbs: it fits into a tunnel.
+const REACHED_MTU: u32 = 1400;
 /// Where etcd listens.
 pub const ETCD: SocketAddr = SocketAddr::new(IpAddr::V4(CENTRAL), 2379);
 /// The gateway of the external network.
@@ -471,7 +478,7 @@ impl OvnMachine {
     pub fn host_to_pod(&self) -> Result<Vec<(Ipv4Addr, Ipv4Addr)>> {
         let mut found = Vec::new();
         for netns in self.host_to_pod_sides()? {
-            let list = ["-j", "list", "map", "ip", "atoll_host_to_pod", "pods"];
+            let list = ["-j", "list", "map", "inet", "atoll_host_to_pod", "pods"];
             let listed: Value = serde_json::from_str(&netns.run("nft", &list)?)?;
             let maps =
                 listed["nftables"].as_array().into_iter().flatten().filter_map(|it| it["map"]["elem"].as_array());
@@ -481,6 +488,38 @@ impl OvnMachine {
             }
         }
         Ok(found)
+    }
+
+    /// Lets this machine reach the pod of a port, by the plugin's own code. Returns the machine's interface towards it.
+    pub fn reach_pod(&self, engine: &Ovn<Remote>, port: &PodPort, networks: &[IpNetwork]) -> Result<IfName> {
+        self.host_to_pod_addressing(engine, async |node| {
+            node.add(port, networks, REACHED_MTU).await?;
+            Ok(node.side(port.subnet).context("OVN has a port for it")?.node_end())
+        })
+    }
+
+    /// Removes what was made for it, as GC does.
+    pub fn reach_nothing(&self, engine: &Ovn<Remote>) -> Result<()> {
+        self.host_to_pod_addressing(engine, async |node| {
+            for _ in 0..2 {
+                for side in node.sides()? {
+                    node.collect(&side, |_| true).await?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn host_to_pod_addressing<T: Send>(
+        &self,
+        engine: &Ovn<Remote>,
+        work: impl AsyncFnOnce(&HostToPod<'_, Ovn<Remote>, Linux>) -> Result<T> + Send,
+    ) -> Result<T> {
+        let run_dir = self.directory.join("run");
+        self.netns.within(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(work(&HostToPod::new(engine, &Linux::new(), &run_dir)))
+        })
     }
 
     /// The namespaces by which this machine reaches its pods, one for each subnet.

@@ -57,8 +57,17 @@ pub struct LabStation {
 impl LabStation {
     /// A station for all interfaces of a namespace that exists. It sends datagrams only.
     pub fn at(netns: &Path) -> Self {
-        let (capture, netns) = (frame::sniff(netns), LabNetns::at(netns));
+        Self::capturing(netns, frame::sniff(netns))
+    }
+
+    fn capturing(netns: &Path, capture: OwnedFd) -> Self {
+        let netns = LabNetns::at(netns);
         Self { netns, capture, sends_frames: false, own: None, before_end: None, captured: Mutex::default() }
+    }
+
+    /// A namespace that exists, of which only what passes one interface is captured. It sends datagrams only.
+    pub fn behind(netns: &Path, interface: &str) -> Self {
+        Self::capturing(netns, frame::tap_on(netns, interface))
     }
 
     /// A pod as a node makes it: a namespace with an interface of the port's MAC and addresses, and a default route by each
@@ -94,7 +103,12 @@ impl LabStation {
         Ok(Self { netns, capture, sends_frames: true, own, before_end: None, captured: Mutex::default() })
     }
 
-    /// What the pod's node does before the pod's interface goes.
+    /// Gives the pod a neighbour on its link.
+    pub fn add_neighbour(&self, address: IpAddr) -> Result<()> {
+        self.netns.run("ip", &["route", "add", &address.to_string(), "dev", INTERFACE]).map(drop)
+    }
+
+    /// What a station's node does before the station goes.
     #[must_use]
     pub fn before_end(mut self, work: impl FnOnce() + 'static) -> Self {
         self.before_end = Some(Box::new(work));

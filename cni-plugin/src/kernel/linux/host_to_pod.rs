@@ -1,22 +1,24 @@
 //! Host-to-pod sides in the real kernel, over rtnetlink and nfnetlink.
 
+use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use atoll_model::host_to_pod::HostToPodPool;
+use atoll_model::host_to_pod::{HostToPodPool, SOURCE_V6, nodes_like, pool_like};
 use atoll_model::ids::IfName;
-use atoll_model::route::PodRoute;
-use atoll_node::netlink::filter::{Expression, FilterChain, FilterHook, FilterSocket, MapElement};
+use atoll_model::route::MAIN_TABLE;
+use atoll_node::netlink::filter::{Expression, FilterChain, FilterFamily, FilterHook, FilterSocket, MapElement};
+use atoll_node::netlink::flows::FlowSocket;
 use atoll_node::netlink::link::VethEnd;
 use atoll_node::netlink::policy_rule::{PolicyRule, RuleSelector};
-use atoll_node::netlink::route::{RouteMessage, RoutePosition, RouteRequest, RouteType};
+use atoll_node::netlink::route::{PlainRoute, RouteMessage, RoutePosition};
 use atoll_node::netlink::{Refused, Socket, address, link, neighbour, offload, policy_rule, route};
 use atoll_node::netns::{self, pin};
 use atoll_node::veth::HOST_TO_POD_GROUP;
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use nix::errno::Errno;
 
-use super::super::host_to_pod::{HostToPodChange, HostToPodEntry, HostToPodSide, HostToPodState};
+use super::super::host_to_pod::{HostToPodChange, HostToPodEntry, HostToPodRoute, HostToPodSide, HostToPodState};
 use super::super::{Link, LinkKind, Netns, host_index};
 use super::{Linux, PRIORITY, absent_is_fine, gone, there_already_is_fine};
 
@@ -31,7 +33,15 @@ const TABLE: u32 = 0xa700_0001;
 /// The bit in the mark of packets whose destination was translated on this node: those to a published address (`hostPort`).
 const TRANSLATED: u32 = 0x1000;
 
-const POOL: HostToPodPool = HostToPodPool::DEFAULT;
+/// Makes a namespace forward packets of IPv6, in the eyes of a thread in it. Of IPv4, each interface can be told by netlink.
+const FORWARDING_V6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
+
+/// By what the ends of the link to the node are the next hops of each other: that of the namespace, and that of the node. Of
+/// IPv6 these are link-local addresses: the kernel takes others only if no route contradicts.
+fn hops_like(like: IpAddr) -> [IpAddr; 2] {
+    let link_local = |last| IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, last));
+    if like.is_ipv4() { nodes_like(like) } else { [link_local(1), link_local(2)] }
+}
 
 impl Linux {
     pub(super) fn change_side(&self, side: &HostToPodSide, change: &HostToPodChange) -> Result<bool, Refused> {
@@ -51,13 +61,12 @@ impl Linux {
                     &inner,
                     &pods,
                 )?;
-                address::replace(&inner, index(&inner, TO_PODS)?, POOL.source().into())?;
                 link::bring_up(&inner, TO_PODS, Some(link::forwarding()))?;
             }
             HostToPodChange::ComputeChecksums => {
                 offload::compute_checksums(&side.place(), &IfName::new(TO_PODS).expect("a name"))?;
             }
-            HostToPodChange::NodeLink(subnet, mtu) => self.make_node_link(side, *subnet, *mtu)?,
+            HostToPodChange::NodeLink(networks, mtu) => self.make_node_link(side, networks, *mtu)?,
             HostToPodChange::AddPod(entry) => {
                 filter(&side.place())?.ok_or_else(gone)?.add(FILTER, &element(entry))?;
             }
@@ -74,6 +83,10 @@ impl Linux {
             HostToPodChange::DeletePod(entry) => {
                 if let Some(mut filter) = filter(&side.place())? {
                     filter.delete(FILTER, &element(entry))?;
+                    // A flow keeps its translation without the element.
+                    if let Some(mut flows) = within(&side.place(), FlowSocket::here)? {
+                        flows.delete_answered_by(entry.pod)?;
+                    }
                 }
             }
             HostToPodChange::Remove => {
@@ -103,11 +116,25 @@ impl Linux {
         Ok(HostToPodState { is_complete, pods: elements.unwrap_or_default().into_iter().filter_map(entry).collect() })
     }
 
+    pub(super) fn route_in_pool(&self, to: IpAddr) -> Result<Option<HostToPodRoute>, Refused> {
+        let own = self.socket(&Netns::Own)?.ok_or_else(gone)?;
+        let Some(found) = route::used(&own, to)? else { return Ok(None) };
+        let by = found.interface.map(|index| link::by_index(&own, index)).transpose()?.flatten();
+        if let Some(end) = by.filter(is_ours) {
+            // What the machine has itself of the pool is on these interfaces too.
+            let name = IfName::new(end.name).ok().filter(|_| found.table == TABLE);
+            return Ok(name.map(HostToPodRoute::Side));
+        }
+        let pool = pool_like(to);
+        let is_of_pool = pool.contains(found.destination.ip()) && found.destination.prefix() >= pool.prefix();
+        Ok(is_of_pool.then_some(HostToPodRoute::Elsewhere(found.destination)))
+    }
+
     fn inside(&self, side: &HostToPodSide) -> Result<std::sync::Arc<Socket>, Refused> {
         self.socket(&side.place())?.ok_or_else(gone)
     }
 
-    fn make_node_link(&self, side: &HostToPodSide, subnet: Ipv4Network, mtu: u32) -> Result<(), Refused> {
+    fn make_node_link(&self, side: &HostToPodSide, networks: &[IpNetwork], mtu: u32) -> Result<(), Refused> {
         let own = self.socket(&Netns::Own)?.ok_or_else(gone)?;
         let inner = self.inside(side)?;
         let netns = netns::open(&side.netns)?.ok_or_else(gone)?;
@@ -121,22 +148,32 @@ impl Linux {
         )?;
         link::bring_up(&inner, TO_NODE, Some(link::forwarding()))?;
         let (to_node, to_pods) = (index(&inner, TO_NODE)?, index(&inner, TO_PODS)?);
-        neighbour::replace(&inner, to_node, POOL.node(), there)?;
-        let everything = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a prefix length");
-        let back = PodRoute::plain(everything, Some(POOL.node()));
-        let back = RouteRequest { on_link: true, ..RouteRequest::unicast(&back, to_node) }.message();
-        let network = Ipv4Network::new(subnet.network(), subnet.prefix()).expect("of a network");
-        let pods = PodRoute::plain(network, None);
-        for message in [back, RouteRequest::unicast(&pods, to_pods).message()] {
-            there_already_is_fine(route::add(&inner, &message, RoutePosition::Only))?;
-        }
         let end = index(&own, name.as_str())?;
-        address::replace(&own, end, POOL.node().into())?;
-        neighbour::replace(&own, end, POOL.source(), here)?;
         filter(&Netns::Own)?.ok_or_else(gone)?.load(FILTER, &outside())?;
-        for selector in [RuleSelector::Interface("lo".to_owned()), RuleSelector::Mark(TRANSLATED)] {
-            let rule = PolicyRule { selector, table: TABLE };
-            there_already_is_fine(policy_rule::add(&own, &rule.message(PRIORITY, None)))?;
+        for network in networks {
+            let like = network.ip();
+            let ([source, node], [here_hop, there_hop]) = (nodes_like(like), hops_like(like));
+            if like.is_ipv6() {
+                netns::open_inside(&netns, || fs::write(FORWARDING_V6, "1"))?;
+            }
+            address::replace(&inner, to_pods, source)?;
+            neighbour::replace(&inner, to_node, there_hop, there)?;
+            let table = MAIN_TABLE;
+            let plain =
+                PlainRoute { destination: *network, interface: None, gateway: None, table, metric: None, source: None };
+            let back = PlainRoute { interface: Some(to_node), gateway: Some(there_hop), ..plain };
+            let back = PlainRoute { destination: everything(like), ..back };
+            let pods = PlainRoute { interface: Some(to_pods), ..plain };
+            for route in [back, pods] {
+                there_already_is_fine(route::add(&inner, &route.message(), RoutePosition::Only))?;
+            }
+            address::replace(&own, end, node)?;
+            neighbour::replace(&own, end, here_hop, here)?;
+            for selector in [RuleSelector::Interface("lo".to_owned()), RuleSelector::Mark(TRANSLATED)] {
+                let rule = PolicyRule { selector, table: TABLE }.message(PRIORITY, None);
+                let rule = if like.is_ipv4() { rule } else { policy_rule::of_ipv6(rule) };
+                there_already_is_fine(policy_rule::add(&own, &rule))?;
+            }
         }
         link::set_up(&own, end, true)
     }
@@ -146,15 +183,10 @@ impl Linux {
         let own = self.socket(&Netns::Own)?.ok_or_else(gone)?;
         let end = index(&own, side.node_end().as_str())?;
         if let Err(refused) = route::add(&own, &to_pod(entry.address, end), RoutePosition::Only) {
-            let routes = route::list_unicast(&own)?;
-            let is_own = routes.iter().any(|found| {
-                let PodRoute { destination, table, .. } = &found.route;
-                *destination == entry.address.into() && *table == Some(TABLE) && found.interface() == Some(end)
-            });
             if refused.errno != Errno::EEXIST {
                 return Err(refused);
             }
-            if !is_own {
+            if self.route_in_pool(entry.address)? != Some(HostToPodRoute::Side(side.node_end())) {
                 return Ok(false);
             }
         }
@@ -166,11 +198,16 @@ impl Linux {
 
 /// The packet filter of a namespace; none: it is not there.
 fn filter(netns: &Netns) -> io::Result<Option<FilterSocket>> {
+    within(netns, FilterSocket::here)
+}
+
+/// Opens a socket in a namespace; none: it is not there.
+fn within<T: Send>(netns: &Netns, open: fn() -> io::Result<T>) -> io::Result<Option<T>> {
     match netns {
-        Netns::Own => FilterSocket::here().map(Some),
+        Netns::Own => open().map(Some),
         Netns::At(path) => match netns::open(path)? {
             None => Ok(None),
-            Some(file) => match netns::open_inside(&file, FilterSocket::here) {
+            Some(file) => match netns::open_inside(&file, open) {
                 Err(error) if netns::is_no_netns(&error) => Ok(None),
                 other => other.map(Some),
             },
@@ -178,12 +215,21 @@ fn filter(netns: &Netns) -> io::Result<Option<FilterSocket>> {
     }
 }
 
+fn everything(like: IpAddr) -> IpNetwork {
+    let v4 = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).map(IpNetwork::V4);
+    let v6 = Ipv6Network::new(Ipv6Addr::UNSPECIFIED, 0).map(IpNetwork::V6);
+    if like.is_ipv4() { v4 } else { v6 }.expect("0 is a prefix length")
+}
+
 /// The rules of the namespace of a subnet. Pods answer, and begin nothing.
 fn inside() -> Vec<FilterChain> {
-    use Expression::{Accept, Answers, By, DestinationFromMap, From, Source};
+    use Expression::{Accept, Answers, By, DestinationFromMap, From, IsNeighbourDiscovery, Source};
+    let pool = HostToPodPool::DEFAULT;
+    let sources = [pool.source().into(), SOURCE_V6.into()].map(|source| vec![By(TO_PODS), Source(source)]);
+    let neighbours = vec![From(TO_PODS), IsNeighbourDiscovery, Accept];
     let chain = |name, kind, hook, priority, drops, rules| FilterChain { name, kind, hook, priority, drops, rules };
     vec![
-        chain("arriving", "filter", FilterHook::Input, 0, true, vec![]),
+        chain("arriving", "filter", FilterHook::Input, 0, true, vec![neighbours]),
         chain(
             "passing",
             "filter",
@@ -198,9 +244,9 @@ fn inside() -> Vec<FilterChain> {
             FilterHook::Prerouting,
             -100,
             false,
-            vec![vec![From(TO_NODE), DestinationFromMap]],
+            FilterFamily::ALL.map(|family| vec![From(TO_NODE), DestinationFromMap(family)]).to_vec(),
         ),
-        chain("sources", "nat", FilterHook::Postrouting, 100, false, vec![vec![By(TO_PODS), Source(POOL.source())]]),
+        chain("sources", "nat", FilterHook::Postrouting, 100, false, sources.to_vec()),
     ]
 }
 
@@ -267,15 +313,15 @@ fn make_pair(own: &Socket, outer: &VethEnd<'_>, inside: &Socket, inner: &VethEnd
 }
 
 /// The node's route to an address of a pod.
-fn to_pod(to: Ipv4Addr, end: u32) -> RouteMessage {
-    let route = PodRoute { table: Some(TABLE), ..PodRoute::plain(to.into(), Some(POOL.source())) };
-    RouteRequest { on_link: true, source: Some(POOL.node()), ..RouteRequest::unicast(&route, end) }.message()
+fn to_pod(to: IpAddr, end: u32) -> RouteMessage {
+    let (destination, [hop, _], [_, node]) = (to.into(), hops_like(to), nodes_like(to));
+    let (interface, gateway, source) = (Some(end), Some(hop), Some(node));
+    PlainRoute { destination, interface, gateway, table: TABLE, metric: None, source }.message()
 }
 
 /// The route that keeps the node's packets to a pod's own address on the node: several pods may have it, and an external host
 /// may. Each attachment has one of its own, told apart by the metric.
 fn prohibited(entry: &HostToPodEntry) -> RouteMessage {
-    let (table, priority) = (Some(TABLE), Some(host_index(&entry.interface)));
-    let route = PodRoute { table, priority, ..PodRoute::plain(entry.pod.into(), None) };
-    RouteRequest::dead_end(&route, RouteType::Prohibit).message()
+    let (destination, metric) = (entry.pod.into(), Some(host_index(&entry.interface)));
+    PlainRoute { destination, interface: None, gateway: None, table: TABLE, metric, source: None }.message()
 }

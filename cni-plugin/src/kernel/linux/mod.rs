@@ -24,8 +24,8 @@ use atoll_node::veth::DOOMED;
 use nix::errno::Errno;
 
 use super::{
-    FoundRoute, GROUP, HostToPodChange, HostToPodSide, HostToPodState, Kernel, KernelError, Link, LinkKind, Netns,
-    NetnsKind, PodChange, PolicyRule, Veth, host_index,
+    FoundRoute, GROUP, HostToPodChange, HostToPodRoute, HostToPodSide, HostToPodState, Kernel, KernelError, Link,
+    LinkKind, Netns, NetnsKind, PodChange, PolicyRule, Veth, host_index,
 };
 
 /// The priority of our policy rules: before `main` (32766) and what is counted down from it, behind what has a number of
@@ -249,6 +249,10 @@ impl Kernel for Linux {
 
     async fn host_to_pod(&self, side: &HostToPodSide) -> Result<HostToPodState, KernelError> {
         self.side(side).map_err(|refused| failed(format!("host to pod: read the side of port {}", side.id), &refused))
+    }
+
+    async fn host_to_pod_route(&self, to: IpAddr) -> Result<Option<HostToPodRoute>, KernelError> {
+        self.route_in_pool(to).map_err(|refused| failed(format!("host to pod: find the route to {to}"), &refused))
     }
 
     async fn list(&self, netns: &Netns) -> Result<Vec<Link>, KernelError> {

@@ -169,7 +169,7 @@ fn a_host_port_leads_to_its_pod_and_pods_open_nothing_to_their_node() -> Result<
     ])?;
 
     // Without its rules the node forwards nothing to a pod, and still reaches its own.
-    first.netns.run("nft", &["delete", "table", "ip", "atoll_host_to_pod"])?;
+    first.netns.run("nft", &["delete", "table", "inet", "atoll_host_to_pod"])?;
     all_silent(&[
         (lab.central(), "a neighbour", FIRST, HOST_PORT),
         (lab.central(), "a neighbour, by the node", red_at, PORT),

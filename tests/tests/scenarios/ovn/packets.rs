@@ -1,12 +1,15 @@
 //! The packets part of the engines' conformance suite over real chassis: what the engine says is what its packets do.
 //!
-//! One lab serves all cases, one after the other: each begins without the networks and the interfaces of those before.
+//! One lab serves all cases, one after the other: each begins without the networks and the interfaces of those before. The node
+//! reaches its pods by the plugin's own code.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_model::derive::NetworkPart;
+use atoll_model::host_to_pod::nodes_like;
 use atoll_model::ids::{ClusterId, HostId, IfName};
 use atoll_network::conformance::packets::{CASES, ForwardsPackets, run_only};
 use atoll_network::conformance::samples::{Families, network};
@@ -18,6 +21,7 @@ use atoll_testkit::lab::ovn::{FURTHER, OUTSIDE, OvnLab, PHYSICAL, UPLINK};
 use atoll_testkit::lab::place::LabPlace;
 use atoll_testkit::lab::station::LabStation;
 use atoll_testkit::ovn::Packages;
+use ipnetwork::IpNetwork;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -31,6 +35,8 @@ const UPLINK6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
 struct Subject {
     lab: OvnLab,
     engines: Vec<Ovn<Remote>>,
+    /// The pods of the first chassis in this case, with the networks of their subnets.
+    pods: RefCell<Vec<(PodPort, Vec<IpNetwork>)>>,
 }
 
 /// A subject for one case.
@@ -69,11 +75,12 @@ impl Subject {
         uplinks.extend(uplink(&lab, PHYSICAL, (UPLINK6.into(), 64), OUTSIDE6.into())?);
         let engines = lab.chassis.iter().map(|chassis| lab.engine(chassis)).collect::<Result<Vec<_>>>()?;
         engines[0].ensure_provider(&ProviderNetwork { cluster: OPERATOR, uplinks }).await?;
-        Ok(Self { lab, engines })
+        Ok(Self { lab, engines, pods: RefCell::default() })
     }
 
     /// Removes what the case before has left: networks, a provider router of its own.
     async fn clean(&self) -> Result<()> {
+        self.pods.borrow_mut().clear();
         let cluster = network(Uuid::nil(), 1, 0, Families::V4).id.cluster;
         for provider in [OPERATOR, cluster].map(|cluster| provider_object(cluster, &NetworkPart::ProviderRouter)) {
             for number in 1..=2 {
@@ -89,6 +96,22 @@ impl Subject {
             }
         }
         Ok(())
+    }
+
+    /// Lets the first chassis reach its pods. Returns its interface towards those of the last one's subnet.
+    fn reach_pods(&self) -> Result<IfName> {
+        let (chassis, mut end) = (&self.lab.chassis[0], None);
+        for (port, networks) in &*self.pods.borrow() {
+            // A runtime has connections of its own.
+            end = Some(chassis.reach_pod(&self.lab.engine(chassis)?, port, networks)?);
+        }
+        end.context("the node has a pod")
+    }
+
+    fn reach_nothing(&self) {
+        let chassis = &self.lab.chassis[0];
+        let gone = self.lab.engine(chassis).and_then(|engine| chassis.reach_nothing(&engine));
+        gone.expect("the node's ways to pods are removed");
     }
 
     fn unplug(&self, host: &HostId, interface: &IfName) {
@@ -136,6 +159,15 @@ impl ForwardsPackets for Turn {
         let engine = self.engine_of(&port.location.host);
         let side = engine.host_side(port.subnet.network);
         let pod = LabStation::pod(chassis.netns.path(), &side, port, subnet).map_err(|error| format!("{error:#}"))?;
+        for prefix in &subnet.prefixes {
+            // As ADD does: through the gateway an answer would leave the node.
+            let [source, _] = nodes_like(prefix.gateway);
+            pod.add_neighbour(source).map_err(|error| format!("{error:#}"))?;
+        }
+        if port.location.host == self.hosts()[0] {
+            let networks = subnet.prefixes.iter().map(|prefix| prefix.prefix).collect();
+            self.0.pods.borrow_mut().push((port.clone(), networks));
+        }
         // As DEL does. A datapath in user space that loses an interface of a port can lose others with it.
         let (subject, host, interface) =
             (Rc::clone(&self.0), port.location.host.clone(), port.location.interface.clone());
@@ -164,7 +196,10 @@ impl ForwardsPackets for Turn {
     }
 
     fn node(&self) -> Result<LabStation, String> {
-        Ok(LabStation::at(self.0.lab.chassis[0].netns.path()))
+        let end = self.0.reach_pods().map_err(|error| format!("{error:#}"))?;
+        let node = LabStation::behind(self.0.lab.chassis[0].netns.path(), end.as_str());
+        let subject = Rc::clone(&self.0);
+        Ok(node.before_end(move || subject.reach_nothing()))
     }
 }
 
