@@ -78,13 +78,13 @@ impl SideLock {
 }
 
 /// Host-to-pod addressing of this node.
-pub struct HostToPod<'a, E, K> {
+pub struct HostToPodAddressing<'a, E, K> {
     engine: &'a E,
     kernel: &'a K,
     run_dir: &'a Path,
 }
 
-impl<'a, E: Engine, K: Kernel> HostToPod<'a, E, K> {
+impl<'a, E: Engine, K: Kernel> HostToPodAddressing<'a, E, K> {
     /// That of this engine and kernel, with its files below `run_dir`.
     pub fn new(engine: &'a E, kernel: &'a K, run_dir: &'a Path) -> Self {
         Self { engine, kernel, run_dir }

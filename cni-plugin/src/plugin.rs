@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::call_trace::CallTrace;
 use crate::error::CallError;
-use crate::host_to_pod::HostToPod;
+use crate::host_to_pod::HostToPodAddressing;
 use crate::in_flight::InFlightRequests;
 use crate::kernel::{Kernel, Netns, NetnsKind};
 use crate::tombstone_times;
@@ -74,8 +74,8 @@ pub struct Plugin<S, E, K> {
 
 impl<S, E: Engine, K: Kernel> Plugin<S, E, K> {
     /// How this node reaches its own pods.
-    pub(crate) fn host_to_pod(&self) -> HostToPod<'_, E, K> {
-        HostToPod::new(&self.engine, &self.kernel, &self.config.run_dir)
+    pub(crate) fn host_to_pod(&self) -> HostToPodAddressing<'_, E, K> {
+        HostToPodAddressing::new(&self.engine, &self.kernel, &self.config.run_dir)
     }
 }
 

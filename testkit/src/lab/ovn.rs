@@ -17,7 +17,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_cni_plugin::host_to_pod::HostToPod;
+use atoll_cni_plugin::host_to_pod::HostToPodAddressing;
 use atoll_cni_plugin::kernel::linux::Linux;
 use atoll_model::ids::IfName;
 use atoll_network::PodPort;
@@ -513,12 +513,12 @@ impl OvnMachine {
     fn host_to_pod_addressing<T: Send>(
         &self,
         engine: &Ovn<Remote>,
-        work: impl AsyncFnOnce(&HostToPod<'_, Ovn<Remote>, Linux>) -> Result<T> + Send,
+        work: impl AsyncFnOnce(&HostToPodAddressing<'_, Ovn<Remote>, Linux>) -> Result<T> + Send,
     ) -> Result<T> {
         let run_dir = self.directory.join("run");
         self.netns.within(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(work(&HostToPod::new(engine, &Linux::new(), &run_dir)))
+            runtime.block_on(work(&HostToPodAddressing::new(engine, &Linux::new(), &run_dir)))
         })
     }
 
