@@ -1,9 +1,9 @@
-//! `atollctl tenant set`: quota, static routes and DNS of a tenant.
+//! `atollctl tenant set`: quota, static routes and DNS of a tenant, and the domain of its pods' names.
 
 use std::net::Ipv4Addr;
 
 use atoll_model::config::DnsConfig;
-use atoll_model::ids::TenantName;
+use atoll_model::ids::{PodDomain, TenantName};
 use atoll_records::{ClusterRecord, Query, StaticRoute, TenantRecord, Via};
 use atoll_store::Store as _;
 use atoll_tenant::TenantError;
@@ -33,7 +33,10 @@ Example: 10.9.0.0/16 is behind the pod 10.128.3.5, and no pod reaches the metada
   atollctl tenant set red --add-route 10.9.0.0/16=10.128.3.5 --add-route 169.254.169.254/32=reject
 
 Example: name servers
-  atollctl tenant set red --nameserver 10.128.3.9 --search red.example")]
+  atollctl tenant set red --nameserver 10.128.3.9 --search red.example
+
+Example: new pods find each other by name; the gateway is a name server that answers for nothing else
+  atollctl tenant set red --pod-domain red.internal --nameserver 10.128.3.1 --search red.internal")]
 pub(crate) struct Set {
     /// The tenant
     pub(crate) tenant: TenantName,
@@ -64,6 +67,9 @@ pub(crate) struct Set {
     /// Remove all settings of DNS
     #[arg(long, conflicts_with_all = ["nameserver", "domain", "search", "dns_option"])]
     pub(crate) no_dns: bool,
+    /// Answer the pods' queries for `POD.DOMAIN` and `POD.NAMESPACE.DOMAIN` in their network itself, or `none`; OVN only
+    #[arg(long, value_name = "DOMAIN", value_parser = pod_domain)]
+    pub(crate) pod_domain: Option<Update<PodDomain>>,
     /// Print what would happen, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -76,6 +82,13 @@ fn limit(text: &str) -> Result<Update<u32>, String> {
             Ok(0) | Err(_) => Err("a number of at least 1, or `none`".to_owned()),
             Ok(number) => Ok(Update::To(number)),
         },
+    }
+}
+
+fn pod_domain(text: &str) -> Result<Update<PodDomain>, String> {
+    match text {
+        "none" => Ok(Update::Clear),
+        domain => PodDomain::new(domain).map(Update::To).map_err(|error| error.to_string()),
     }
 }
 
@@ -97,6 +110,7 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Set
     let name = &options.tenant;
     let edit = edit(options);
     if options.dry_run {
+        admin::refuse_unsupported(&controller, name, &edit).await?;
         let what = format!("read tenant {name}");
         let (tenant, cluster) = (TenantRecord::at(name), ClusterRecord::at());
         let read = store.read(vec![Query::key(&tenant), Query::key(&cluster)]).await;
@@ -150,11 +164,16 @@ fn edit(options: &Set) -> Edit {
             dns if dns == DnsConfig::default() => Update::Keep,
             dns => Update::To(dns),
         },
+        pod_domain: options.pod_domain.clone().unwrap_or_default(),
     }
 }
 
 fn shown(record: &TenantRecord) -> Value {
-    json!({"quota": record.quota, "routes": record.routes, "dns": record.dns})
+    let mut shown = json!({"quota": record.quota, "routes": record.routes, "dns": record.dns});
+    if let Some(domain) = &record.pod_domain {
+        shown["podDomain"] = json!(domain);
+    }
+    shown
 }
 
 fn lines(record: &TenantRecord) -> String {

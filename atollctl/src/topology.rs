@@ -128,7 +128,8 @@ pub(crate) fn settings(tenant: &ListedTenant) -> impl Iterator<Item = String> {
         let domain = domain.iter().map(|domain| format!("domain {domain}"));
         format!("dns  {}", parts.chain(domain).collect::<Vec<_>>().join("  "))
     });
-    quota.into_iter().chain(routes).chain(dns).collect::<Vec<_>>().into_iter()
+    let names = tenant.pod_domain.iter().map(|domain| format!("names  in {domain}"));
+    quota.into_iter().chain(routes).chain(dns).chain(names).collect::<Vec<_>>().into_iter()
 }
 
 fn via(via: Via) -> String {
@@ -217,6 +218,7 @@ mod tests {
             quota: Quota::default(),
             routes: vec![],
             dns: None,
+            pod_domain: None,
             subnets: vec![subnet],
         };
         Inventory {

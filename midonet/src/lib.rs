@@ -137,6 +137,7 @@ impl<T: Transport> Engine for MidoNet<T> {
             several_hosts: local.is_none(),
             checks_hosts: true,
             host_to_pod: local.is_some_and(|plane| plane.host_to_pod),
+            pod_names: false,
         })
     }
 

@@ -390,6 +390,7 @@ pub(crate) mod tests {
                 .collect(),
             routes: Vec::new(),
             removed_routes: Vec::new(),
+            names: false,
             services: Vec::new(),
             memory: EngineMemory::default(),
         }

@@ -109,6 +109,23 @@ name!(
 );
 
 name!(
+    /// The domain in which a tenant's pods have names. Queries are compared in lower case.
+    PodDomain, "domain", is_domain, "it must be a domain in lower case: at most 200 letters, digits and '-' in labels of at most 63, with '.' between them"
+);
+
+impl PodDomain {
+    /// The names of a pod: `pod.namespace.domain`, which no other pod of the cluster has, and `pod.domain`, which pods of several
+    /// namespaces may have. A pod whose own name has dots has the first alone, so that its name is no other pod's. None: the
+    /// runtime gave no name, or one that no resolver can ask for.
+    pub fn names(&self, pod: Option<&str>, namespace: Option<&Namespace>) -> Vec<String> {
+        let Some(pod) = pod.map(str::to_ascii_lowercase) else { return Vec::new() };
+        let full = namespace.map(|namespace| format!("{pod}.{}.{self}", namespace.as_str().to_ascii_lowercase()));
+        let short = (!pod.contains('.')).then(|| format!("{pod}.{self}"));
+        full.into_iter().chain(short).filter(|name| name.len() <= 253 && has_labels(name)).collect()
+    }
+}
+
+name!(
     /// A host as the engine identifies it: MidoNet's agent has a UUID, an OVN chassis a name or a system id. Opaque to
     /// everything but the engine, which also decides which ids it can have. The limit is that of a host name
     /// (RFC 1035, section 2.3.4), the longest id of a host that an engine uses.
@@ -139,6 +156,22 @@ fn is_bounded(name: &str, longest: usize) -> bool {
 
 fn is_label(name: &str) -> bool {
     is_bounded(name, 63)
+}
+
+fn is_domain(name: &str) -> bool {
+    // Room for the names of pods within the 253 characters of a name (RFC 1035, section 2.3.4).
+    name.len() <= 200 && has_labels(name)
+}
+
+/// Every label can be part of a question (RFC 1123, section 2.1).
+fn has_labels(name: &str) -> bool {
+    name.split('.').all(|label| {
+        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        (1..=63).contains(&label.len())
+            && label.chars().all(is_plain)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    })
 }
 
 fn is_node_name(name: &str) -> bool {
@@ -231,6 +264,28 @@ mod tests {
         assert!(IfName::new("fifteencharact.").is_ok());
         assert!(TenantName::new("a".repeat(64)).is_err());
         assert!(TenantName::new("red-").is_err());
+    }
+
+    #[test]
+    fn the_names_of_a_pod_are_those_that_a_resolver_can_ask_for() {
+        let domain = PodDomain::new("red.internal").expect("a domain");
+        let namespace = Namespace::new("Shop").expect("valid");
+        let names = |pod| domain.names(pod, Some(&namespace));
+        assert_eq!(names(Some("web-0")), ["web-0.shop.red.internal", "web-0.red.internal"]);
+        assert_eq!(domain.names(Some("Web"), None), ["web.red.internal"], "in lower case");
+        // `a.b` of a namespace is no other pod's name: a namespace has no dots in Kubernetes.
+        assert_eq!(names(Some("a.b")), ["a.b.shop.red.internal"]);
+        let (long, longer) = ("a".repeat(63), "a".repeat(64));
+        assert_eq!(names(Some(&long)).len(), 2);
+        for none in [None, Some(""), Some("a_b"), Some("-a"), Some("a b"), Some("a."), Some(longer.as_str())] {
+            assert_eq!(names(none), Vec::<String>::new(), "{none:?}");
+        }
+        let deep = PodDomain::new(vec!["a".repeat(49); 4].join(".")).expect("199 characters");
+        assert_eq!(deep.names(Some(&long), Some(&namespace)), Vec::<String>::new(), "longer than 253 characters");
+        assert_eq!(deep.names(Some("web"), Some(&namespace)).len(), 2);
+        for bad in ["", ".", "a.", ".a", "a..b", "Red", "a_b", "a b", "-a", "a-", &longer, &"a.".repeat(100), "ä"] {
+            assert!(PodDomain::new(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

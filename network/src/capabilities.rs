@@ -16,4 +16,6 @@ pub struct Capabilities {
     /// A node reaches its own pods at their addresses, if these are unique in the cluster. Where an engine has a port for it
     /// ([`Engine::host_to_pod_port`](crate::engine::Engine::host_to_pod_port)), it takes what the plugin makes behind the port.
     pub host_to_pod: bool,
+    /// The network itself answers DNS queries of its pods for the names of its pods.
+    pub pod_names: bool,
 }

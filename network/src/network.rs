@@ -69,6 +69,8 @@ pub struct Network {
     pub removed_routes: Vec<NetworkRoute>,
     /// Prefixes of service addresses. The router refuses what no service answers for.
     pub services: Vec<IpNetwork>,
+    /// The network itself answers its pods' queries for the names of its pods ([`PodPort::names`](crate::PodPort::names)).
+    pub names: bool,
     /// What the engine remembers about this network besides the fields above.
     pub memory: EngineMemory,
 }

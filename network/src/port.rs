@@ -27,6 +27,9 @@ pub struct PodPort {
     pub addresses: Vec<IpAddr>,
     /// The addresses are unique in the cluster, so that a node may route them.
     pub unique: bool,
+    /// Its names in DNS, in lower case. Of two ports of a network that have one name, the one that was made last is found; a
+    /// port that is deleted takes only its own names along.
+    pub names: Vec<String>,
 }
 
 /// The epoch of a node at the time of a claim. An engine whose servers may execute a request at any later time refuses a

@@ -138,6 +138,7 @@ fn update(wanted: &WantedRow, seen: &Seen) -> Option<RowOperation> {
             merged.extend(ours.clone());
             Value::Map(merged)
         }
+        (true, Some(Value::Set(there)), Value::Set(ours)) => Value::Set(there | ours),
         _ => value.clone(),
     };
     let changed: Row =

@@ -9,6 +9,7 @@
 //! | `network` | ensure, compare, delete, withdraw networks |
 //! | `next_hops` | what the ports of next hops accept. Pure |
 //! | `ports` | ports of pods, and the writer epoch |
+//! | `pod_names` | names of pods in DNS. Pure |
 //! | `switch` | host ends on the node's bridge, and readiness |
 //! | `hosts`, `host_id` | chassis, and which one this machine is |
 //! | `inspect`, `facts` | what `atollctl doctor` asks |
@@ -28,6 +29,7 @@ mod names;
 mod network;
 mod next_hops;
 pub mod ovsdb;
+mod pod_names;
 mod ports;
 mod provider;
 mod rows;

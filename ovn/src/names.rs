@@ -46,6 +46,8 @@ pub(crate) mod key {
     pub(crate) const SUBNET: &str = "atoll-subnet";
     /// The host end of the veth, of a pod's port.
     pub(crate) const INTERFACE: &str = "atoll-interface";
+    /// The pod's names in DNS, with a space between them; of a pod's port.
+    pub(crate) const NAMES: &str = "atoll-names";
     /// Open vSwitch's own: the logical port that an Interface belongs to.
     pub(crate) const IFACE_ID: &str = "iface-id";
 }
@@ -79,6 +81,8 @@ pub enum RowRole {
     ServiceRoute(u32),
     /// A rule by which a subnet answers for a service prefix; ordinal of the subnet, number of the route.
     RefusedService(u32, u32),
+    /// The names of the tenant's pods.
+    Names,
     /// A pod's port.
     PodPort,
     /// The row that remembers that a network was deleted.
@@ -121,6 +125,7 @@ impl fmt::Display for RowRole {
             Self::RefusedRoute(ordinal, number) => write!(f, "refused-route/{ordinal}/{number}"),
             Self::ServiceRoute(number) => write!(f, "service-route/{number}"),
             Self::RefusedService(ordinal, number) => write!(f, "refused-service/{ordinal}/{number}"),
+            Self::Names => f.write_str("names"),
             Self::PodPort => f.write_str("pod-port"),
             Self::Removed => f.write_str("removed"),
             Self::Cluster => f.write_str("cluster"),

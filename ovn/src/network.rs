@@ -22,8 +22,8 @@ use crate::next_hops::recorded;
 use crate::ovsdb::{Database, Outcome, Row, RowCondition, RowOperation, UUID, Value};
 use crate::ports::{StalePort, SwitchPods};
 use crate::rows::{
-    MARK, Parent, ProviderRows, ROUTER, ROUTER_PORT, SWITCH, SWITCH_PORT, WantedRow, network_rows, route_rows,
-    switch_rows,
+    MARK, NAMES, Parent, ProviderRows, ROUTER, ROUTER_PORT, SWITCH, SWITCH_PORT, WantedRow, names_row, network_rows,
+    route_rows, switch_rows,
 };
 
 impl<D: Database> Ovn<D> {
@@ -131,7 +131,10 @@ impl<D: Database> Ovn<D> {
 
     async fn rows(&self, network: &Network) -> Result<NetworkRows, EngineError> {
         let wanted = network_rows(network, self.provider_rows(network).await?);
-        let removed = network.removed_routes.iter().flat_map(|route| route_rows(network, route)).collect();
+        let routes = network.removed_routes.iter().flat_map(|route| route_rows(network, route));
+        // The switches refer to names weakly: the references go with the row.
+        let names = (!network.names).then(|| names_row(network));
+        let removed = routes.chain(names).collect();
         Ok(NetworkRows { wanted, removed })
     }
 
@@ -186,12 +189,16 @@ impl<D: Database> Ovn<D> {
             };
             let far = Parent { table: ROUTER, uuid: network.provider, column: "ports" };
             let mut operations = count_removal(id.cluster, &seen);
+            let place = operations.len();
             operations.extend([
                 ours(ROUTER),
                 ours(SWITCH),
+                RowOperation::Delete {
+                    table: NAMES,
+                    condition: vec![RowCondition::is(network_row(id, RowRole::Names))],
+                },
                 drop_children(far, vec![network_row(id, RowRole::ProviderPort)]),
             ]);
-            let place = operations.len() - 3;
             operations.push(remember_removal(network, &seen));
             operations.extend(self.old_removals(&what, id.cluster).await?);
             if let Some(outcomes) = self.change(&what, operations).await? {
@@ -251,10 +258,7 @@ impl<D: Database> Ovn<D> {
                 operations.extend(mend(&differing, &seen));
                 operations.extend(updates);
             }
-            operations.extend(gone.iter().map(|row| match row.parent {
-                Some(parent) => drop_children(parent, vec![row.uuid]),
-                None => RowOperation::Delete { table: row.table, condition: vec![RowCondition::is(row.uuid)] },
-            }));
+            operations.extend(gone.iter().map(|row| delete_row(row)));
             // Even if nothing is left to delete: a late request that would make it again must lose.
             operations.push(RowOperation::Update {
                 table: ROUTER,
@@ -395,9 +399,11 @@ fn decide(
     }
     with_revision(&mut wanted, network);
     let mut operations = mend(&wanted, seen);
-    let gone: Vec<_> = removed.iter().filter(|row| difference(row, seen) != Some(DriftKind::Missing)).collect();
+    let is_there =
+        |row: &&WantedRow| !matches!(difference(row, seen), Some(DriftKind::Missing | DriftKind::Foreign(_)));
+    let gone: Vec<_> = removed.iter().filter(is_there).collect();
     applied.deleted = gone.len();
-    operations.extend(gone.iter().filter_map(|row| Some(drop_children(row.parent?, vec![row.uuid]))));
+    operations.extend(gone.iter().map(|row| delete_row(row)));
     let next_hops = next_hop_change(pods, seen);
     applied.updated += next_hops.updates.len();
     operations.extend(next_hops.updates);
@@ -452,6 +458,13 @@ fn remember_removal(network: &Network, seen: &Seen) -> RowOperation {
     match seen.row(MARK, uuid) {
         Some(_) => RowOperation::Update { table: MARK, condition: vec![RowCondition::is(uuid)], row },
         None => RowOperation::Insert { table: MARK, uuid, row },
+    }
+}
+
+fn delete_row(row: &WantedRow) -> RowOperation {
+    match row.parent {
+        Some(parent) => drop_children(parent, vec![row.uuid]),
+        None => RowOperation::Delete { table: row.table, condition: vec![RowCondition::is(row.uuid)] },
     }
 }
 

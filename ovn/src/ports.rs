@@ -7,6 +7,7 @@
 //! - A port is made only in a switch that exists: OVN collects a port without a switch silently.
 //! - A port accepts its own addresses, and what static routes lead to it as a next hop, which its creation compares with the switch.
 //! - A deletion compares the claim, so that a late one never deletes the port of a later claim.
+//! - A port's names in DNS come and go with it, in the same transaction.
 //! - That a port is absent is concluded from a transaction that changed something, or from a member that is up to date.
 
 use atoll_model::ids::{ClaimId, ClusterId};
@@ -21,6 +22,7 @@ use crate::next_hops::port_security;
 use crate::ovsdb::{
     Database, DatabaseError, Freshness, Mutation, Outcome, RefusalKind, Row, RowCondition, RowOperation, UUID, Value,
 };
+use crate::pod_names::PortNames;
 use crate::rows::{MARK, Parent, SHARED, SWITCH, SWITCH_PORT, WantedRow};
 
 /// How many ports are read by one transaction.
@@ -47,6 +49,8 @@ impl<D: Database> Ovn<D> {
                 RowOperation::Insert { table: SWITCH_PORT, uuid: port.id, row: row(port, &next_hops.recorded).row },
                 refer(switch_ports(port.subnet), port.id),
             ]);
+            let names = PortNames::of(port);
+            operations.extend(names.iter().flat_map(PortNames::take));
             let Err(error) = self.write(operations).await else { return Ok(state_as_wanted(port, false)) };
             let DatabaseError::Refused { refused, .. } = &error else { return Err(failed(NORTHBOUND, what)(error)) };
             match (refused.refusal, refused.operation) {
@@ -64,6 +68,10 @@ impl<D: Database> Ovn<D> {
                 // It may be ours: a server may have executed the request and not answered.
                 (RefusalKind::Duplicate, _) => {
                     if let Some(state) = self.own_port(&what, port, &next_hops.recorded).await? {
+                        if let Some(names) = names {
+                            // They may have been lost; another port may have one of them by now.
+                            self.change(&what, vec![has_claim(port.id, Some(port.claim)), names.restore()]).await?;
+                        }
                         return Ok(state);
                     }
                 }
@@ -182,11 +190,36 @@ impl<D: Database> Ovn<D> {
                 return Ok(());
             }
             let mut operations = set_epoch(cluster, writer, there);
+            // Before the ports, whose rows they compare.
+            operations.extend(self.drop_names(&what, ports).await?);
             operations.extend(ports.iter().map(|port| drop_anywhere(port.id)));
             if self.change(&what, operations).await?.is_some() {
                 return Ok(());
             }
         }
+    }
+
+    /// Takes the names of ports: as described, or as their rows have them. Those rows must not change meanwhile.
+    async fn drop_names(&self, what: &str, ports: &[PortRemoval]) -> Result<Vec<RowOperation>, EngineError> {
+        let described = ports.iter().filter_map(|port| PortNames::of(port.port.as_ref()?));
+        let mut operations: Vec<_> = described.map(|names| names.drop()).collect();
+        let unknown: Vec<Uuid> = ports.iter().filter(|port| port.port.is_none()).map(|port| port.id).collect();
+        let columns = vec!["addresses", EXTERNAL_IDS];
+        for some in unknown.chunks(AT_ONCE) {
+            let select = |port: &Uuid| RowOperation::Select {
+                table: SWITCH_PORT,
+                condition: vec![RowCondition::is(*port)],
+                columns: columns.clone(),
+            };
+            let outcomes = self.read(what, some.iter().map(select).collect()).await?;
+            for (port, outcome) in some.iter().zip(outcomes) {
+                let rows = outcome.rows();
+                operations.extend(rows.iter().filter_map(PortNames::of_row).map(|names| names.drop()));
+                let (condition, columns) = (vec![RowCondition::is(*port)], columns.clone());
+                operations.push(RowOperation::Wait { table: SWITCH_PORT, condition, columns, rows });
+            }
+        }
+        Ok(operations)
     }
 
     pub(crate) async fn read_port(&self, port: Uuid) -> Result<Option<PortState>, EngineError> {
@@ -244,10 +277,10 @@ impl<D: Database> Ovn<D> {
         let what = format!("delete port {}", removal.id);
         let mut rounds = Rounds::of(&what);
         // The first attempt relies on what the claim describes, and the next ones on what is there.
-        let mut known = removal.port.as_ref().map(|port| (port.subnet.object(), Some(port.claim)));
+        let mut known = removal.port.as_ref().map(|port| (port.subnet.object(), Some(port.claim), PortNames::of(port)));
         loop {
             rounds.begin()?;
-            let (switch, claim) = match known.take() {
+            let (switch, claim, names) = match known.take() {
                 Some(known) => known,
                 None => match self.port_row(&what, removal.id).await? {
                     None => return Ok(()),
@@ -263,20 +296,17 @@ impl<D: Database> Ovn<D> {
                             tracing::warn!(port = %removal.id, claim = %port.claim, "the port is of another claim, and stays");
                             return Ok(());
                         }
-                        (found.switch.unwrap_or_default(), claim)
+                        (found.switch.unwrap_or_default(), claim, PortNames::of_row(&found.row))
                     }
                 },
             };
-            let mut ids = Value::map([(key::ROLE, RowRole::PodPort.to_string())]);
-            if let Some(claim) = claim {
-                ids = with(ids, key::CLAIM, claim.to_string());
-            }
             let parent = Parent { table: SWITCH, uuid: switch, column: "ports" };
-            let operations = vec![
-                exists_with(SWITCH_PORT, removal.id, ids),
+            let mut operations = vec![
+                has_claim(removal.id, claim),
                 exists_with(SWITCH, switch, Value::map::<&str, &str>([])),
                 drop_children(parent, vec![removal.id]),
             ];
+            operations.extend(names.iter().map(PortNames::drop));
             if self.change(&what, operations).await?.is_some() {
                 return Ok(());
             }
@@ -388,6 +418,9 @@ fn row(port: &PodPort, next_hops: &str) -> WantedRow {
     ] {
         ids = with(ids, key, value);
     }
+    if let Some(names) = PortNames::of(port) {
+        ids = with(ids, key::NAMES, names.text());
+    }
     let row = Row::from([
         ("name", Value::one(port.id.to_string())),
         ("type", Value::one("")),
@@ -402,6 +435,15 @@ fn row(port: &PodPort, next_hops: &str) -> WantedRow {
 
 fn is_pods(row: &Row) -> bool {
     id(row, key::ROLE) == Some(&RowRole::PodPort.to_string())
+}
+
+/// The row is a pod's port, and of this claim if one is given.
+fn has_claim(port: Uuid, claim: Option<ClaimId>) -> RowOperation {
+    let mut ids = Value::map([(key::ROLE, RowRole::PodPort.to_string())]);
+    if let Some(claim) = claim {
+        ids = with(ids, key::CLAIM, claim.to_string());
+    }
+    exists_with(SWITCH_PORT, port, ids)
 }
 
 fn state_as_wanted(port: &PodPort, active: bool) -> PortState {

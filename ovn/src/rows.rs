@@ -56,7 +56,10 @@ pub struct ProviderRows {
 }
 
 /// Columns to which operators and OVN add keys of their own.
-pub(crate) const SHARED: &[&str] = &[EXTERNAL_IDS, "options"];
+pub(crate) const SHARED: &[&str] = &[EXTERNAL_IDS, "options", DNS_RECORDS];
+
+/// The column of a switch that refers to the names for which it answers.
+const DNS_RECORDS: &str = "dns_records";
 
 /// Router and switches, by table.
 pub(crate) const ROUTER: &str = "Logical_Router";
@@ -74,6 +77,8 @@ pub(crate) const SWITCH_PORT: &str = "Logical_Switch_Port";
 pub(crate) const ACL: &str = "ACL";
 /// Rows that belong to no network and have no effect on packets: the cluster's, and the nodes'.
 pub(crate) const MARK: &str = "DNS";
+/// Names for which the switches that refer to the row answer.
+pub(crate) const NAMES: &str = "DNS";
 /// Groups of chassis.
 pub(crate) const CHASSIS_GROUP: &str = "HA_Chassis_Group";
 /// Members of such groups.
@@ -124,6 +129,9 @@ pub fn network_rows(network: &Network, provider: ProviderRows) -> Vec<WantedRow>
         ];
         rows.push(make(NAT, RowRole::Translation(family), Some(in_router("nat")), translation));
     }
+    if network.names {
+        rows.push(names_row(network));
+    }
     for subnet in &network.subnets {
         rows.extend(subnet_rows(network, subnet));
     }
@@ -137,6 +145,14 @@ pub fn network_rows(network: &Network, provider: ProviderRows) -> Vec<WantedRow>
     rows
 }
 
+/// The names of a network's pods. All its switches refer to the row, and each port that is made or deleted changes it.
+pub(crate) fn names_row(network: &Network) -> WantedRow {
+    let role = RowRole::Names;
+    let ids = with(owner(network.id, role), key::TENANT, network.tenant.as_str());
+    let row = Row::from([(EXTERNAL_IDS, ids)]);
+    WantedRow { table: NAMES, uuid: network_row(network.id, role), role, row, shared: SHARED, parent: None }
+}
+
 /// The rows of one subnet.
 pub(crate) fn subnet_rows(network: &Network, subnet: &NetworkSubnet) -> Vec<WantedRow> {
     let (id, ordinal) = (network.id, subnet.ordinal);
@@ -145,15 +161,16 @@ pub(crate) fn subnet_rows(network: &Network, subnet: &NetworkSubnet) -> Vec<Want
     let port = network_row(id, RowRole::RouterPort(ordinal));
     let ids = |role| with(owner(id, role), key::TENANT, network.tenant.as_str());
     let addresses = subnet.prefixes.iter().map(|prefix| format!("{}/{}", prefix.gateway, prefix.prefix.prefix()));
+    let mut of_switch = Row::from([("name", Value::one(name(switch))), (EXTERNAL_IDS, ids(RowRole::Switch(ordinal)))]);
+    if network.names {
+        of_switch.insert(DNS_RECORDS, Value::one(network_row(id, RowRole::Names)));
+    }
     vec![
         WantedRow {
             table: SWITCH,
             uuid: switch,
             role: RowRole::Switch(ordinal),
-            row: Row::from([
-                ("name", Value::one(name(switch))),
-                (EXTERNAL_IDS, with(ids(RowRole::Switch(ordinal)), key::NEXT_HOPS, recorded(network, subnet))),
-            ]),
+            row: of_switch,
             shared: SHARED,
             parent: None,
         },

@@ -56,6 +56,9 @@ pub struct ClaimRecord {
     /// (`atollctl tenant repair`); 0: none can. Where an engine fences, no time ends that, but a fence.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub creations_until: u64,
+    /// The pod's names in DNS, for which the network answers with the claim's addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Unknown,

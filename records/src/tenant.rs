@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use atoll_model::config::DnsConfig;
-use atoll_model::ids::{Incarnation, Namespace, TenantName};
+use atoll_model::ids::{Incarnation, Namespace, PodDomain, TenantName};
 use atoll_model::range::AddressRange;
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,9 @@ pub struct TenantRecord {
     /// DNS settings of its pods, if neither the pod nor its node has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsConfig>,
+    /// The domain in which the network itself answers for its pods' names; none: it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_domain: Option<PodDomain>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Unknown,

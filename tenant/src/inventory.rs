@@ -15,7 +15,7 @@ use atoll_records::{
 use atoll_model::config::Addressing;
 use atoll_model::config::DnsConfig;
 use atoll_model::derive::NetworkPart;
-use atoll_model::ids::{ClaimId, ClusterId, HostId, Namespace, NodeName, TenantName};
+use atoll_model::ids::{ClaimId, ClusterId, HostId, Namespace, NodeName, PodDomain, TenantName};
 use atoll_model::range::AddressRange;
 use atoll_store::Store;
 use ipnetwork::Ipv4Network;
@@ -130,6 +130,9 @@ pub struct ListedTenant {
     pub routes: Vec<StaticRoute>,
     /// DNS settings of its pods, if neither the pod nor its node has any.
     pub dns: Option<DnsConfig>,
+    /// The domain in which the network answers for its pods' names; none: it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_domain: Option<PodDomain>,
     /// Its subnets.
     pub subnets: Vec<ListedSubnet>,
 }
@@ -312,6 +315,7 @@ impl Inventory {
                     transit,
                     routes: record.routes,
                     dns: record.dns,
+                    pod_domain: record.pod_domain,
                     quota: record.quota,
                     subnets,
                 }

@@ -64,6 +64,7 @@ fn with_subnets(
         routes: routes(&record.routes),
         removed_routes: routes(&record.retired),
         services: cluster.service_cidr.map(IpNetwork::V4).into_iter().collect(),
+        names: record.pod_domain.is_some(),
         memory: EngineMemory(record.engine.clone()),
     }
 }
@@ -132,6 +133,7 @@ pub(crate) mod tests {
             routes: Vec::new(),
             retired: Vec::new(),
             dns: None,
+            pod_domain: None,
             unknown: serde_json::Map::new(),
         }
     }

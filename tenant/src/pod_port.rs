@@ -23,5 +23,6 @@ pub fn claimed_port(network: NetworkId, claim: &ClaimRecord) -> PodPort {
         mac: claim.mac,
         addresses: claim.addresses.iter().map(|address| address.address.ip().into()).collect(),
         unique: false,
+        names: claim.names.clone(),
     }
 }

@@ -141,6 +141,7 @@ impl Fixture {
             routes: Vec::new(),
             retired: Vec::new(),
             dns: None,
+            pod_domain: None,
             unknown: Unknown::new(),
         };
         let belongs = NamespaceRecord {

@@ -187,6 +187,7 @@ mod tests {
             attachment,
             deletions_until: 0,
             creations_until: 0,
+            names: Vec::new(),
             unknown: Unknown::new(),
         };
         Versioned { record, create_revision: 5, mod_revision: 6 }

@@ -45,9 +45,12 @@ use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportE
 
 use atoll_engines::AnyEngine;
 use atoll_midonet::MidoNet;
-use atoll_ovn::ovsdb::{Database, DatabaseError, Freshness, Monitor, Mutation, Outcome, Row, RowOperation, Value};
+use atoll_ovn::ovsdb::{
+    Atom, Database, DatabaseError, Freshness, Monitor, Mutation, Outcome, Row, RowOperation, Value,
+};
 use atoll_ovn::{Ovn, Switch};
 use atoll_store::{Choice, Chosen, Store, StoreError, Txn};
+use atoll_tenant::admin::{Admin, Edit, Update, set};
 use atoll_tenant::{Cache, Node};
 use http::Method;
 use serde_json::json;
@@ -433,6 +436,23 @@ impl Lab {
         let call = AddCall { attachment: attachment("first", "eth0"), ..lab.call() };
         Box::pin(lab.plugin().add(&call)).await.expect("the first pod");
         Box::pin(lab.plugin().del(&del(&call))).await.expect("the first pod goes");
+        if lab.ovn.is_some() {
+            // Names are a part of what may be left.
+            let (plugin, config) = (lab.plugin(), lab.config());
+            let admin = Admin { store: &plugin.store, engine: &plugin.engine, config: &config.cluster };
+            let domain = Update::To("atoll.internal".parse().expect("a domain"));
+            let edit = Edit { pod_domain: domain, ..Edit::default() };
+            let tenant = "red".parse().expect("a name");
+            Box::pin(set(&admin, &tenant, &edit, Duration::ZERO, |_| ())).await.expect("set");
+            // The node knows it afterwards.
+            Box::pin(lab.plugin().add(&call)).await.expect("the second pod");
+            let at = lab.claims()[0].addresses[0].address.ip();
+            assert_eq!(
+                lab.names(),
+                ["web.atoll.internal", "web.red.atoll.internal"].map(|name| format!("{name} {at}"))
+            );
+            Box::pin(lab.plugin().del(&del(&call))).await.expect("the second pod goes");
+        }
         lab.assert_empty("warm");
         lab
     }
@@ -620,6 +640,17 @@ impl Lab {
         self.controller.dump().bridges.into_iter().flat_map(|(_, bridge)| bridge.arp).collect()
     }
 
+    /// Names of pods in Northbound, with their addresses.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let rows = self.ovn.iter().flat_map(|chassis| chassis.northbound.rows("DNS").into_values());
+        let records = rows.filter_map(|row| match row.get("records") {
+            Some(Value::Map(records)) => Some(records.clone()),
+            _ => None,
+        });
+        let text = |atom: &Atom| if let Atom::Text(text) = atom { text.clone() } else { format!("{atom:?}") };
+        records.flatten().map(|(name, addresses)| format!("{} {}", text(&name), text(&addresses))).collect()
+    }
+
     /// Pods' ports in Northbound.
     fn ovn_ports(&self) -> Vec<OvnPort> {
         let rows = self.ovn.iter().flat_map(|chassis| chassis.northbound.rows("Logical_Switch_Port"));
@@ -659,6 +690,10 @@ impl Lab {
         if self.ovn.is_some() {
             let connected = (claim.host_interface.to_string(), claim.port.to_string(), true);
             assert!(self.connected().contains(&connected), "{when}: {connected:?} is not in {:?}", self.connected());
+            let addresses: Vec<_> = claim.addresses.iter().map(|address| address.address.ip().to_string()).collect();
+            for name in claim.names.iter().map(|name| format!("{name} {}", addresses.join(" "))) {
+                assert!(self.names().contains(&name), "{when}: {name} is not in {:?}", self.names());
+            }
         }
     }
 
@@ -710,6 +745,7 @@ impl Lab {
         if self.seeded_macs() > 0 {
             left.push("controller: seed of a MAC".to_owned());
         }
+        left.extend(self.names().iter().map(|name| format!("controller: name {name}")));
         left.extend(self.connected().iter().map(|(name, port, _)| format!("switch: {name} of port {port}")));
         let links = self.kernel.everything();
         left.extend(links.iter().map(|(netns, link)| format!("kernel: {} in {netns}", link.link.name)));

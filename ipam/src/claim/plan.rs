@@ -268,6 +268,7 @@ impl<'a> ClaimPlan<'a> {
             since: self.since,
             deletions_until: self.deletions_until,
             creations_until: 0,
+            names: tenant.pod_domain.iter().flat_map(|domain| domain.names(*pod, *namespace)).collect(),
             unknown: Unknown::new(),
         }
     }

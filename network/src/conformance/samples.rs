@@ -74,6 +74,7 @@ pub fn network(provider: Uuid, number: u8, subnets: u8, families: Families) -> N
         routes: Vec::new(),
         removed_routes: Vec::new(),
         services: Vec::new(),
+        names: false,
         memory: EngineMemory::default(),
     }
 }
@@ -109,6 +110,7 @@ pub fn port(network: &Network, ordinal: u8, port: u8, addresses: u8, host: &Host
             .flat_map(|host| families.of(v4(number, ordinal, host).into(), v6(number, ordinal, host).into()))
             .collect(),
         unique: true,
+        names: Vec::new(),
     }
 }
 

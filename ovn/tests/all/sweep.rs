@@ -11,7 +11,7 @@ use atoll_network::{
     WriterEpoch,
 };
 use atoll_ovn::Ovn;
-use atoll_ovn::ovsdb::Value;
+use atoll_ovn::ovsdb::{Row, Value};
 use atoll_testkit::fault::{Fault, FaultPlan};
 use atoll_testkit::ovn::{FaultyDatabase, MemoryDatabase, Schema};
 use uuid::Uuid;
@@ -37,6 +37,8 @@ enum Verb {
     DeleteSubnet,
     /// What only an older record had goes.
     Withdraw,
+    /// A newer record without names of pods.
+    Nameless,
     /// A network goes.
     DeleteNetwork,
     /// The first port of a node.
@@ -51,7 +53,7 @@ enum Verb {
     Fence,
 }
 
-const VERBS: [Verb; 14] = [
+const VERBS: [Verb; 15] = [
     Verb::FirstNetwork,
     Verb::Network,
     Verb::Together,
@@ -60,6 +62,7 @@ const VERBS: [Verb; 14] = [
     Verb::PortOfNextHop,
     Verb::DeleteSubnet,
     Verb::Withdraw,
+    Verb::Nameless,
     Verb::DeleteNetwork,
     Verb::FirstPort,
     Verb::Port,
@@ -67,6 +70,8 @@ const VERBS: [Verb; 14] = [
     Verb::DeletePortById,
     Verb::Fence,
 ];
+
+const NO_NAMES: Value = Value::Map(BTreeMap::new());
 
 /// What the caller does afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +129,8 @@ impl Lab {
         let engine = Ovn::new(FaultyDatabase::new("northbound", database.clone(), plan.clone()), None, None);
         engine.ensure_provider(&ProviderNetwork { cluster, uplinks: Vec::new() }).await.expect("made");
         let provider = engine.routers().await.expect("listed")[0].id;
-        let network = Network { routes: vec![blackhole("10.98.0.0/16")], ..network(provider, 1, 2, Families::Both) };
+        let network = network(provider, 1, 2, Families::Both);
+        let network = Network { routes: vec![blackhole("10.98.0.0/16")], names: true, ..network };
         let newer = Network {
             routes: vec![blackhole("10.99.0.0/16")],
             removed_routes: network.routes.clone(),
@@ -132,6 +138,7 @@ impl Lab {
             ..network.clone()
         };
         let port = port(&network, 1, 9, 2, &HostId::new("node-1.example").expect("a host"), Families::Both);
+        let port = PodPort { names: vec!["web.example".to_owned(), "web.red.example".to_owned()], ..port };
         let newer = match verb {
             Verb::NextHop | Verb::PortOfNextHop => Network { routes: vec![led_to(&port)], ..newer },
             _ => newer,
@@ -153,7 +160,7 @@ impl Lab {
             engine.ensure_network(&lab.newer).await.expect("made");
         }
         if !matches!(verb, Verb::FirstPort) {
-            let other = PodPort { id: Uuid::from_u128(0xbb), ..lab.port.clone() };
+            let other = PodPort { id: Uuid::from_u128(0xbb), names: Vec::new(), ..lab.port.clone() };
             if lab.is_made(&lab.network) {
                 engine.ensure_port(&other).await.expect("made");
                 engine.delete_port(&PortRemoval::by_id(other.id)).await.expect("deleted");
@@ -182,6 +189,7 @@ impl Lab {
             Verb::Route | Verb::NextHop => engine.ensure_network(&self.newer).await.map(drop),
             Verb::DeleteSubnet => engine.delete_subnet(&self.newer, 2).await.map(drop),
             Verb::Withdraw => engine.withdraw_network(network, Some(&self.newer)).await.map(drop),
+            Verb::Nameless => engine.ensure_network(&self.nameless()).await.map(drop),
             Verb::DeleteNetwork => engine.delete_network(network).await.map(drop),
             Verb::FirstPort | Verb::Port | Verb::PortOfNextHop => engine.ensure_port(&self.port).await.map(drop),
             Verb::DeletePort => engine.delete_port(&described).await,
@@ -203,12 +211,25 @@ impl Lab {
         }
     }
 
+    fn nameless(&self) -> Network {
+        Network { names: false, revision: self.network.revision + 1, ..self.network.clone() }
+    }
+
     fn is_made(&self, network: &Network) -> bool {
         self.database.rows("Logical_Router").contains_key(&network.id.router())
     }
 
+    /// The port is there, and its names with it; or neither.
     fn has_port(&self) -> bool {
-        self.database.rows("Logical_Switch_Port").contains_key(&self.port.id)
+        let has_port = self.database.rows("Logical_Switch_Port").contains_key(&self.port.id);
+        let addresses: Vec<_> = self.port.addresses.iter().map(ToString::to_string).collect();
+        let names = has_port.then(|| self.port.names.iter().map(|name| (name.clone(), addresses.join(" "))));
+        let expected = Value::map(names.into_iter().flatten());
+        let rows = self.database.rows("DNS");
+        let found: Vec<_> = rows.values().filter_map(|row| row.get("records")).filter(|it| **it != NO_NAMES).collect();
+        let expected: Vec<_> = [&expected].into_iter().filter(|it| **it != NO_NAMES).collect();
+        assert_eq!(found, expected, "names of a port that is there: {has_port}");
+        has_port
     }
 
     /// Rows of the network, by table.
@@ -216,8 +237,11 @@ impl Lab {
         let mine = self.network.id.incarnation.to_string();
         let of = |table: &'static str| {
             let rows = self.database.rows(table);
+            let id = |row: &Row, key: &str| row.get("external_ids").and_then(|ids| ids.get(key)).map(str::to_owned);
+            // What remembers a deletion stays.
             let mine = rows.values().filter(|row| {
-                row.get("external_ids").and_then(|ids| ids.get("atoll-incarnation")) == Some(mine.as_str())
+                id(row, "atoll-incarnation").as_deref() == Some(mine.as_str())
+                    && id(row, "atoll-role").as_deref() != Some("removed")
             });
             (table, mine.count())
         };
@@ -228,6 +252,7 @@ impl Lab {
             "NAT",
             "Logical_Switch",
             "Logical_Switch_Port",
+            "DNS",
         ];
         tables.map(of).into_iter().filter(|(_, count)| *count > 0).collect()
     }
@@ -280,6 +305,12 @@ impl Lab {
                 let old = Network { routes: self.network.routes.clone(), ..self.newer.clone() };
                 let drift = engine.diff_network(&old).await.expect("compared");
                 assert_eq!(drift.len(), 1, "{context}: the removed route: {drift:?}");
+            }
+            Verb::Nameless => {
+                complete(&self.nameless()).await;
+                assert!(!self.left().contains_key("DNS"), "{context}: the row of names");
+                let drift = engine.diff_network(&self.network).await.expect("compared");
+                assert_eq!(drift.len(), 3, "{context}: the row, and a reference of each switch: {drift:?}");
             }
             Verb::DeleteSubnet => {
                 let switch = self.network.id.subnet(2).object();
@@ -340,7 +371,7 @@ async fn a_sweep_over_every_transaction_of_the_engine() {
     }
     let all: usize = points.values().sum();
     println!("{all} points: {points:?}");
-    assert!(all >= 350, "{points:?}");
+    assert!(all >= 378, "{points:?}");
 }
 
 #[tokio::test]
@@ -402,4 +433,58 @@ async fn a_route_to_a_pod_and_its_port_agree_whoever_is_first() {
     }
     println!("{points} points");
     assert!(points >= 5, "{points}");
+}
+
+#[tokio::test]
+async fn the_last_port_has_a_name_and_each_takes_only_its_own_along() {
+    let lab = Lab::new(Verb::DeletePort).await;
+    let engine = lab.engine();
+    let names = || {
+        let rows = lab.database.rows("DNS").into_values();
+        let records = rows.filter_map(|row| match row.get("records") {
+            Some(Value::Map(records)) => Some(records.clone()),
+            _ => None,
+        });
+        records.flatten().map(|(name, addresses)| format!("{name:?} {addresses:?}")).collect::<Vec<_>>()
+    };
+    let first = names();
+    let (_, shared) = (&first[1], &first[0]);
+    assert!(shared.contains("web.example"), "{first:?}");
+    let second = PodPort {
+        id: Uuid::from_u128(0xcc),
+        claim: ClaimId(Uuid::from_u128(0xcc)),
+        addresses: vec!["10.1.1.77".parse().expect("an address")],
+        names: vec!["web.example".to_owned(), "web.green.example".to_owned()],
+        ..lab.port.clone()
+    };
+    engine.ensure_port(&second).await.expect("made");
+    // Done again, for instance by a repeated ADD: it does not take the name back.
+    engine.ensure_port(&lab.port).await.expect("there");
+    let both = names();
+    assert_eq!(both.iter().filter(|name| name.contains("10.1.1.77")).count(), 2, "{both:?}");
+    lab.run(Verb::DeletePort).await.expect("deleted");
+    let left = names();
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert!(left.iter().all(|name| name.contains("10.1.1.77")), "{left:?}");
+    engine.delete_port(&PortRemoval::by_id(second.id)).await.expect("deleted");
+    assert_eq!(names(), Vec::<String>::new());
+
+    // An eviction knows the ids of ports alone.
+    engine.ensure_port(&second).await.expect("made");
+    let writer = WriterEpoch { node: second.writer.node.clone(), epoch: 9 };
+    engine.fence(lab.network.id.cluster, &writer, &[PortRemoval::by_id(second.id)]).await.expect("fenced");
+    assert_eq!(names(), Vec::<String>::new());
+
+    // The row was lost and made again: a port that is there gets its names back.
+    let third = PodPort { writer, ..second };
+    engine.ensure_port(&third).await.expect("made");
+    let rows = lab.database.rows("DNS");
+    let (row, _) = rows.iter().find(|(_, row)| row.get("records") != Some(&NO_NAMES)).expect("a row with names");
+    assert!(lab.database.lose("DNS", *row));
+    let drift = engine.diff_network(&lab.network).await.expect("compared");
+    assert_eq!(drift.len(), 3, "the row, and a reference of each switch: {drift:?}");
+    engine.ensure_network(&lab.network).await.expect("made");
+    assert_eq!(names(), Vec::<String>::new());
+    engine.ensure_port(&third).await.expect("there");
+    assert_eq!(names().len(), 2);
 }

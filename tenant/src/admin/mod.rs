@@ -29,7 +29,7 @@ pub use members::{Moved, join, leave};
 pub use plan::{PlannedChange, plan, repair};
 pub use progress::Deleted;
 pub use prune::{Idle, idle, prune};
-pub use set::{Edit, Update, edited, refuse_shared, set};
+pub use set::{Edit, Update, edited, refuse_shared, refuse_unsupported, set};
 pub use subnets::{add_subnet, delete_subnet, next_subnet};
 
 use crate::error::TenantError;

@@ -1,17 +1,17 @@
-//! An operator's settings of a tenant: its quota, the static routes of its router, DNS of its pods.
+//! An operator's settings of a tenant: its quota, the static routes of its router, DNS of its pods, and their names in DNS.
 //!
 //! # Guarantees
 //! - A setting that cannot work is refused before any change.
 //! - The record is changed in one transaction, and the controller is updated as for a new tenant, so the next call
 //!   completes an interrupted change.
 //! - A quota removes nothing from a tenant that has more.
-//! - Routes apply to running pods, DNS to new ones.
+//! - Routes apply to running pods, DNS and names to new ones. A tenant without a domain has no names at once.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use atoll_model::config::{DnsConfig, UnusableDns};
-use atoll_model::ids::TenantName;
+use atoll_model::ids::{PodDomain, TenantName};
 use atoll_records::{ClusterRecord, Phase, StaticRoute, TenantRecord, Via};
 use atoll_store::Store;
 use ipnetwork::Ipv4Network;
@@ -22,7 +22,7 @@ use super::{Admin, OPERATOR};
 use crate::attempts::RecordChange;
 use crate::error::TenantError;
 use crate::network::{network, route, routes};
-use atoll_network::Engine;
+use atoll_network::{Engine, EngineError, EngineFailure};
 
 /// The change of an optional value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub struct Edit {
     pub remove_routes: Vec<Ipv4Network>,
     /// DNS.
     pub dns: Update<DnsConfig>,
+    /// The domain in which the network answers for its pods' names.
+    pub pod_domain: Update<PodDomain>,
 }
 
 /// Changes the settings of a tenant. Returns the tenant before and after.
@@ -73,6 +75,7 @@ pub async fn set<S: Store, E: Engine>(
     wait: Duration,
     mut progress: impl FnMut(Deleted),
 ) -> Result<(TenantRecord, TenantRecord), TenantError> {
+    refuse_unsupported(admin.engine, name, edit).await?;
     let mut before = None;
     // The tenant may be changed at the same time: then what is to change is decided again.
     let mut change = RecordChange::repeated(changing(name));
@@ -127,6 +130,24 @@ async fn forget_retired<S: Store, E: Engine>(
     }
 }
 
+/// Refuses what the engine cannot do.
+///
+/// # Errors
+/// It cannot, or it cannot be asked.
+pub async fn refuse_unsupported<E: Engine>(engine: &E, name: &TenantName, edit: &Edit) -> Result<(), TenantError> {
+    let what = format!("set tenant {name}");
+    if !matches!(edit.pod_domain, Update::To(_))
+        || engine.capabilities().await.map_err(TenantError::engine(&what))?.pod_names
+    {
+        return Ok(());
+    }
+    let object = "answer queries for the names of pods".to_owned();
+    let message = "this engine has no DNS of its own".to_owned();
+    let remedy = Some("run a name server in the tenant, and set it with `--nameserver`".to_owned());
+    let source = EngineError { server: engine.name(), object, failure: EngineFailure::Unsupported, message, remedy };
+    Err(TenantError::Engine { what, source })
+}
+
 /// Refuses routes into what all tenants share: links of other tenants, addresses by which nodes reach their pods. Pure.
 pub fn refuse_shared(cluster: &ClusterRecord, tenant: &TenantRecord, edit: &Edit) -> Result<(), TenantError> {
     for StaticRoute { destination, .. } in &edit.add_routes {
@@ -161,6 +182,7 @@ pub fn edited(tenant: &TenantRecord, edit: &Edit) -> Result<TenantRecord, Tenant
     edit.subnets.apply(&mut next.quota.subnets);
     edit.addresses.apply(&mut next.quota.addresses);
     edit.dns.apply(&mut next.dns);
+    edit.pod_domain.apply(&mut next.pod_domain);
     if let Update::To(dns) = &edit.dns {
         dns.refuse_unusable().map_err(|UnusableDns { what, given, expected }| {
             let tenant = tenant.name.clone();
@@ -176,6 +198,9 @@ pub fn edited(tenant: &TenantRecord, edit: &Edit) -> Result<TenantRecord, Tenant
         possible(tenant, route)?;
         next.routes.retain(|other| other.destination != route.destination);
         next.routes.push(route.clone());
+    }
+    if next.pod_domain.is_some() != tenant.pod_domain.is_some() {
+        next.phase = Phase::Building;
     }
     if next.routes != tenant.routes {
         let gone = tenant.routes.iter().filter(|route| !next.routes.contains(route)).cloned();
@@ -288,6 +313,14 @@ mod tests {
         let dns = DnsConfig { nameservers: vec!["10.0.0.1".to_owned()], ..DnsConfig::default() };
         let next = edited(&next, &Edit { dns: Update::To(dns.clone()), ..Edit::default() }).expect("fine");
         assert_eq!((next.quota.subnets, &next.dns), (Some(4), &Some(dns)));
+        let named = |domain| edited(&next, &Edit { pod_domain: domain, ..Edit::default() }).expect("fine");
+        let (one, other) = ("red.internal".parse().expect("valid"), "blue.internal".parse().expect("valid"));
+        let (with, without) = (named(Update::To(one)), named(Update::Clear));
+        assert_eq!((with.phase, without.phase), (Phase::Building, Phase::Active), "the network gets a row for names");
+        let with = TenantRecord { phase: Phase::Active, ..with };
+        let renamed = edited(&with, &Edit { pod_domain: Update::To(other), ..Edit::default() }).expect("fine");
+        let cleared = edited(&with, &Edit { pod_domain: Update::Clear, ..Edit::default() }).expect("fine");
+        assert_eq!((renamed.phase, cleared.phase), (Phase::Active, Phase::Building));
         let words = DnsConfig { search: vec!["a b".to_owned()], ..DnsConfig::default() };
         let error = edited(&next, &Edit { dns: Update::To(words), ..Edit::default() }).expect_err("two words");
         assert!(error.to_string().contains("\"a b\""), "{error}");

@@ -271,6 +271,7 @@ impl Parts {
             routes: Vec::new(),
             retired: Vec::new(),
             dns: None,
+            pod_domain: None,
             unknown: Unknown::new(),
         })
     }

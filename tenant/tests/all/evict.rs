@@ -107,6 +107,7 @@ fn port(binding: &TenantBinding, claim: &ClaimRecord) -> PodPort {
         mac: claim.mac,
         addresses: vec![claim.addresses[0].address.ip().into()],
         unique: false,
+        names: Vec::new(),
     }
 }
 

@@ -342,6 +342,7 @@ pub(crate) fn pod_port(fixture: &Fixture, graph: &Graph, id: u128, interface: &s
         mac: Mac([2, 0, 0, 0, 0, 1]),
         addresses: vec![[10, 128, 0, 9].into()],
         unique: false,
+        names: Vec::new(),
     }
 }
 

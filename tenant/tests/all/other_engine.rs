@@ -154,6 +154,7 @@ async fn a_host_id_that_is_a_name_goes_through_every_record() {
         mac: claim.mac,
         addresses: vec![claim.addresses[0].address.ip().into()],
         unique: false,
+        names: Vec::new(),
     };
     let state = engine.ensure_port(&port).await.expect("made");
     assert_eq!(port.difference(&state), None, "it is at its host");

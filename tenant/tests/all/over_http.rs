@@ -85,6 +85,7 @@ async fn live(url: String, dialect: Dialect, graph: &Graph, host: Uuid) {
         mac: Mac([2, 0, 0, 0, 0, 9]),
         addresses: vec![[10, 128, 0, 9].into()],
         unique: false,
+        names: Vec::new(),
     };
     engine.ensure_port(&port).await.expect("made");
     assert!(engine.port(port.id).await.expect("asked").is_some_and(|port| port.active), "{dialect}");

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use atoll_mock_controller::Dialect;
 
+use atoll_model::error::{Class, Classify as _};
 use atoll_model::ids::TenantName;
 use atoll_model::topology::RouteAction;
 
@@ -48,6 +49,23 @@ fn hop(fixture: &Fixture) -> Via {
 fn made(fixture: &Fixture) -> Vec<RouteAction> {
     let routes = fixture.made().routes.into_values();
     routes.filter(|route| route.destination.to_string() == "10.9.0.0/16").map(|route| route.action).collect()
+}
+
+/// Before any change: the engine of these tests has no DNS of its own.
+#[tokio::test(start_paused = true)]
+async fn a_domain_that_the_engine_has_no_names_for_is_refused() {
+    let fixture = Fixture::new(Dialect::V5);
+    fixture.resolve(&namespace("red")).await.expect("resolved");
+    let (engine, before) = (fixture.engine(), fixture.records("red").1);
+    let domain = Update::To("red.internal".parse().expect("a domain"));
+    let edit = Edit { pod_domain: domain, subnets: Update::To(4), ..Edit::default() };
+    let error = admin::set(&admin(&fixture, &engine), &red(), &edit, REQUEST_LIFETIME, |_| {}).await;
+    let error = error.expect_err("refused");
+    assert_eq!(error.class(), Class::Unsupported, "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("--nameserver")), "{error}");
+    assert_eq!(fixture.records("red").1, before);
+    let edit = Edit { pod_domain: Update::Clear, ..edit };
+    admin::set(&admin(&fixture, &engine), &red(), &edit, REQUEST_LIFETIME, |_| {}).await.expect("there is none");
 }
 
 #[tokio::test(start_paused = true)]

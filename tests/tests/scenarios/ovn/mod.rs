@@ -12,6 +12,7 @@ mod killed;
 mod kubelets;
 mod late;
 mod many;
+mod names;
 mod packets;
 mod pods;
 mod raft;
