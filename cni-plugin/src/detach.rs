@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atoll_node::attachments::{AddPhase, AttachmentLock, AttachmentState};
-use atoll_records::{ClaimRecord, ClusterRecord, Query, SCHEMA, TombstoneKind, TombstoneRecord, Unknown, Versioned};
+use atoll_records::{ClaimRecord, ClusterRecord, Query, TombstoneKind, TombstoneRecord, Unknown, Versioned, schema_of};
 
 use atoll_ipam::{Found, IpamError, LateDeletions, Released, find, put_tombstone, release_beside, remove_tombstone};
 use atoll_model::attachment::Attachment;
@@ -644,7 +644,7 @@ impl PendingCleanup {
 
     fn tombstone(&self, now: u64) -> TombstoneRecord {
         TombstoneRecord {
-            v: SCHEMA,
+            v: schema_of(&self.engine),
             kind: if self.may_come_late(now) { TombstoneKind::Fence } else { TombstoneKind::Delete },
             attachment: self.attachment.clone(),
             port: self.port,

@@ -2,7 +2,7 @@
 //!
 //! # Guarantees
 //! * A field that this version does not know survives being read and written again.
-//! * A record of a newer schema is read as long as the fields that we need have kept their meaning: [`SCHEMA`] counts
+//! * A record of a newer schema is read as long as the fields that we need have kept their meaning: the schema counts
 //!   the changes of meaning.
 //! * A record that cannot be read is an error that names its key, and is never overwritten.
 
@@ -10,8 +10,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-/// The schema that this version writes, and the newest that it understands.
+/// The schema that this version writes, but for records of an engine that came later ([`schema_of`](crate::schema_of)).
 pub const SCHEMA: u32 = 1;
+
+/// The newest schema that this version understands.
+pub const NEWEST_SCHEMA: u32 = 2;
 
 /// Fields of a newer version, kept as they are.
 pub type Unknown = Map<String, Value>;
@@ -23,7 +26,7 @@ pub enum RecordError {
     #[error("the record is damaged")]
     Damaged(#[source] serde_json::Error),
     /// It was written by a version whose records we do not understand.
-    #[error("the record has schema {found}, this version understands {SCHEMA}")]
+    #[error("the record has schema {found}, this version understands {NEWEST_SCHEMA}")]
     Newer {
         /// The record's schema.
         found: u32,
@@ -42,7 +45,7 @@ fn refuse_newer(bytes: &[u8]) -> Result<(), RecordError> {
         v: u32,
     }
     let Version { v } = serde_json::from_slice(bytes).map_err(RecordError::Damaged)?;
-    if v > SCHEMA { Err(RecordError::Newer { found: v }) } else { Ok(()) }
+    if v > NEWEST_SCHEMA { Err(RecordError::Newer { found: v }) } else { Ok(()) }
 }
 
 /// Writes a record.
@@ -65,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_newer_schema_and_a_damaged_record_are_distinguished() {
-        assert!(matches!(decode::<NamespaceRecord>(br#"{"v":2}"#), Err(RecordError::Newer { found: 2 })));
+        assert!(matches!(decode::<NamespaceRecord>(br#"{"v":3}"#), Err(RecordError::Newer { found: 3 })));
         assert!(matches!(decode::<NamespaceRecord>(br#"{"v":1}"#), Err(RecordError::Damaged(_))));
         assert!(matches!(decode::<NamespaceRecord>(b"\xff"), Err(RecordError::Damaged(_))));
     }

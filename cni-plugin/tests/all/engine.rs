@@ -6,11 +6,12 @@ use atoll_cni_plugin::error::CallError;
 use atoll_model::config::StatusMode;
 use atoll_model::error::{Class, Classify as _};
 use atoll_records::{Entry, TombstoneRecord};
+use atoll_sdn_client::dialect::Dialect;
 use atoll_store::{Store as _, StoreChange, Txn};
 use serde_json::Value;
 
 use crate::check;
-use crate::lab::{Lab, ServerState, attachment};
+use crate::lab::{Lab, LabEngine, ServerState, attachment};
 
 const REFUSAL: &str = "`engine` is midonet in this node's configuration, but ovn in the cluster";
 
@@ -59,6 +60,39 @@ fn assert_refused(outcome: Result<(), CallError>, when: &str) {
     assert_eq!((error.to_string().as_str(), error.class()), (REFUSAL, Class::Config), "{when}");
     let hint = "set `engine` to ovn on this node: the cluster's settings are fixed by its first node";
     assert_eq!(error.hint().as_deref(), Some(hint), "{when}");
+}
+
+/// The schema of each record in etcd and in this node's files that names an engine, by the begin of its key or its directory.
+fn schemas(lab: &Lab) -> Vec<(&'static str, u64)> {
+    let schema = |text: &[u8]| serde_json::from_slice::<Value>(text).expect("JSON")["v"].as_u64().expect("a schema");
+    let mut schemas = Vec::new();
+    for prefix in ["v2/cluster", "v2/claims/", "v2/tombstones/"] {
+        let entries = lab.etcd.dump().into_iter().filter(|entry| entry.key.as_str().starts_with(prefix));
+        schemas.extend(entries.map(|entry| (prefix, schema(&entry.value))));
+    }
+    let files = std::fs::read_dir(lab.config().state_dir.join("tombstones"));
+    let texts = files.into_iter().flatten().flatten().map(|file| std::fs::read(file.path()).expect("readable"));
+    schemas.extend(texts.filter(|text| !text.is_empty()).map(|text| ("tombstones/", schema(&text))));
+    schemas
+}
+
+/// A version that knows MidoNet alone understands schema 1.
+#[tokio::test(start_paused = true)]
+async fn what_an_older_version_would_take_for_midonets_has_a_schema_that_it_refuses() {
+    for (engine, schema) in [(LabEngine::MidoNet(Dialect::V5), 1), (LabEngine::Ovn, 2)] {
+        let lab = Lab::warm_with(engine).await;
+        lab.add().await.expect("works");
+        assert_eq!(schemas(&lab), [("v2/cluster", schema), ("v2/claims/", schema)], "{engine:?}");
+        lab.controller_state.set(ServerState::Refusing);
+        lab.del().await.expect("it leaves a tombstone");
+        let with = [("v2/cluster", schema), ("v2/claims/", schema), ("v2/tombstones/", schema)];
+        assert_eq!(schemas(&lab), with, "{engine:?}");
+        lab.controller_state.set(ServerState::Fine);
+        lab.add().await.expect("works");
+        lab.etcd_state.set(ServerState::Refusing);
+        lab.del().await.expect("it leaves a local tombstone");
+        assert!(schemas(&lab).contains(&("tombstones/", schema)), "{engine:?}: {:?}", schemas(&lab));
+    }
 }
 
 #[tokio::test(start_paused = true)]

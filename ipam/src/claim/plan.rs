@@ -6,7 +6,7 @@ use atoll_model::ids::{ClaimId, HostId, Namespace, PodName};
 use atoll_records::{
     AddressRecord, AddressState, ClaimRecord, ClusterRecord, CoolDown, IdleRecord, MacOwner, MacRecord,
     NamespaceRecord, NodeRecord, Query, RecordKey, ReleasedRecord, ReservationRecord, Revision, SCHEMA, Snapshot,
-    TenantRecord, TombstoneRecord, Unknown, Versioned,
+    TenantRecord, TombstoneRecord, Unknown, Versioned, schema_of,
 };
 use atoll_store::{Case, Choice, Compare, Store, StoreChange, StoreError};
 use uuid::Uuid;
@@ -251,7 +251,7 @@ impl<'a> ClaimPlan<'a> {
     fn record(&self, targets: &[Target]) -> ClaimRecord {
         let ClaimRequest { attachment, cluster, tenant, namespace, pod, pod_uid, host_id, .. } = self.request;
         ClaimRecord {
-            v: SCHEMA,
+            v: schema_of(&cluster.engine),
             claim: self.claim,
             attachment: (*attachment).clone(),
             tenant: tenant.name.clone(),

@@ -1,6 +1,6 @@
 //! `cluster`: written once, by the first who needs it; from then on every node's file must agree with it.
 
-use atoll_records::{ClusterRecord, SCHEMA, Versioned};
+use atoll_records::{ClusterRecord, Versioned, schema_of};
 
 use atoll_ipam::pool::{Block, TRANSIT_PREFIX};
 use atoll_model::config::Addressing;
@@ -47,7 +47,7 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
 
 pub(crate) fn record(config: &ClusterConfig, engine: &str, provider_router: Uuid) -> ClusterRecord {
     ClusterRecord {
-        v: SCHEMA,
+        v: schema_of(engine),
         id: ClusterId::random(),
         epoch: Epoch::random(),
         engine: engine.to_owned(),
