@@ -358,7 +358,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
         let closed = match timeout_at(limits.requests, close).await {
             Ok(Ok(is_fenced)) => Ok(ClosedPort { id: Some(id), is_fenced }),
             Ok(Err(problem)) => Err(problem),
-            Err(_) => Err("the controller did not answer in time".to_owned()),
+            Err(_) => Err("the engine did not answer in time".to_owned()),
         };
         (records, closed)
     }

@@ -269,7 +269,10 @@ impl Classify for CallError {
             Self::Transport(error) => error.hint(),
             Self::Kernel(error) => error.hint(),
             Self::OwnNetns(_) => Some("set CNI_NETNS_OVERRIDE=1 if that is really meant".to_owned()),
-            Self::Inactive { .. } => Some("check that the engine's agent runs on this host".to_owned()),
+            Self::Inactive { .. } => Some(
+                "check that the engine's agent runs on this host; with OVN, ovn-controller there, and ovn-northd"
+                    .to_owned(),
+            ),
             Self::OtherRequest { .. } => Some("let the runtime DEL the attachment first".to_owned()),
             Self::PolicyRoutingConflict { .. } => Some("give one of them a name with another number".to_owned()),
             Self::OtherPrefix { made, .. } => {

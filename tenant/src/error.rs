@@ -70,7 +70,7 @@ pub enum TenantError {
         problem: &'static str,
     },
     /// `providerRouter` is `auto` and the controller has none, or several.
-    #[error("`cluster.providerRouter` is auto, and the controller has {}", listed(.candidates))]
+    #[error("`cluster.providerRouter` is auto, and the engine has {}", listed(.candidates))]
     Provider {
         /// The routers it could have been.
         candidates: Vec<ProviderCandidate>,
@@ -126,7 +126,7 @@ pub enum TenantError {
         node: NodeName,
     },
     /// A node is not evicted while it may be at work.
-    #[error("the controller calls host {host} of node {node} alive")]
+    #[error("the engine calls host {host} of node {node} alive")]
     Alive {
         /// The node.
         node: NodeName,
