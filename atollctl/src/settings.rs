@@ -79,13 +79,13 @@ pub(crate) fn engine_name(config: &Config) -> &'static str {
 }
 
 /// This machine, as the engine identifies it.
-pub(crate) fn identify(config: &Config) -> Result<Node, Failure> {
-    machine::identify(config, &local_engine(config)?).map_err(|error| Failure::classified(&error))
+pub(crate) async fn identify(config: &Config) -> Result<Node, Failure> {
+    machine::identify(config, &local_engine(config)?).await.map_err(|error| Failure::classified(&error))
 }
 
 /// The id of this machine's host in the engine; none: it is not known, which `doctor` reports.
-pub(crate) fn host_id(config: &Config) -> Option<HostId> {
-    machine::host_id(config, &local_engine(config).ok()?).ok()
+pub(crate) async fn host_id(config: &Config) -> Option<HostId> {
+    machine::host_id(config, &local_engine(config).ok()?).await.ok()
 }
 
 /// The engine for what it answers without its server: none of the files for a connection is needed.

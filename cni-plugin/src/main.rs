@@ -169,7 +169,7 @@ fn add(request: &Request, config: Config, trace: CallTrace, runtime: &Runtime) -
     let environment = &request.environment;
     let (pod, requested, dns) = (request.pod()?, request.address_request(&config)?, request.dns(&config.dns)?);
     let plugin = plugin(config, trace, Servers::Needed)?;
-    let node = machine::identify(&plugin.config, &plugin.engine)?;
+    let node = runtime.block_on(machine::identify(&plugin.config, &plugin.engine))?;
     let call = AddCall {
         attachment: attachment(request, node.name.clone())?,
         pod,
@@ -197,7 +197,7 @@ fn check(request: &Request, config: Config, trace: CallTrace, runtime: &Runtime)
     let environment = &request.environment;
     let (pod, previous) = (request.pod()?, request.previous()?.ok_or(RequestError::NoPrevious)?);
     let plugin = plugin(config, trace, Servers::MayBeAway)?;
-    let node = machine::identify(&plugin.config, &plugin.engine)?;
+    let node = runtime.block_on(machine::identify(&plugin.config, &plugin.engine))?;
     let call = CheckCall {
         attachment: attachment(request, node.name)?,
         pod,

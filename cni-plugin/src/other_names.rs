@@ -5,18 +5,23 @@
 //! this machine is registered are searched, so that a container with the same id on another machine is never found.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use atoll_records::{ClaimRecord, NodeRecord, Query, ReadError, Snapshot, TombstoneRecord, Versioned};
 
 use atoll_ipam::IpamError;
 use atoll_model::attachment::Attachment;
-use atoll_model::ids::NodeName;
+use atoll_model::ids::{HostId, NodeName};
 use atoll_network::Engine;
 use atoll_store::{Store, StoreError};
 use atoll_tenant::identity;
+use tokio::time::timeout;
 
 use crate::kernel::Kernel;
-use crate::plugin::{MachineIds, Plugin};
+use crate::plugin::Plugin;
+
+/// How long the engine has for naming this machine's host. Its records are on this machine.
+const ASKED: Duration = Duration::from_millis(500);
 
 impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
     /// Every other attachment of the same container and interface that this machine has: in its files, and in etcd as far
@@ -61,7 +66,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
                     let more: Vec<_> = more.into_iter().filter(|name| !names.contains(name)).collect();
                     names.extend(more);
                 }
-                if !self.is_another_machine(&name, &snapshot)? {
+                if !self.is_another_machine(&name, &snapshot).await? {
                     let entries =
                         snapshot.answer(&claims)?.entries.iter().chain(&snapshot.answer(&tombstones)?.entries);
                     found.extend(
@@ -92,7 +97,6 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
     /// Every name under which records can be this machine's, those included that only the cluster remembers.
     pub(crate) async fn names_in_cluster(&self) -> Result<BTreeSet<NodeName>, IpamError> {
         let known: Vec<_> = self.names().cloned().collect();
-        let MachineIds { host_id, machine_id } = &self.machine;
         let all = Query::all(NodeRecord::all());
         let nodes = match self.store.read(vec![all.clone()]).await {
             Ok(snapshot) => snapshot.answer(&all)?.entries.clone(),
@@ -102,14 +106,25 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
             }
             Err(source) => return Err(IpamError::Store { object: format!("names of node {}", self.node), source }),
         };
-        Ok(identity::names(&nodes, &known, host_id.as_ref(), machine_id))
+        Ok(identity::names(&nodes, &known, self.host_id().await.as_ref(), &self.machine.machine_id))
+    }
+
+    /// The id of this machine's host, for what can be done without it. The engine is asked only if nothing is remembered, and
+    /// not for longer than a DEL can wait.
+    async fn host_id(&self) -> Option<HostId> {
+        match &self.machine.host_id {
+            Some(known) => Some(known.clone()),
+            None => timeout(ASKED, self.engine.own_host_id()).await.ok()?.ok(),
+        }
     }
 
     /// A node's record, if there is one, is that of another machine: what is written down under its name is not ours.
-    pub(crate) fn is_another_machine(&self, name: &NodeName, snapshot: &Snapshot) -> Result<bool, ReadError> {
+    pub(crate) async fn is_another_machine(&self, name: &NodeName, snapshot: &Snapshot) -> Result<bool, ReadError> {
         let Some(entry) = snapshot.entry(&NodeRecord::at(name))? else { return Ok(false) };
         let Ok(record) = Versioned::<NodeRecord>::read(entry) else { return Ok(false) };
-        let MachineIds { host_id, machine_id } = &self.machine;
+        let machine_id = &self.machine.machine_id;
+        let is_decided = !machine_id.is_empty() && !record.record.machine_id.is_empty();
+        let host_id = if is_decided { None } else { self.host_id().await };
         let is_another = identity::is_another_machine(&record.record, host_id.as_ref(), machine_id);
         if is_another {
             tracing::warn!(node = %name, "it is another machine's name");

@@ -66,7 +66,7 @@ pub fn plugin(config: Config, trace: CallTrace, servers: Servers) -> Result<Prod
                 .map(|plugin| Plugin { earlier_prefixes: Vec::new(), ..plugin })
         })
     };
-    let host_id = machine::host_id(&config, &engine).ok();
+    let host_id = machine::known_host_id(&config, &engine);
     Ok(Plugin {
         store: Tracked::new(etcd, in_flight.clone()),
         engine,

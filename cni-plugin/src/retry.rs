@@ -78,7 +78,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
             let pending = Query::Range { prefix, from: None, until: None, limit, keys_only: false };
             let read = self.read_of(name, vec![Query::key(NodeRecord::at(name)), pending.clone()]).await?;
             let Some(snapshot) = read else { continue };
-            if self.is_another_machine(name, &snapshot)? {
+            if self.is_another_machine(name, &snapshot).await? {
                 continue;
             }
             let entries = &snapshot.answer(&pending)?.entries;

@@ -53,7 +53,7 @@ pub fn not_ready(error: &impl Classify) -> CallError {
 impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
     /// Checks this node, and, if that is asked for, the servers it needs.
     pub async fn status(&self) -> Result<(), CallError> {
-        let node = machine::identify(&self.config, &self.engine).map_err(|error| not_ready(&error))?;
+        let node = machine::identify(&self.config, &self.engine).await.map_err(|error| not_ready(&error))?;
         local(&self.config, &self.kernel).await?;
         if self.config.status == StatusMode::Local {
             return Ok(());
@@ -110,7 +110,7 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
                 Err(Outage { problem: format!("the engine's agent on host {host} is not there"), limited: true })
             }
             Ok(Err(error)) => outage(error.to_string()),
-            Err(_) => outage("the controller does not answer in time".to_owned()),
+            Err(_) => outage("the engine does not answer in time".to_owned()),
         }
     }
 }

@@ -215,10 +215,10 @@ impl<T: Transport, D: Database> Engine for AnyEngine<T, D> {
         }
     }
 
-    fn own_host_id(&self) -> Result<HostId, EngineError> {
+    async fn own_host_id(&self) -> Result<HostId, EngineError> {
         match self {
-            Self::MidoNet(engine) => engine.own_host_id(),
-            Self::Ovn(engine) => engine.own_host_id(),
+            Self::MidoNet(engine) => engine.own_host_id().await,
+            Self::Ovn(engine) => engine.own_host_id().await,
         }
     }
 

@@ -322,7 +322,7 @@ impl<T: Transport> Engine for MidoNet<T> {
         host_id::given(given)
     }
 
-    fn own_host_id(&self) -> Result<HostId, EngineError> {
+    async fn own_host_id(&self) -> Result<HostId, EngineError> {
         host_id::recorded(Path::new(host_id::FILE))
     }
 

@@ -182,10 +182,12 @@ pub trait Engine: Send + Sync {
     /// The id of this machine's host, as the engine's agent has recorded it here.
     ///
     /// # Errors
-    /// [`EngineFailure::Settings`]: there is no such record, or it cannot be read.
+    /// [`EngineFailure::Settings`]: there is no such record, or it cannot be read. [`EngineFailure::Unreachable`]: the agent's
+    /// database on this machine does not answer.
     ///
+    /// [`EngineFailure::Unreachable`]: crate::error::EngineFailure::Unreachable
     /// [`EngineFailure::Settings`]: crate::error::EngineFailure::Settings
-    fn own_host_id(&self) -> Result<HostId, EngineError>;
+    fn own_host_id(&self) -> impl Future<Output = Result<HostId, EngineError>> + Send;
 
     /// This machine's end of the engine's tunnels, as its agent has recorded it here; none: it records none.
     fn tunnel(&self) -> impl Future<Output = Result<Option<TunnelEnd>, EngineError>> + Send;

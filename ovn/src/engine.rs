@@ -1,7 +1,6 @@
 //! The engine.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -15,7 +14,6 @@ use atoll_network::{
 use uuid::Uuid;
 
 use crate::error::{NORTHBOUND, SWITCH, engine_error, failed};
-use crate::host_id;
 use crate::ovsdb::{Database, DatabaseError, Freshness, Outcome, RefusalKind, RowOperation};
 use crate::rows::{host_to_pod_port, subnet_rows};
 use crate::switch::{Switch, Use};
@@ -216,8 +214,8 @@ impl<D: Database> Engine for Ovn<D> {
         Ok(given.clone())
     }
 
-    fn own_host_id(&self) -> Result<HostId, EngineError> {
-        host_id::recorded(Path::new(host_id::FILE))
+    async fn own_host_id(&self) -> Result<HostId, EngineError> {
+        self.own_chassis().await
     }
 
     async fn fence(&self, cluster: ClusterId, writer: &WriterEpoch, ports: &[PortRemoval]) -> Result<(), EngineError> {

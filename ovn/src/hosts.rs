@@ -15,7 +15,7 @@ use atoll_network::{EngineError, EngineFailure, HostState};
 use tokio::time::{Instant, timeout_at};
 
 use crate::engine::{Ovn, Rounds};
-use crate::error::{NORTHBOUND, SOUTHBOUND, engine_error, failed};
+use crate::error::{NORTHBOUND, SOUTHBOUND, SWITCH, engine_error, failed};
 use crate::ovsdb::{
     ColumnKind, Database, DatabaseError, Freshness, Monitor, Outcome, Row, RowCondition, RowOperation, RowWatch as _,
     Value,
@@ -29,6 +29,18 @@ const CONFIRMATION: Duration = Duration::from_secs(15);
 pub(crate) const NUMBER: &str = "nb_cfg";
 
 impl<D: Database> Ovn<D> {
+    /// This machine's chassis: the system id in Open vSwitch, which ovn-controller takes as its name. It is read at each call,
+    /// because connecting a pod compares it.
+    pub(crate) async fn own_chassis(&self) -> Result<HostId, EngineError> {
+        let failed = |problem: &str| {
+            let remedy = "set `hostId`, or `ovs-vsctl set Open_vSwitch . external_ids:system-id=NAME`";
+            engine_error(SWITCH, "read this machine's host id", EngineFailure::Settings, problem, remedy)
+        };
+        let Some(switch) = &self.switch else { return Err(failed("this process knows no Open vSwitch")) };
+        let id = switch.system_id().await?.ok_or_else(|| failed("Open vSwitch has no system-id"))?;
+        HostId::new(id).map_err(|error| failed(&error.to_string()))
+    }
+
     /// A chassis, and whether it confirms a new configuration.
     pub(crate) async fn chassis(&self, host: &HostId) -> Result<Option<HostState>, EngineError> {
         let Some(southbound) = &self.southbound else {

@@ -11,7 +11,7 @@
 //! | `ports` | ports of pods, and the writer epoch |
 //! | `pod_names` | names of pods in DNS. Pure |
 //! | `switch` | host ends on the node's bridge, and readiness |
-//! | `hosts`, `host_id` | chassis, and which one this machine is |
+//! | `hosts` | chassis, and which one this machine is |
 //! | `inspect`, `facts` | what `atollctl doctor` asks |
 //! | `engine` | the trait of `atoll-network` |
 //! | `error` | failures by class, with the remedy |
@@ -22,7 +22,6 @@ mod compare;
 mod engine;
 mod error;
 mod facts;
-mod host_id;
 mod hosts;
 mod inspect;
 mod names;

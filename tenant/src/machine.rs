@@ -73,13 +73,24 @@ pub fn earlier_prefixes(config: &Config) -> Vec<String> {
 ///
 /// # Errors
 /// No host of the engine can have the configured id, or the agent has recorded none.
-pub fn host_id(config: &Config, engine: &impl Engine) -> Result<HostId, EngineError> {
-    config.host_id.as_ref().map_or_else(|| engine.own_host_id(), |id| engine.host_id(id))
+pub async fn host_id(config: &Config, engine: &impl Engine) -> Result<HostId, EngineError> {
+    match &config.host_id {
+        Some(id) => engine.host_id(id),
+        None => engine.own_host_id().await,
+    }
+}
+
+/// The same without asking: as configured, else as it was when this machine made its last attachment.
+pub fn known_host_id(config: &Config, engine: &impl Engine) -> Option<HostId> {
+    match &config.host_id {
+        Some(id) => engine.host_id(id).ok(),
+        None => identity::load(&config.state_dir).map(|is| is.host_id),
+    }
 }
 
 /// Everything about this node.
-pub fn identify(config: &Config, engine: &impl Engine) -> Result<Node, NodeError> {
-    let host_id = host_id(config, engine)?;
+pub async fn identify(config: &Config, engine: &impl Engine) -> Result<Node, NodeError> {
+    let host_id = host_id(config, engine).await?;
     Ok(Node { name: name(config)?, host_id, machine_id: machine_id() })
 }
 

@@ -141,7 +141,7 @@ impl Engine for Recorder {
         Ok(given.clone())
     }
 
-    fn own_host_id(&self) -> Result<HostId, EngineError> {
+    async fn own_host_id(&self) -> Result<HostId, EngineError> {
         HostId::new("node-1.example").map_err(|error| unreachable!("{error}"))
     }
 

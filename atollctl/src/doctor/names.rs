@@ -49,7 +49,7 @@ pub(super) async fn probe(config: &Config) -> Option<Names> {
         let registered = timeout(LIMIT, Box::pin(registered(&there))).await.ok().flatten();
         earlier_prefixes.push((prefix, registered.map(|names| names.into_iter().map(|(_, claims)| claims).sum())));
     }
-    let registered = match settings::host_id(config) {
+    let registered = match settings::host_id(config).await {
         Some(_) => timeout(LIMIT, Box::pin(registered(config))).await.ok().flatten(),
         None => None,
     };
@@ -69,7 +69,7 @@ async fn registered(config: &Config) -> Option<Vec<(NodeName, usize)>> {
     let store = Etcd::connect(&config.etcd).ok()?;
     let nodes = Query::all(NodeRecord::all());
     let snapshot = store.read(vec![nodes.clone()]).await.ok()?;
-    let host = settings::host_id(config);
+    let host = settings::host_id(config).await;
     let mut found = Vec::new();
     for name in identity::names(&snapshot.answer(&nodes).ok()?.entries, &[], host.as_ref(), &machine::machine_id()) {
         let records = records_of(&store, &name).await.ok()?;

@@ -32,7 +32,7 @@ const ZONES: usize = 16;
 pub(super) async fn probe(settings: &Settings) -> Site {
     let config = &settings.config;
     let machine =
-        settings::identify(config).map_err(|failure| Problem { text: failure.message(), hint: failure.hint() });
+        settings::identify(config).await.map_err(|failure| Problem { text: failure.message(), hint: failure.hint() });
     let etcd = join_all(config.etcd.endpoints.iter().map(|url| etcd_endpoint(&config.etcd, url)));
     let records = in_time(records(config, machine.as_ref().ok()));
     let engine = Box::pin(engine(settings, &machine));

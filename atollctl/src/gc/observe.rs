@@ -27,7 +27,7 @@ pub(crate) async fn names(store: &impl Store, config: &Config, node: &NodeName) 
     };
     let mut known = machine::other_names(config, node);
     known.push(node.clone());
-    Ok(identity::names(&nodes, &known, settings::host_id(config).as_ref(), &machine::machine_id()))
+    Ok(identity::names(&nodes, &known, settings::host_id(config).await.as_ref(), &machine::machine_id()))
 }
 
 /// Adds the claims and the tombstones of this node in one store.

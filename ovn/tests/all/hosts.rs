@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use atoll_model::ids::HostId;
 use atoll_network::{Engine as _, EngineFailure};
-use atoll_ovn::Ovn;
+use atoll_ovn::ovsdb::{Row, RowOperation, Value};
+use atoll_ovn::{Ovn, Switch};
 use atoll_testkit::ovn::{MemoryDatabase, Schema, agents};
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 const CHASSIS: [&str; 3] = ["c1", "c2", "c3"];
 
@@ -57,4 +59,27 @@ async fn without_northd_nothing_is_said_of_any_host() {
     let engine = Ovn::new(northbound, Some(southbound), None);
     let error = engine.host(&host("c1")).await.expect_err("northd does not run");
     assert!(error.message.contains("northd"), "{error}");
+}
+
+#[tokio::test]
+async fn this_machine_is_the_chassis_that_open_vswitch_names() {
+    let engine = |switch: Option<MemoryDatabase>| {
+        let switch = switch.map(|database| Switch::new(database, "br-int".to_owned()));
+        Ovn::new(MemoryDatabase::new(Schema::Northbound), None, switch)
+    };
+    let database = MemoryDatabase::new(Schema::Switch);
+    let row = |ids: Value| RowOperation::Insert {
+        table: "Open_vSwitch",
+        uuid: Uuid::from_u128(1),
+        row: Row::from([("external_ids", ids)]),
+    };
+    database.execute(&[row(Value::map([("hostname", "node-1")]))]).expect("inserted");
+    for switch in [None, Some(database)] {
+        let error = engine(switch).own_host_id().await.expect_err("there is none");
+        assert_eq!(error.failure, EngineFailure::Settings, "{error}");
+        assert!(error.remedy.is_some_and(|remedy| remedy.contains("`hostId`") && remedy.contains("system-id")));
+    }
+    let database = MemoryDatabase::new(Schema::Switch);
+    database.execute(&[row(Value::map([("system-id", "node-1.example")]))]).expect("inserted");
+    assert_eq!(engine(Some(database)).own_host_id().await.expect("named"), host("node-1.example"));
 }

@@ -1,5 +1,6 @@
 //! DEL with OVN: it leaves nothing, and while a database is away or hangs it succeeds and the rest follows.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -79,7 +80,8 @@ fn del_leaves_nothing_and_is_settled_later_while_northbound_is_away() -> Result<
 
 #[test]
 fn del_without_open_vswitch_leaves_an_interface_that_gc_removes() -> Result<()> {
-    let mut lab = OvnLab::start(1, &json!({}))?;
+    // Without a host id in the configuration: Open vSwitch names it.
+    let mut lab = OvnLab::start(1, &json!({ "hostId": null }))?;
     let [chassis] = lab.chassis.as_mut_slice() else { unreachable!("there is one") };
     let database = &mut chassis.take_daemon("ovsdb-server")?;
     let chassis = &lab.chassis[0];
@@ -92,7 +94,13 @@ fn del_without_open_vswitch_leaves_an_interface_that_gc_removes() -> Result<()> 
             database.send(Signal::SIGCONT)?;
         } else {
             database.kill()?;
+            // Also if this node does not remember its host id.
+            fs::remove_file(chassis.config_file().with_file_name("state").join("node"))?;
             del_in_time(&cni, &pod, when)?;
+            let refused = cni.call("ADD", &LabPod::new("red", "refused")?).run()?;
+            refused.error_code()?;
+            let text = refused.stdout;
+            ensure!(text.contains("Open vSwitch") && text.contains("`ovn.local`"), "{when}: ADD: {text}");
             database.restart()?;
         }
         wait::until("the database answers", START, || chassis.plugged().map(drop))?;
