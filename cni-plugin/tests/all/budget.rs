@@ -1,6 +1,6 @@
 //! What a warm ADD and its DEL cost, in round trips and kernel operations.
 
-use crate::lab::Lab;
+use crate::lab::{Lab, LabEngine};
 
 /// Ids and directories differ from run to run; which keys a transaction has is the business of others.
 fn shape(lab: &Lab) -> Vec<String> {
@@ -30,4 +30,21 @@ async fn a_warm_add_is_one_transaction_and_one_request() {
     lab.del().await.expect("works");
     let del = shape(&lab);
     insta::assert_debug_snapshot!((add, del));
+}
+
+/// The pod's names in DNS included.
+#[tokio::test(start_paused = true)]
+async fn with_ovn_a_warm_add_is_one_transaction_of_northbound_and_its_del_changes_it_once() {
+    let lab = Lab::warm_with(LabEngine::Ovn).await;
+    lab.plan.reset();
+    lab.add().await.expect("works");
+    let add = lab.plan.passed();
+    let count = |effects: &[String], what: &str| effects.iter().filter(|effect| effect.starts_with(what)).count();
+    assert_eq!((count(&add, "store"), count(&add, "northbound")), (1, 1), "{add:#?}");
+    assert_eq!(lab.names().len(), 2, "{:?}", lab.names());
+    lab.plan.reset();
+    lab.del().await.expect("works");
+    let del = lab.plan.passed();
+    assert_eq!(count(&del, "northbound: write"), 1, "{del:#?}");
+    assert_eq!(lab.names(), Vec::<String>::new());
 }
