@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::failure::Failure;
 use crate::output::or_dash;
-use crate::settings::Settings;
+use crate::settings::{ConfiguredEngine, Settings};
 
 /// Concurrent requests.
 const AT_ONCE: usize = 8;
@@ -22,7 +22,7 @@ pub(crate) fn absent(name: &TenantName) -> Failure {
 }
 
 /// The engine, if it is the one that made the cluster's networks: another one would report every port as missing.
-pub(crate) fn engine_of(settings: &Settings, inventory: &Inventory) -> Result<impl Engine + use<>, Failure> {
+pub(crate) fn engine_of(settings: &Settings, inventory: &Inventory) -> Result<ConfiguredEngine, Failure> {
     let engine = settings.controller()?;
     if let Some(cluster) = &inventory.cluster {
         same_engine(engine.name(), &cluster.engine)?;

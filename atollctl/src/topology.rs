@@ -1,17 +1,18 @@
 //! `atollctl topology`: reads the records, asks the engine for the state of the ports, and draws both.
 
+use atoll_engines::AnyEngine;
 use atoll_model::config::Addressing;
 use atoll_model::config::DnsConfig;
 use atoll_model::ids::TenantName;
-use atoll_network::Engine;
+use atoll_ovn::UplinkFacts;
 use atoll_records::{Origin, Quota, Uplink, Via};
-use atoll_tenant::inventory::{Inventory, ListedPod, ListedSubnet, ListedTenant};
+use atoll_tenant::inventory::{Inventory, ListedPod, ListedSubnet, ListedTenant, ListedUplink, PodState};
 
 use crate::dot;
 use crate::failure::Failure;
 use crate::inventory::{absent, ask, engine_of, name, phase, shown, state, state_of};
 use crate::output::{self, OutputFormat, count};
-use crate::settings::Settings;
+use crate::settings::{ConfiguredEngine, Settings};
 use crate::tree::Tree;
 
 /// Options of `topology`.
@@ -56,15 +57,51 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Sho
     })
 }
 
-/// Fills in the state of the uplinks' ports from the engine.
-async fn ask_uplinks(controller: &impl Engine, inventory: &mut Inventory) {
-    // In OVN the hosts of one network share one port, which moves between them: `doctor` checks it (`gateway`).
-    if controller.name() != atoll_midonet::NAME {
-        return;
+/// Fills in the state of the uplinks from the engine.
+async fn ask_uplinks(engine: &ConfiguredEngine, inventory: &mut Inventory) {
+    let Some(cluster) = &mut inventory.cluster else { return };
+    let Some(provider) = &mut cluster.provider else { return };
+    match engine {
+        AnyEngine::MidoNet(engine) => {
+            for uplink in &mut provider.uplinks {
+                uplink.state = Some(state_of(engine, uplink.port).await);
+            }
+        }
+        // The hosts of one network share one port, which moves between them.
+        AnyEngine::Ovn(engine) => {
+            let found = engine.uplinks(cluster.id).await.ok();
+            for uplink in &mut provider.uplinks {
+                carried(uplink, found.as_deref());
+            }
+        }
     }
-    let providers = inventory.cluster.iter_mut().filter_map(|cluster| cluster.provider.as_mut());
-    for uplink in providers.flat_map(|provider| &mut provider.uplinks) {
-        uplink.state = Some(state_of(controller, uplink.port).await);
+}
+
+/// The state of an uplink of OVN. `found`: none: it is not known.
+fn carried(uplink: &mut ListedUplink, found: Option<&[UplinkFacts]>) {
+    let (host, network) = (uplink.uplink.host.as_str(), uplink.uplink.interface.as_str());
+    let Some(found) = found else {
+        uplink.state = Some(PodState::Unknown);
+        return;
+    };
+    let facts = found.iter().find(|facts| facts.network == network);
+    let member = facts.and_then(|facts| facts.members.iter().find(|(chassis, _)| chassis == host));
+    uplink.priority = member.map(|(_, priority)| *priority);
+    uplink.state = Some(match facts {
+        Some(facts) if facts.carrier.as_deref() == Some(host) => PodState::Active,
+        Some(UplinkFacts { carrier: Some(_), .. }) if member.is_some() => PodState::Inactive,
+        Some(_) if member.is_some() => PodState::Unbound,
+        _ => PodState::Missing,
+    });
+}
+
+/// The state of an uplink, for people.
+fn uplink_state(uplink: &ListedUplink) -> String {
+    match (uplink.priority, uplink.state) {
+        (Some(priority), Some(PodState::Inactive)) => format!("standby, priority {priority}"),
+        (Some(priority), Some(PodState::Unbound)) => format!("no chassis carries it, priority {priority}"),
+        (Some(priority), state) => format!("{}, priority {priority}", shown(state)),
+        (None, state) => shown(state),
     }
 }
 
@@ -89,7 +126,7 @@ fn tree(inventory: &Inventory) -> Tree {
     let orphaned = inventory.orphaned.iter().map(|pod| Tree::new(format!("in no subnet that is there: {}", line(pod))));
     let damaged = inventory.damaged.iter().map(|key| Tree::new(format!("damaged record: {key}")));
     let uplinks = cluster.provider.iter().flat_map(|provider| &provider.uplinks);
-    let uplinks = uplinks.map(|found| Tree::new(format!("uplink  {}  {}", uplink(&found.uplink), shown(found.state))));
+    let uplinks = uplinks.map(|found| Tree::new(format!("uplink  {}  {}", uplink(&found.uplink), uplink_state(found))));
     root.with(uplinks).with(inventory.tenants.iter().map(tenant)).with(orphaned).with(damaged)
 }
 
@@ -168,7 +205,7 @@ pub(crate) fn origin(origin: &Origin) -> String {
 mod tests {
     use atoll_model::ids::{ClaimId, ClusterId};
     use atoll_records::{FIRST_ENGINE, Phase};
-    use atoll_tenant::inventory::{Cluster, PodState};
+    use atoll_tenant::inventory::Cluster;
     use atoll_tenant::network::Transit;
     use uuid::Uuid;
 
@@ -241,6 +278,38 @@ mod tests {
             damaged: vec!["v2/tenants/broken".to_owned()],
             orphaned: vec![],
         }
+    }
+
+    /// Two hosts take turns in one network; a third is not in the group.
+    #[test]
+    fn each_uplink_of_ovn_has_its_priority_and_one_carries_it() {
+        let uplink = |host: &str| ListedUplink {
+            uplink: Uplink {
+                address: "192.0.2.2/24".parse().expect("valid"),
+                gateway: [192, 0, 2, 1].into(),
+                host: host.parse().expect("valid"),
+                interface: "ext".parse().expect("valid"),
+            },
+            port: Uuid::from_u128(9),
+            state: None,
+            priority: None,
+        };
+        let facts = |carrier: Option<&str>| {
+            let members = vec![("c1".to_owned(), 30), ("c2".to_owned(), 29)];
+            vec![UplinkFacts { network: "ext".to_owned(), members, carrier: carrier.map(str::to_owned) }]
+        };
+        let states = |facts: Option<&[UplinkFacts]>| {
+            ["c1", "c2", "c3"].map(|host| {
+                let mut uplink = uplink(host);
+                carried(&mut uplink, facts);
+                uplink_state(&uplink)
+            })
+        };
+        assert_eq!(states(Some(&facts(Some("c2")))), ["standby, priority 30", "active, priority 29", "no port"]);
+        let none = ["no chassis carries it, priority 30", "no chassis carries it, priority 29", "no port"];
+        assert_eq!(states(Some(&facts(None))), none);
+        assert_eq!(states(Some(&[])), ["no port"; 3], "the provider router was lost");
+        assert_eq!(states(None), ["unknown"; 3], "Southbound did not answer");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What an operator asks of OVN, as plain data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use atoll_model::ids::{IfName, Incarnation};
 use uuid::Uuid;
@@ -47,6 +47,20 @@ pub struct ChassisFacts {
     pub hostname: String,
     /// The number of the newest configuration that it has confirmed.
     pub confirmed: i64,
+    /// What its ovn-controller has announced that it can do: keys of `other_config` that are `true`. Southbound has no version
+    /// of it.
+    pub features: BTreeSet<String>,
+}
+
+/// A physical network that the cluster's own provider router is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UplinkFacts {
+    /// The network.
+    pub network: String,
+    /// The chassis that can carry it, with their priorities: of those that are up, the one with the highest does.
+    pub members: Vec<(String, i64)>,
+    /// The chassis that carries it now; none: no chassis does.
+    pub carrier: Option<String>,
 }
 
 /// How far a number of the configuration has come.

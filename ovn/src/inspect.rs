@@ -16,13 +16,14 @@ use crate::engine::Ovn;
 use crate::error::{NORTHBOUND, SOUTHBOUND, engine_error, failed};
 use crate::facts::{
     ChassisFacts, ConfigurationProgress, ListenerFacts, NorthboundFacts, OwnedRow, SouthboundFacts, SwitchFacts,
+    UplinkFacts, texts,
 };
 use crate::hosts::NUMBER;
-use crate::names::{EXTERNAL_IDS, RowRole, cluster_row, id, key};
+use crate::names::{EXTERNAL_IDS, RowRole, cluster_row, id, key, name};
 use crate::ovsdb::{
     ColumnKind, Database, Freshness, Monitor, Outcome, Row, RowCondition, RowOperation, RowWatch as _, UUID, Value,
 };
-use crate::rows::{ROUTER, SWITCH, SWITCH_PORT};
+use crate::rows::{CHASSIS_GROUP, GROUP_MEMBER, ROUTER, SWITCH, SWITCH_PORT};
 
 /// How long a confirmation is taken for the present state of northd; seconds.
 const RAISED_AGAIN: i64 = 5;
@@ -72,7 +73,7 @@ impl<D: Database> Ovn<D> {
         let all = |table, columns| RowOperation::Select { table, condition: Vec::new(), columns };
         let operations = vec![
             all("Connection", LISTENER.to_vec()),
-            all("Chassis", vec!["name", "hostname"]),
+            all("Chassis", vec!["name", "hostname", "other_config"]),
             all("Chassis_Private", vec!["name", NUMBER]),
         ];
         let outcomes = southbound.transact(operations, Freshness::Current).await;
@@ -85,9 +86,73 @@ impl<D: Database> Ovn<D> {
         };
         let chassis = chassis.iter().map(|row| {
             let name = text(row, "name");
-            ChassisFacts { confirmed: number(&name).unwrap_or(0), hostname: text(row, "hostname"), name }
+            let features = texts(row.get("other_config")).into_iter().filter(|(_, value)| value == "true");
+            let features = features.map(|(key, _)| key).filter(|key| !SETTINGS.contains(&key.as_str())).collect();
+            ChassisFacts { confirmed: number(&name).unwrap_or(0), hostname: text(row, "hostname"), features, name }
         });
         Ok(Some(SouthboundFacts { listeners: connections.iter().map(listener).collect(), chassis: chassis.collect() }))
+    }
+
+    /// The physical networks of the cluster's own provider router, and the chassis that carry them.
+    ///
+    /// # Errors
+    /// Northbound or Southbound does not answer, has no leader, or Southbound is not configured.
+    pub async fn uplinks(&self, cluster: ClusterId) -> Result<Vec<UplinkFacts>, EngineError> {
+        let what = "read who carries the uplinks";
+        let of_cluster = Value::map([(key::CLUSTER, cluster.to_string())]);
+        let of_group = RowCondition::is(cluster_row(cluster, RowRole::ChassisGroup));
+        let operations = vec![
+            RowOperation::Select {
+                table: SWITCH_PORT,
+                condition: vec![
+                    RowCondition::equal("type", Value::one("localnet")),
+                    RowCondition::includes(EXTERNAL_IDS, of_cluster),
+                ],
+                columns: vec!["options", EXTERNAL_IDS],
+            },
+            RowOperation::Select { table: CHASSIS_GROUP, condition: vec![of_group], columns: vec!["ha_chassis"] },
+            RowOperation::Select {
+                table: GROUP_MEMBER,
+                condition: Vec::new(),
+                columns: vec![UUID, "chassis_name", "priority"],
+            },
+        ];
+        let mut rows = self.read(what, operations).await?.into_iter().map(Outcome::rows);
+        let mut next = || rows.next().unwrap_or_default();
+        let (ports, groups, members) = (next(), next(), next());
+        let ours: Vec<Uuid> = groups.iter().filter_map(|row| row.get("ha_chassis")).flat_map(Value::uuids).collect();
+        let is_ours = |row: &&Row| row.get(UUID).is_some_and(|uuid| uuid.uuids().any(|uuid| ours.contains(&uuid)));
+        let priority = |row: &Row| row.get("priority").and_then(Value::integer).unwrap_or(0);
+        let members: Vec<_> =
+            members.iter().filter(is_ours).map(|row| (text(row, "chassis_name"), priority(row))).collect();
+
+        let Some(southbound) = &self.southbound else {
+            let problem = "Southbound is not configured, and only there OVN writes it";
+            return Err(engine_error(SOUTHBOUND, what, EngineFailure::Settings, problem, "set `ovn.southbound`"));
+        };
+        // The port of the router is bound where the packets are (`ovn-sb(5)`, `chassisredirect`).
+        let bindings = RowOperation::Select {
+            table: "Port_Binding",
+            condition: vec![RowCondition::equal("type", Value::one("chassisredirect"))],
+            columns: vec!["logical_port", "chassis"],
+        };
+        let chassis = RowOperation::Select { table: "Chassis", condition: Vec::new(), columns: vec![UUID, "name"] };
+        let outcomes = southbound.transact(vec![bindings, chassis], Freshness::Current).await;
+        let mut rows = outcomes.map_err(failed(SOUTHBOUND, what))?.into_iter().map(Outcome::rows);
+        let (bindings, chassis) = (rows.next().unwrap_or_default(), rows.next().unwrap_or_default());
+        let carrier = |place: u32| {
+            let port = format!("cr-{}", name(cluster_row(cluster, RowRole::ProviderUplink(place))));
+            let bound = bindings.iter().find(|row| text(row, "logical_port") == port)?.get("chassis")?;
+            let at = bound.uuids().next()?;
+            let row = chassis.iter().find(|row| row.get(UUID).is_some_and(|uuid| uuid.uuids().any(|it| it == at)))?;
+            Some(text(row, "name"))
+        };
+        let uplink = |row: &Row| {
+            let place = id(row, key::ROLE)?.strip_prefix("physical-port/")?.parse().ok()?;
+            let network = row.get("options")?.get("network_name")?.to_owned();
+            Some(UplinkFacts { network, members: members.clone(), carrier: carrier(place) })
+        };
+        Ok(ports.iter().filter_map(uplink).collect())
     }
 
     /// Reads this machine's Open vSwitch. None: it is not configured.
@@ -158,6 +223,9 @@ impl<D: Database> Ovn<D> {
         Ok(rows.collect())
     }
 }
+
+/// Keys of `other_config` of a chassis that follow from its settings (`ovn-controller(8)`).
+const SETTINGS: [&str; 3] = ["ovn-monitor-all", "is-interconn", "ovn-enable-lflow-cache"];
 
 const LISTENER: [&str; 2] = ["target", "inactivity_probe"];
 

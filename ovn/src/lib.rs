@@ -38,7 +38,7 @@ pub use engine::{NAME, Ovn};
 pub use error::unusable;
 pub use facts::{
     BridgeFacts, ChassisFacts, ConfigurationProgress, HostEndFacts, ListenerFacts, NorthboundFacts, OwnedRow,
-    SouthboundFacts, SwitchFacts, TunnelFacts,
+    SouthboundFacts, SwitchFacts, TunnelFacts, UplinkFacts,
 };
 pub use provider::provider_rows;
 pub use rows::{ProviderRows, WantedRow, network_rows};

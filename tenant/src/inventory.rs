@@ -90,8 +90,12 @@ pub struct ListedUplink {
     pub uplink: Uplink,
     /// The port in the controller.
     pub port: Uuid,
-    /// The state that the controller reports of the port; `None` if it was not read.
+    /// The state that the controller reports of the port; `None` if it was not read. Where hosts take turns: whether this one
+    /// carries the uplink.
     pub state: Option<PodState>,
+    /// Where hosts take turns: of those that are up, the one with the highest priority carries the uplink.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i64>,
 }
 
 /// A node.
@@ -381,6 +385,7 @@ impl Cluster {
                         uplink: uplink.clone(),
                         port: provider_object(record.id, &NetworkPart::ProviderUplink(place)),
                         state: None,
+                        priority: None,
                     })
                     .collect(),
             }),

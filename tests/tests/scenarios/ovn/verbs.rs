@@ -6,7 +6,10 @@ use anyhow::{Result, ensure};
 use atoll_testkit::lab::ovn::{OvnLab, OvnMachine};
 use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::reach::ping;
+use atoll_testkit::lab::wait;
 use serde_json::json;
+
+use super::GATEWAY;
 
 /// Runs a command line; it ends with this code, and both of its outputs together have these parts.
 fn run(chassis: &OvnMachine, line: &str, code: i32, parts: &[&str]) -> Result<()> {
@@ -34,7 +37,17 @@ fn every_verb_answers() -> Result<()> {
     let done = |line: &str, parts: &[&str]| run(second, line, 0, parts);
 
     done("init", &["cluster"])?;
-    done("topology", &["red", &address.to_string(), "on ext of host c3  -"])?;
+    done("topology", &["red", &address.to_string(), "on ext of host c3  "])?;
+    wait::until("one of the three carries the uplink", GATEWAY, || {
+        let topology = second.atollctl(&["topology"])?;
+        let states: Vec<_> = topology.lines().filter(|line| line.contains(" on ext of host ")).collect();
+        let with = |state: &str| states.iter().filter(|line| line.contains(state)).count();
+        ensure!(
+            states.len() == 3 && with("  active, priority ") == 1 && with("  standby, priority ") == 2,
+            "{topology}"
+        );
+        Ok(())
+    })?;
     done("topology --dot", &["graph", "red"])?;
     done("tenant list", &["red"])?;
     done("tenant show red", &["red/one", "active"])?;
