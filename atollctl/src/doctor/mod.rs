@@ -18,6 +18,7 @@ mod limit;
 mod machine;
 mod names;
 mod ovn;
+mod ovn_controller;
 mod seen;
 mod servers;
 

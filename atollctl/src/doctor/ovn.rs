@@ -17,6 +17,7 @@ use futures_util::future::{join, join_all};
 use tokio::time::Instant;
 
 use super::limit::in_time;
+use super::ovn_controller;
 use super::seen::{DatabaseMember, OvnEvidence, Probed, Problem, Records};
 use crate::settings::Settings;
 
@@ -39,7 +40,7 @@ pub(super) async fn probe(settings: &Settings, config: &OvnConfig) -> OvnEvidenc
         let southbound = in_time_of(engine.inspect_southbound()).await;
         Ok((progress.map_err(|error| Problem::of(&error)), northbound, southbound))
     };
-    let (members, asked) = join(members, asked).await;
+    let ((members, controller), asked) = join(join(members, in_time(controller())), asked).await;
     let not_read = || Problem::new("it was not read");
     let all = |problem: Problem| (Err(problem.clone()), Err(problem.clone()), Err(problem));
     let (progress, northbound, southbound) = asked.unwrap_or_else(all);
@@ -48,10 +49,15 @@ pub(super) async fn probe(settings: &Settings, config: &OvnConfig) -> OvnEvidenc
         northbound,
         southbound,
         progress,
+        controller: controller.ok().flatten(),
         switch: Err(not_read()),
         owned: Err(not_read()),
         incarnations: Err(not_read()),
     }
+}
+
+async fn controller() -> Probed<Option<String>> {
+    Ok(ovn_controller::version().await)
 }
 
 /// Reads what is compared with the claims: it must be read after them.

@@ -99,6 +99,8 @@ pub(crate) struct OvnEvidence {
     /// None: it is not configured.
     pub(crate) southbound: Probed<Option<SouthboundFacts>>,
     pub(crate) progress: Probed<ConfigurationProgress>,
+    /// The version of this machine's ovn-controller; none: it did not answer.
+    pub(crate) controller: Option<String>,
     /// Read after the claims, and before the files of attachments.
     pub(crate) switch: Probed<SwitchFacts>,
     /// Networks, and ports of this node's pods; read when `switch` is.

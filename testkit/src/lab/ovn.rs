@@ -577,6 +577,7 @@ impl OvnMachine {
         fs::write(&file, config.to_string()).with_context(|| format!("write {}", file.display()))?;
         let mut command = self.netns.command(self.program("atollctl")?);
         command.env("PATH", crate::program::search_path()).env("ATOLL_CONFIG", &file).args(args);
+        command.env("OVN_RUNDIR", &self.directory);
         Out::of(&command.stdin(Stdio::null()).output().context("start atollctl")?)
     }
 }

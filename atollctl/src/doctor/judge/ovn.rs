@@ -1,6 +1,7 @@
 //! OVN: the members of its databases, northd, the chassis, this machine's Open vSwitch, and rows without an owner.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 
 use atoll_ovn::ovsdb::MemberState;
 use atoll_ovn::{BridgeFacts, ConfigurationProgress, ListenerFacts, OwnedRow, SwitchFacts, TunnelFacts};
@@ -42,7 +43,11 @@ const OWNER: Check = Check::new(
 );
 
 /// The oldest version in which northd processes a pod by itself.
-const INCREMENTAL: (u32, u32) = (23, 6);
+const INCREMENTAL: [u32; 3] = [23, 6, 0];
+/// A chassis announces this from 23.06 on.
+const ANNOUNCED: &str = "fdb-timestamp";
+/// An ovn-controller of this version does not probe Open vSwitch, and has no setting for it of this name; 23.03 does and has.
+const WITHOUT_OPENFLOW_PROBE: [u32; 3] = [25, 3, 0];
 /// The probe that a server of OVN has if none is set; milliseconds.
 const USUAL_PROBE: i64 = 5000;
 /// From so many routers on, northd can be busy for longer than the usual probe: at 1000 the daemons cut each other off without
@@ -60,6 +65,7 @@ pub(super) fn judge(engine: &OvnEvidence, site: &Site, now: u64) -> Vec<DoctorFi
     let mut findings: Vec<_> = engine.members.iter().map(member).collect();
     findings.extend(leaders(&engine.members));
     findings.extend(version(engine));
+    findings.extend(chassis_versions(engine));
     findings.extend(probes(engine));
     findings.extend(progress(engine, site, now));
     findings.push(switch(engine, site));
@@ -131,16 +137,49 @@ fn version(engine: &OvnEvidence) -> Option<DoctorFinding> {
     let Some(version) = &northbound.version else {
         return Some(VERSION.skip("northd", "no northd has written its version to Northbound"));
     };
-    let mut numbers = version.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
-    let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let vswitch = engine.switch.as_ref().ok().and_then(|switch| switch.version.as_ref());
     let vswitch = vswitch.map_or_else(String::new, |version| format!(", Open vSwitch {version}"));
     let found = format!("OVN {version}{vswitch}");
-    Some(if (major, minor) < INCREMENTAL {
+    Some(if numbers(version) < INCREMENTAL {
         VERSION.warn("northd", found, "upgrade OVN to 23.06 or newer before the cluster has hundreds of tenants")
     } else {
         VERSION.ok("northd", found)
     })
+}
+
+/// `25.03.1`, of northd with versions of schemas behind it: the first three numbers.
+fn numbers(version: &str) -> [u32; 3] {
+    let mut numbers = version.split(['.', '-']).map_while(|number| number.parse().ok());
+    [(); 3].map(|()| numbers.next().unwrap_or(0))
+}
+
+/// The versions of the chassis beside northd's: this machine's by its ovn-controller, others by what they announce.
+fn chassis_versions(engine: &OvnEvidence) -> Vec<DoctorFinding> {
+    let northd = engine.northbound.as_ref().ok().and_then(|northbound| northbound.version.as_deref());
+    let mut findings = Vec::new();
+    if let (Some(own), Some(northd)) = (&engine.controller, northd) {
+        let (object, found) = ("ovn-controller", format!("{own} on this machine, northd {northd}"));
+        findings.push(match numbers(own).cmp(&numbers(northd)) {
+            Ordering::Equal => VERSION.ok(object, found),
+            Ordering::Less => VERSION.warn(object, found, "upgrade OVN on this machine: chassis come before northd"),
+            Ordering::Greater => VERSION.warn(object, found, "upgrade northd once all chassis are upgraded"),
+        });
+    }
+    let Ok(Some(southbound)) = &engine.southbound else { return findings };
+    let all: BTreeSet<&str> = southbound.chassis.iter().flat_map(|one| &one.features).map(String::as_str).collect();
+    let is_new = northd.is_some_and(|northd| numbers(northd) >= INCREMENTAL);
+    for chassis in &southbound.chassis {
+        let lacks: Vec<&str> = all.iter().copied().filter(|feature| !chassis.features.contains(*feature)).collect();
+        let found = if is_new && !chassis.features.contains(ANNOUNCED) {
+            format!("its ovn-controller is older than 23.06, northd is {}", northd.unwrap_or_default())
+        } else if lacks.is_empty() {
+            continue;
+        } else {
+            format!("its ovn-controller is of another version: it does not announce {}, as others do", lacks.join(", "))
+        };
+        findings.push(VERSION.warn(&chassis.name, found, "upgrade OVN on this host: chassis come before northd"));
+    }
+    findings
 }
 
 fn probes(engine: &OvnEvidence) -> Vec<DoctorFinding> {
@@ -163,9 +202,10 @@ fn probes(engine: &OvnEvidence) -> Vec<DoctorFinding> {
         database("Southbound", "ovn-sbctl", &southbound.listeners);
     }
     if let Ok(switch) = &engine.switch {
-        for (key, unit, milliseconds) in
-            [("ovn-remote-probe-interval", "ms", 1), ("ovn-openflow-probe-interval", "s", 1000)]
-        {
+        let version = engine.controller.as_ref().or(northbound.version.as_ref());
+        let has_openflow = version.is_none_or(|version| numbers(version) < WITHOUT_OPENFLOW_PROBE);
+        let openflow = has_openflow.then_some(("ovn-openflow-probe-interval", "s", 1000));
+        for (key, unit, milliseconds) in [("ovn-remote-probe-interval", "ms", 1)].into_iter().chain(openflow) {
             let set = switch.settings.get(key).and_then(|text| text.parse::<i64>().ok());
             let default = USUAL_PROBE / milliseconds;
             if is_short(set.unwrap_or(default).saturating_mul(milliseconds)) {

@@ -35,6 +35,7 @@ fn ovn() -> OvnEvidence {
         name: name.to_owned(),
         hostname: format!("{name}.example"),
         confirmed: 7,
+        features: ["ct-commit-nat-v2", "fdb-timestamp"].map(str::to_owned).into(),
     });
     let settings = [
         ("system-id", "c1"),
@@ -65,6 +66,7 @@ fn ovn() -> OvnEvidence {
         }),
         southbound: Ok(Some(SouthboundFacts { listeners: listeners(6642), chassis: chassis.to_vec() })),
         progress: Ok(ConfigurationProgress { asked: 7, northd: (7, seconds_ago(1)), chassis: (7, seconds_ago(1)) }),
+        controller: Some("25.03.0".to_owned()),
         switch: Ok(SwitchFacts {
             settings: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
             version: Some("3.5.0".to_owned()),
@@ -163,10 +165,19 @@ fn every_fault_of_ovn_is_reported_with_its_effect_and_its_remedy() {
         ("ovn-version", Level::Warn, |s| northbound(s).version = Some("23.03.1-20.27.0-70.6".to_owned())),
         ("ovn-version", Level::Ok, |s| northbound(s).version = Some("23.06.0-20.31.0-72.1".to_owned())),
         ("ovn-version", Level::Skip, |s| northbound(s).version = None),
+        ("ovn-version", Level::Warn, |s| engine(s).controller = Some("24.09.1".to_owned())),
+        ("ovn-version", Level::Warn, |s| engine(s).controller = Some("25.03.2".to_owned())),
+        ("ovn-version", Level::Warn, |s| southbound(s).chassis[1].features.retain(|it| it != "ct-commit-nat-v2")),
+        ("ovn-version", Level::Warn, |s| southbound(s).chassis[1].features.retain(|it| it != "fdb-timestamp")),
+        ("ovn-version", Level::Warn, |s| southbound(s).chassis.iter_mut().for_each(|one| one.features.clear())),
         ("probe", Level::Warn, |s| northbound(s).listeners[0].probe = None),
         ("probe", Level::Warn, |s| southbound(s).listeners[0].probe = Some(5000)),
         ("probe", Level::Warn, |s| drop(settings(s).remove("ovn-remote-probe-interval"))),
-        ("probe", Level::Warn, |s| drop(settings(s).insert("ovn-openflow-probe-interval".to_owned(), "5".to_owned()))),
+        ("probe", Level::Warn, |s| {
+            engine(s).controller = Some("23.03.1".to_owned());
+            settings(s).insert("ovn-openflow-probe-interval".to_owned(), "5".to_owned());
+        }),
+        ("probe", Level::Ok, |s| drop(settings(s).remove("ovn-openflow-probe-interval"))),
         ("probe", Level::Ok, |s| northbound(s).listeners[0].probe = Some(0)),
         ("probe", Level::Ok, |s| {
             northbound(s).routers = 99;

@@ -63,6 +63,9 @@ fn a_healthy_cluster_has_no_finding_and_each_daemon_that_stopped_has_one() -> Re
     for chassis in &lab.chassis {
         finds(chassis, "nothing", &none, none_found)?;
     }
+    let all = lab.chassis[0].run_atollctl(&["doctor"], &none)?.stdout;
+    let is_asked = |line: &str| line.starts_with("ok ") && line.contains("on this machine, northd ");
+    ensure!(all.lines().any(is_asked), "the version of this machine's ovn-controller is northd's: {all}");
     finds(&lab.chassis[0], "nothing without access to Southbound", &blind, none_found)?;
     let mut northd = lab.take_daemon("ovn-northd")?;
     northd.kill()?;
