@@ -161,7 +161,8 @@ pub(crate) fn subnet_rows(network: &Network, subnet: &NetworkSubnet) -> Vec<Want
     let port = network_row(id, RowRole::RouterPort(ordinal));
     let ids = |role| with(owner(id, role), key::TENANT, network.tenant.as_str());
     let addresses = subnet.prefixes.iter().map(|prefix| format!("{}/{}", prefix.gateway, prefix.prefix.prefix()));
-    let mut of_switch = Row::from([("name", Value::one(name(switch))), (EXTERNAL_IDS, ids(RowRole::Switch(ordinal)))]);
+    let of_owner = with(ids(RowRole::Switch(ordinal)), key::NEXT_HOPS, recorded(network, subnet));
+    let mut of_switch = Row::from([("name", Value::one(name(switch))), (EXTERNAL_IDS, of_owner)]);
     if network.names {
         of_switch.insert(DNS_RECORDS, Value::one(network_row(id, RowRole::Names)));
     }

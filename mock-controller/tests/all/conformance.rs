@@ -123,7 +123,7 @@ fn conforms(args: &'static [&'static str]) {
 }
 
 fn forwards(args: &'static [&'static str]) {
-    passes(packets::CASES.len(), async || packets::run(async || Machine::start(args)).await);
+    passes(packets::CASES.len(), async || Box::pin(packets::run(async || Machine::start(args))).await);
 }
 
 #[test]
@@ -149,5 +149,7 @@ fn midonet_1_9_with_a_data_plane_forwards() {
 #[test]
 fn without_host_to_pod_addresses_the_server_says_so_and_no_node_reaches_a_pod() {
     let is_wanted = |case: &str, _: Families| case == "a_node_reaches_its_pods_if_the_engine_says_so";
-    passes(1, async move || packets::run_only(async || Machine::start(&["--node-side-cidr", "none"]), is_wanted).await);
+    passes(1, async move || {
+        Box::pin(packets::run_only(async || Machine::start(&["--node-side-cidr", "none"]), is_wanted)).await
+    });
 }
