@@ -424,10 +424,12 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
         self.local_tombstones.put(&pending.tombstone(now))
     }
 
-    /// The port of a claim that has further addresses: the engine may have made something for them beside the port. None
+    /// The port of a claim that has further addresses or names: the engine may have made something for them beside the port. None
     /// without a claim: they are not known then, and the call that resolves the tombstone reads them from the claim.
     async fn described(&self, claim: Option<&ClaimRecord>) -> Result<Option<PodPort>, String> {
-        let Some(claim) = claim.filter(|claim| claim.addresses.len() > 1) else { return Ok(None) };
+        let Some(claim) = claim.filter(|claim| claim.addresses.len() > 1 || !claim.names.is_empty()) else {
+            return Ok(None);
+        };
         let cluster = match self.cache.cluster_id() {
             Some(cluster) => cluster,
             None => self.cluster().await?,

@@ -117,9 +117,8 @@ impl<D: Database> Engine for Ovn<D> {
             several_uplinks: true,
             checks_hosts: false,
             several_hosts: true,
-            // The plugin makes it, behind the port of [`Engine::host_to_pod_port`].
-            host_to_pod: false,
-            pod_names: true,
+            // Together with what the plugin makes behind the port of [`Engine::host_to_pod_port`].
+            host_to_pod: true,
             pod_names: true,
         })
     }

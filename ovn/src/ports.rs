@@ -283,7 +283,16 @@ impl<D: Database> Ovn<D> {
             let (switch, claim, names) = match known.take() {
                 Some(known) => known,
                 None => match self.port_row(&what, removal.id).await? {
-                    None => return Ok(()),
+                    None => {
+                        // It went with its names, or was lost behind Atoll's back and left them.
+                        if let Some(names) = removal.port.as_ref().and_then(PortNames::of) {
+                            let condition = vec![RowCondition::is(removal.id)];
+                            let (columns, rows) = (vec![UUID], Vec::new());
+                            let absent = RowOperation::Wait { table: SWITCH_PORT, condition, columns, rows };
+                            self.change(&what, vec![absent, names.drop()]).await?;
+                        }
+                        return Ok(());
+                    }
                     Some(found) if !is_pods(&found.row) => {
                         tracing::warn!(port = %removal.id, "it is not a pod's port of Atoll, and stays");
                         return Ok(());

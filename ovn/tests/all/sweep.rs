@@ -11,7 +11,7 @@ use atoll_network::{
     WriterEpoch,
 };
 use atoll_ovn::Ovn;
-use atoll_ovn::ovsdb::{Row, Value};
+use atoll_ovn::ovsdb::{Mutation, Row, RowOperation, Value};
 use atoll_testkit::fault::{Fault, FaultPlan};
 use atoll_testkit::ovn::{FaultyDatabase, MemoryDatabase, Schema};
 use uuid::Uuid;
@@ -473,6 +473,21 @@ async fn the_last_port_has_a_name_and_each_takes_only_its_own_along() {
     engine.ensure_port(&second).await.expect("made");
     let writer = WriterEpoch { node: second.writer.node.clone(), epoch: 9 };
     engine.fence(lab.network.id.cluster, &writer, &[PortRemoval::by_id(second.id)]).await.expect("fenced");
+    assert_eq!(names(), Vec::<String>::new());
+
+    // A port that was lost leaves its names, until its pod goes.
+    let lost = PodPort { writer: WriterEpoch { epoch: 9, ..second.writer.clone() }, ..second.clone() };
+    engine.ensure_port(&lost).await.expect("made");
+    let take = RowOperation::Mutate {
+        table: "Logical_Switch",
+        condition: Vec::new(),
+        column: "ports",
+        mutation: Mutation::Delete(Value::one(lost.id)),
+    };
+    lab.database.execute(&[take]).expect("taken");
+    assert_eq!(names().len(), 2);
+    let described = PortRemoval { id: lost.id, port: Some(lost), verified: false };
+    engine.delete_port(&described).await.expect("deleted");
     assert_eq!(names(), Vec::<String>::new());
 
     // The row was lost and made again: a port that is there gets its names back.
