@@ -1,6 +1,6 @@
 //! `atollctl attachment list`: pods' interfaces with their addresses.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use atoll_model::ids::{Namespace, NodeName, TenantName};
 use atoll_tenant::inventory::{Inventory, ListedPod};
@@ -33,7 +33,7 @@ pub(crate) struct ListAttachments {
     pub(crate) node: Option<NodeName>,
     /// Only with this address
     #[arg(long)]
-    pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) address: Option<IpAddr>,
     /// Do not ask the engine whether the pods' packets flow
     #[arg(long)]
     pub(crate) offline: bool,

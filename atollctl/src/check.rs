@@ -91,7 +91,7 @@ async fn ports(seen: &Observation, controller: &impl Engine) -> Result<Option<BT
             let found = controller.ports(network.subnet(subnet.ordinal)).await;
             let found = found.map_err(|source| TenantError::Engine { what, source })?;
             ports.extend(
-                found.into_iter().map(|port| (port, format!("subnet {} of tenant {}", subnet.cidr, tenant.name))),
+                found.into_iter().map(|port| (port, format!("subnet {} of tenant {}", subnet.cidrs(), tenant.name))),
             );
         }
     }

@@ -77,7 +77,7 @@ fn consequences(tenant: &ListedTenant, kept: usize) -> String {
         tenant.name,
         count(tenant.subnets.len(), "subnet")
     )];
-    lines.extend(tenant.subnets.iter().map(|subnet| format!("  subnet {} would be free again", subnet.cidr)));
+    lines.extend(tenant.subnets.iter().map(|subnet| format!("  subnet {} would be free again", subnet.cidrs())));
     if kept > 0 {
         lines.push(format!("  {} would be lifted", count(kept, "reservation")));
     }

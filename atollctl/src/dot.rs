@@ -22,7 +22,10 @@ pub(crate) fn draw(inventory: &Inventory) -> String {
         }
         for subnet in &tenant.subnets {
             let bridge = quoted(&subnet.bridge);
-            line(format_args!("{bridge} [label={}];", quoted(&format!("subnet {}\n{}", subnet.ordinal, subnet.cidr))));
+            line(format_args!(
+                "{bridge} [label={}];",
+                quoted(&format!("subnet {}\n{}", subnet.ordinal, subnet.cidrs()))
+            ));
             line(format_args!("{router} -- {bridge} [label={}];", quoted(&subnet.gateway)));
             for pod in &subnet.pods {
                 let label = format!("{}\n{}\non {}", name(pod), pod.address.ip(), pod.node);

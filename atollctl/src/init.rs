@@ -1,6 +1,6 @@
 //! `atollctl init`: writes the cluster's record, and adopts or creates the provider router.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use atoll_ipam::pool::Block;
 use atoll_model::config::Addressing;
@@ -10,7 +10,7 @@ use atoll_store::Store;
 use atoll_tenant::TenantError;
 use atoll_tenant::admin::{self, InitRequest, Initialised, ProviderChoice};
 use atoll_tenant::inventory::Cluster;
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -56,8 +56,8 @@ fn uplink(text: &str) -> Result<Uplink, String> {
     let [address, gateway, host, interface] = text.split(',').collect::<Vec<_>>()[..] else {
         return Err("ADDRESS/LENGTH,GATEWAY,HOST,INTERFACE, four parts".to_owned());
     };
-    let address: Ipv4Network = address.parse().map_err(|_| format!("{address:?} is no address with a length"))?;
-    let gateway: Ipv4Addr = gateway.parse().map_err(|_| format!("{gateway:?} is no address"))?;
+    let address: IpNetwork = address.parse().map_err(|_| format!("{address:?} is no address with a length"))?;
+    let gateway: IpAddr = gateway.parse().map_err(|_| format!("{gateway:?} is no address"))?;
     let host = host.parse().map_err(|_| format!("{host:?} is no id of a host"))?;
     let interface = interface.parse().map_err(|error| format!("{interface:?} is no interface: {error}"))?;
     if !address.contains(gateway) || address.ip() == gateway {
@@ -96,6 +96,7 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Ini
     };
     if options.dry_run {
         admin::possible(config)?;
+        admin::able(&controller, config).await?;
         let record = record(&store).await?;
         admin::choose_provider(&controller, config, &wanted.provider, record.as_ref()).await?;
         let there = record.as_ref().map(Cluster::of);
@@ -192,7 +193,16 @@ fn describe(cluster: &Cluster) -> String {
         ("transit links", format!("/30 of {}", cluster.transit_cidr)),
         ("host-to-pod range", cluster.node_side_cidr.to_string()),
     ];
-    let lines: Vec<_> = lines.into_iter().chain(services).map(|(what, value)| format!("{what:<16} {value}")).collect();
+    let ipv6 = cluster.ipv6.map(|pools| {
+        let subnets = ("pod subnets, IPv6", format!("/{} of {}", pools.subnet_prefix, pools.pod_cidr));
+        [subnets, ("transit, IPv6", format!("/126 of {}", pools.transit_cidr))]
+    });
+    let lines: Vec<_> = lines
+        .into_iter()
+        .chain(ipv6.into_iter().flatten())
+        .chain(services)
+        .map(|(what, value)| format!("{what:<16} {value}"))
+        .collect();
     lines.join("\n") + "\n"
 }
 

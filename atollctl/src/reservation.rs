@@ -1,6 +1,6 @@
 //! `atollctl address reserve` and `release`: reserve an address for a pod, or delete the reservation.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use atoll_ipam::{Lifted, ReserveRequest, Reserved, lift, reservations, reserve, reserved_for};
@@ -28,7 +28,7 @@ Example: with a MAC
   atollctl address reserve 10.128.3.8 --for shop/db-1 --mac 02:00:0a:80:03:08")]
 pub(crate) struct Reserve {
     /// The address
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     /// The pod of the reservation
     #[arg(long = "for", value_name = "NAMESPACE/POD")]
     pub(crate) pod: PodRef,
@@ -51,7 +51,7 @@ Example: by address, or by pod
   atollctl address release --for shop/db-0")]
 pub(crate) struct Release {
     /// The address
-    pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) address: Option<IpAddr>,
     /// The pod of the reservation
     #[arg(long = "for", value_name = "NAMESPACE/POD")]
     pub(crate) pod: Option<PodRef>,

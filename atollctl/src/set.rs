@@ -1,6 +1,6 @@
 //! `atollctl tenant set`: quota, static routes and DNS of a tenant, and the domain of its pods' names.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use atoll_model::config::DnsConfig;
 use atoll_model::ids::{PodDomain, TenantName};
@@ -9,7 +9,7 @@ use atoll_store::Store as _;
 use atoll_tenant::TenantError;
 use atoll_tenant::admin::{self, Admin, Edit, Update};
 use atoll_tenant::inventory::Inventory;
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -51,10 +51,10 @@ pub(crate) struct Set {
     pub(crate) add_route: Vec<StaticRoute>,
     /// Remove the static route to this network
     #[arg(long, value_name = "NETWORK")]
-    pub(crate) remove_route: Vec<Ipv4Network>,
+    pub(crate) remove_route: Vec<IpNetwork>,
     /// A name server; any option for DNS replaces all earlier settings of DNS
     #[arg(long, value_name = "ADDRESS")]
-    pub(crate) nameserver: Vec<Ipv4Addr>,
+    pub(crate) nameserver: Vec<IpAddr>,
     /// The local domain
     #[arg(long)]
     pub(crate) domain: Option<String>,

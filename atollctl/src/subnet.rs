@@ -1,12 +1,14 @@
 //! `atollctl subnet`: lists, adds and deletes subnets.
 
+use atoll_ipam::pool::PodRange;
 use atoll_ipam::reservations;
 use atoll_model::ids::TenantName;
 use atoll_model::range::AddressRange;
+use atoll_records::SubnetPrefix;
 use atoll_tenant::admin::{self, Admin};
 use atoll_tenant::inventory::{self, Inventory, ListedTenant};
 use clap::Subcommand;
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -37,9 +39,9 @@ Example: without the addresses that other machines in it have
     Add {
         /// The tenant
         tenant: TenantName,
-        /// The network; a free part of the pool if omitted
+        /// The network, at most one of IPv4 and one of IPv6; of a family without one, a free part of the pool
         #[arg(long)]
-        cidr: Option<Ipv4Network>,
+        cidr: Vec<IpNetwork>,
         /// Addresses that are not assigned to pods: 10.130.0.7, 10.130.0.7-10.130.0.20 or 10.130.0.8/29
         #[arg(long, num_args = 1.., requires = "cidr", value_name = "RANGE")]
         exclude: Vec<AddressRange>,
@@ -65,7 +67,7 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, command: &Sub
     match command {
         SubnetCommand::List { tenant } => list(settings, output, tenant.as_ref()).await,
         SubnetCommand::Add { tenant, cidr, exclude, dry_run } => {
-            add(settings, output, tenant, *cidr, exclude, *dry_run).await
+            add(settings, output, tenant, cidr, exclude, *dry_run).await
         }
         SubnetCommand::Delete { tenant, ordinal, dry_run } => {
             delete(settings, output, tenant, *ordinal, *dry_run).await
@@ -99,8 +101,8 @@ fn row(tenant: &ListedTenant, subnet: &inventory::ListedSubnet) -> [String; 7] {
     [
         tenant.name.to_string(),
         subnet.ordinal.to_string(),
-        subnet.cidr.to_string(),
-        subnet.gateway.to_string(),
+        subnet.cidrs(),
+        subnet.gateways(),
         phase(subnet.phase).to_owned(),
         subnet.pods.len().to_string(),
         room(subnet).to_string(),
@@ -109,33 +111,47 @@ fn row(tenant: &ListedTenant, subnet: &inventory::ListedSubnet) -> [String; 7] {
 
 /// How many pods a subnet can hold.
 pub(crate) fn room(subnet: &inventory::ListedSubnet) -> u128 {
-    use atoll_ipam::pool::{Block, PodRange, Span, number};
-    let excluded: Vec<_> = subnet.exclude.iter().copied().map(Span::from).collect();
-    let pods = PodRange::new(Block::from(subnet.cidr), number(subnet.gateway.into()), &excluded);
-    pods.map_or(0, |pods| pods.capacity())
+    // The smallest of its prefixes decides: a pod has an address of each.
+    let room = |prefix: &SubnetPrefix| PodRange::of(prefix, &subnet.exclude).map_or(0, |pods| pods.capacity());
+    subnet.prefixes().iter().map(room).min().unwrap_or(0)
 }
 
 async fn add(
     settings: &Settings,
     output: OutputFormat,
     name: &TenantName,
-    cidr: Option<Ipv4Network>,
+    cidrs: &[IpNetwork],
     exclude: &[AddressRange],
     dry_run: bool,
 ) -> Result<String, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);
     let admin = Admin { store: &store, engine: &controller, config: &settings.config.cluster };
     if dry_run {
-        let cidr = admin::next_subnet(&admin, name, cidr, exclude).await?;
+        let cidrs = admin::next_subnet(&admin, name, cidrs, exclude).await?;
+        let text: Vec<_> = cidrs.iter().map(ToString::to_string).collect();
         return Ok(match output {
-            OutputFormat::Json => output::json(&json!({"would": "add", "tenant": name, "cidr": cidr})),
-            OutputFormat::Table => format!("would add {cidr} to tenant {name}, unless another call takes it first\n"),
+            OutputFormat::Json => {
+                let mut would = json!({"would": "add", "tenant": name});
+                for (key, cidr) in ["cidr", "cidr6"].into_iter().zip(&cidrs) {
+                    would[key] = json!(cidr);
+                }
+                output::json(&would)
+            }
+            OutputFormat::Table => {
+                format!("would add {} to tenant {name}, unless another call takes it first\n", text.join(", "))
+            }
         });
     }
-    let subnet = admin::add_subnet(&admin, name, cidr, exclude).await?;
+    let subnet = admin::add_subnet(&admin, name, cidrs, exclude).await?;
     Ok(match output {
-        OutputFormat::Json => output::json(&json!({"done": "added", "tenant": name, "subnet": subnet})),
-        OutputFormat::Table => format!("Tenant {name} has subnet {}, {}, now.\n", subnet.ordinal, subnet.cidr),
+        OutputFormat::Json => {
+            let mut entry = json!({"ordinal": subnet.ordinal, "phase": subnet.phase, "exclude": subnet.exclude});
+            for (keys, prefix) in [["cidr", "gateway"], ["cidr6", "gateway6"]].into_iter().zip(&subnet.prefixes) {
+                (entry[keys[0]], entry[keys[1]]) = (json!(prefix.cidr), json!(prefix.gateway));
+            }
+            output::json(&json!({"done": "added", "tenant": name, "subnet": entry}))
+        }
+        OutputFormat::Table => format!("Tenant {name} has subnet {}, {}, now.\n", subnet.ordinal, subnet.cidrs()),
     })
 }
 
@@ -159,7 +175,7 @@ async fn delete(
             (Some(_), 1..) => format!("refuse: {} in it", count(pods, "pod")),
             (Some(_), 0) if kept > 0 => format!("refuse: {} in it", count(kept, "reserved address")),
             (Some(_), 0) if tenant.subnets.len() == 1 => "refuse: it is the only subnet".to_owned(),
-            (Some(subnet), 0) => format!("delete subnet {ordinal}, {}", subnet.cidr),
+            (Some(subnet), 0) => format!("delete subnet {ordinal}, {}", subnet.cidrs()),
         };
         return Ok(match output {
             OutputFormat::Json => output::json(&json!({"would": would, "tenant": name})),

@@ -1,7 +1,7 @@
 //! `atollctl tenant list` and `show`: the tenants, and one tenant with its subnets and pods.
 
 use atoll_model::ids::TenantName;
-use atoll_tenant::inventory::{Inventory, ListedTenant};
+use atoll_tenant::inventory::{Inventory, ListedSubnet, ListedTenant};
 
 use crate::failure::Failure;
 use crate::inventory::{absent, ask, engine_of, phase};
@@ -38,7 +38,7 @@ fn row(tenant: &ListedTenant) -> [String; 6] {
         tenant.name.to_string(),
         phase(tenant.phase).to_owned(),
         join(tenant.namespaces.iter().map(ToString::to_string).collect()),
-        join(tenant.subnets.iter().map(|subnet| subnet.cidr.to_string()).collect()),
+        join(tenant.subnets.iter().map(ListedSubnet::cidrs).collect()),
         tenant.subnets.iter().map(|subnet| subnet.pods.len()).sum::<usize>().to_string(),
         tenant.transit.tenant.ip().to_string(),
     ]

@@ -181,8 +181,8 @@ fn subnet(subnet: &ListedSubnet) -> Tree {
     Tree::new(format!(
         "subnet {}  {}  gateway {}  {}  {}",
         subnet.ordinal,
-        subnet.cidr,
-        subnet.gateway,
+        subnet.cidrs(),
+        subnet.gateways(),
         phase(subnet.phase),
         count(subnet.pods.len(), "pod")
     ))
@@ -236,6 +236,7 @@ mod tests {
             ordinal: 1,
             cidr: "10.128.3.0/24".parse().expect("valid"),
             gateway: [10, 128, 3, 1].into(),
+            ipv6: None,
             phase: Phase::Active,
             exclude: Vec::new(),
             bridge: Uuid::from_u128(8),
@@ -267,6 +268,8 @@ mod tests {
                 pod_cidr: "10.128.0.0/9".parse().expect("valid"),
                 subnet_prefix: 24,
                 transit_cidr: "100.64.0.0/16".parse().expect("valid"),
+                ipv4: true,
+                ipv6: None,
                 node_side_cidr: "169.254.128.0/17".parse().expect("valid"),
                 service_cidr: None,
                 provider_router: Uuid::from_u128(3),

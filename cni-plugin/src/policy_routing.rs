@@ -77,7 +77,7 @@ pub(crate) fn rules(claim: &ClaimRecord) -> Vec<PolicyRule> {
 pub(crate) fn routes(claim: &ClaimRecord, main: &[PodRoute]) -> Vec<PodRoute> {
     let Some(table) = table(&claim.attachment.interface) else { return Vec::new() };
     let subnets: BTreeSet<_> = claim.addresses.iter().map(|a| (a.address.network(), a.address.prefix())).collect();
-    let subnets = subnets.into_iter().filter_map(|(network, prefix)| ipnetwork::Ipv4Network::new(network, prefix).ok());
+    let subnets = subnets.into_iter().filter_map(|(network, prefix)| ipnetwork::IpNetwork::new(network, prefix).ok());
     let subnets = subnets.map(|subnet| PodRoute::plain(subnet, None));
     let others = main.iter().filter(|route| route.table.unwrap_or(MAIN_TABLE) == MAIN_TABLE).cloned();
     subnets.chain(others).map(|route| PodRoute { table: Some(table), ..route }).collect()

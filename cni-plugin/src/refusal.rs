@@ -6,7 +6,7 @@
 //!   file.
 //! * A request that is granted does none of this.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use atoll_records::{ClaimRecord, Listed, Prefix, Query, TombstoneRecord};
@@ -37,7 +37,7 @@ const NAMED: usize = 4;
 struct Sought<'a> {
     tenant: &'a TenantName,
     /// None: any address.
-    address: Option<Ipv4Addr>,
+    address: Option<IpAddr>,
     mac: Option<Mac>,
 }
 

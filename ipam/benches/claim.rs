@@ -4,7 +4,7 @@
 //! `cargo bench -p atoll-ipam` runs it; it needs etcd and an idle machine.
 
 use atoll_testkit::cell::{SyncCell, SyncRefCell};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -56,8 +56,8 @@ async fn filled(store: &impl Store, cidr: &str, taken: usize) -> Fixture {
     // Spread over the subnet, and the same in each run.
     addresses.sort_by_key(|address| u64::from(u32::from(*address)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     addresses.truncate(taken);
-    let put = |address| StoreChange::Put {
-        key: Key::from(AddressRecord::at(&tenant_name(), 0, address)),
+    let put = |address: Ipv4Addr| StoreChange::Put {
+        key: Key::from(AddressRecord::at(&tenant_name(), 0, IpAddr::V4(address))),
         value: value.clone(),
         lease: None,
     };

@@ -6,10 +6,6 @@
 //! around its first candidate, and the next one tries some of those that it shows to be free. At 95 % a window of 64
 //! shows three free addresses on average, and none at all once in 27 times.
 
-use atoll_records::Answer;
-
-use crate::pool::{PodRange, number};
-
 /// How many candidates one transaction tries. Each makes the request a kilobyte longer.
 pub(crate) const CASES: u32 = 3;
 
@@ -24,10 +20,10 @@ pub(crate) fn mix(seed: u64, attempt: u32) -> u128 {
     (z ^ (z >> 31)).into()
 }
 
-/// The first candidates of a subnet: different positions, the preferred one first; fewer in a subnet with less room.
-pub(crate) fn first(pods: &PodRange, seed: u64) -> Vec<u128> {
+/// The first candidates of so many positions: different ones, the preferred one first; fewer where there are fewer.
+pub(crate) fn first(capacity: u128, seed: u64) -> Vec<u128> {
     let mut positions = Vec::new();
-    for position in (0..CASES).map(|case| mix(seed, case) % pods.capacity()) {
+    for position in (0..CASES).map(|case| mix(seed, case) % capacity) {
         if !positions.contains(&position) {
             positions.push(position);
         }
@@ -36,11 +32,11 @@ pub(crate) fn first(pods: &PodRange, seed: u64) -> Vec<u128> {
 }
 
 /// The first position of a candidate's window: the candidate, but at most so late that a full window fits.
-pub(crate) fn window_start(pods: &PodRange, candidate: u128) -> u128 {
-    candidate.min(pods.capacity().saturating_sub(WINDOW))
+pub(crate) fn window_start(capacity: u128, candidate: u128) -> u128 {
+    candidate.min(capacity.saturating_sub(WINDOW))
 }
 
-/// The taken addresses of a part of a subnet, from its keys.
+/// The taken positions of a part of a subnet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
     /// The first position that is known.
@@ -52,11 +48,9 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Reads answers to queries for all keys of the positions from `from` to before `end`: taken, or reserved.
-    pub(crate) fn read(pods: &PodRange, from: u128, end: u128, answers: [&Answer; 2]) -> Self {
-        let addresses = answers.iter().flat_map(|answer| &answer.entries).filter_map(|entry| entry.key.address_part());
-        let positions = addresses.filter_map(|address| pods.position(number(address.into())));
-        let mut taken: Vec<_> = positions.filter(|at| (from..end).contains(at)).collect();
+    /// The positions from `from` to before `end`, of which these are taken or reserved, in any order and repeatedly.
+    pub(crate) fn new(from: u128, end: u128, mut taken: Vec<u128>) -> Self {
+        taken.retain(|at| (from..end).contains(at));
         taken.sort_unstable();
         taken.dedup();
         Self { from, end, taken }
@@ -81,35 +75,11 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
-
-    use atoll_model::ids::TenantName;
-    use atoll_records::{AddressRecord, Entry, Key, Query};
-    use proptest::prelude::*;
     use std::collections::BTreeSet;
 
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::pool::{Block, v4};
-
-    fn pods(prefix: u8) -> PodRange {
-        let block = Block::new([10, 0, 0, 0].into(), prefix).expect("valid");
-        PodRange::new(block, block.gateway().expect("has one"), &[]).expect("has room")
-    }
-
-    fn answer(pods: &PodRange, positions: &BTreeSet<u128>, from: u128, end: u128) -> Answer {
-        let tenant = TenantName::new("red").expect("valid");
-        let entry = |at: &u128| Entry {
-            key: Key::from(AddressRecord::at(&tenant, 0, v4(pods.at(*at)))),
-            value: Vec::new(),
-            create_revision: 1,
-            mod_revision: 1,
-            lease: None,
-        };
-        Answer {
-            query: Query::all(AddressRecord::all()),
-            entries: positions.range(from..end).map(entry).collect(),
-            more: false,
-        }
-    }
 
     proptest! {
         #[test]
@@ -118,12 +88,10 @@ mod tests {
             reserved in proptest::collection::btree_set(0_u128..253, 0..20),
             candidate in 0_u128..253,
         ) {
-            let pods = pods(24);
-            let from = window_start(&pods, candidate);
+            let from = window_start(253, candidate);
             let end = from + WINDOW;
-            prop_assert!(from <= candidate && candidate < end && end <= pods.capacity());
-            let (a, r) = (answer(&pods, &taken, from, end), answer(&pods, &reserved, from, end));
-            let window = Window::read(&pods, from, end, [&a, &r]);
+            prop_assert!(from <= candidate && candidate < end && end <= 253);
+            let window = Window::new(from, end, taken.iter().chain(&reserved).copied().collect());
             let free: BTreeSet<_> = (from..end).filter(|at| !taken.contains(at) && !reserved.contains(at)).collect();
             let mut picked = BTreeSet::new();
             for random in 0..300 {
@@ -139,15 +107,14 @@ mod tests {
 
     #[test]
     fn first_candidates_are_different_and_spread_evenly() {
-        let (large, small) = (pods(16), pods(30));
         let mut hits = [0_u32; 16];
         for seed in 0..16_000 {
-            let first = first(&large, seed);
+            let first = first(65_533, seed);
             let different: BTreeSet<_> = first.iter().collect();
             assert_eq!(different.len(), first.len());
             hits[usize::try_from(mix(seed, 0) % 16).expect("small")] += 1;
         }
-        assert_eq!(super::first(&small, 7), [0]);
+        assert_eq!(super::first(1, 7), [0]);
         // 1000 expected each; 5 standard deviations are about 150.
         assert!(hits.iter().all(|hits| (850..1150).contains(hits)), "{hits:?}");
     }

@@ -1,7 +1,7 @@
 //! The errors of this crate.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use atoll_model::address_request::{AddressRequest, SubnetChoice};
 use atoll_model::attachment::{Attachment, Mac};
@@ -9,15 +9,15 @@ use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{Namespace, PodName, TenantName};
 use atoll_records::{Phase, ReadError};
 use atoll_store::StoreError;
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
 use crate::holder::Holder;
 
 /// How full a subnet is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fill {
-    /// The subnet.
-    pub cidr: Ipv4Network,
+    /// The subnet, by its first prefix.
+    pub cidr: IpNetwork,
     /// How many pods it has room for.
     pub capacity: u128,
     /// How many of its addresses are in cool-down: they could be reused early.
@@ -69,7 +69,7 @@ pub enum IpamError {
         /// The requested subnet.
         choice: SubnetChoice,
         /// Its subnets.
-        there: Vec<Ipv4Network>,
+        there: Vec<IpNetwork>,
     },
     /// The subnet that was asked for does not give addresses, not yet or no more.
     #[error("subnet {cidr} of tenant {tenant} is {}", words(*.phase))]
@@ -77,7 +77,7 @@ pub enum IpamError {
         /// The tenant.
         tenant: TenantName,
         /// The subnet.
-        cidr: Ipv4Network,
+        cidr: IpNetwork,
         /// Its lifecycle phase.
         phase: Phase,
     },
@@ -87,7 +87,7 @@ pub enum IpamError {
         /// The tenant.
         tenant: TenantName,
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Why not.
         why: String,
     },
@@ -97,7 +97,7 @@ pub enum IpamError {
         /// The tenant.
         tenant: TenantName,
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Its holder.
         holder: Box<Holder>,
     },
@@ -107,7 +107,7 @@ pub enum IpamError {
         /// The tenant.
         tenant: TenantName,
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// For how long, seconds.
         ago: u64,
     },
@@ -117,7 +117,7 @@ pub enum IpamError {
         /// The tenant.
         tenant: TenantName,
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The pod's namespace.
         namespace: Namespace,
         /// The pod's name.
@@ -127,7 +127,7 @@ pub enum IpamError {
     #[error("{address} is reserved for pod {namespace}/{pod}, but {why}")]
     Reservation {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The pod's namespace.
         namespace: Namespace,
         /// The pod's name.
@@ -149,7 +149,7 @@ pub enum IpamError {
         /// The tenant.
         tenant: TenantName,
         /// The subnet.
-        cidr: Ipv4Network,
+        cidr: IpNetwork,
         /// The MAC.
         mac: Mac,
         /// By whom.

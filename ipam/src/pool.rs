@@ -13,11 +13,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use atoll_model::range::AddressRange;
-use atoll_records::SubnetEntry;
+use atoll_records::SubnetPrefix;
 use ipnetwork::{IpNetwork, Ipv4Network};
 
 /// The prefix length of a transit link.
 pub const TRANSIT_PREFIX: u8 = 30;
+
+/// The prefix length of a transit link of IPv6.
+pub const TRANSIT_PREFIX6: u8 = 126;
 
 /// The two families of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,7 +91,7 @@ impl Span {
 
 impl From<AddressRange> for Span {
     fn from(range: AddressRange) -> Self {
-        Self { first: u32::from(range.first()).into(), last: u32::from(range.last()).into() }
+        Self { first: number(range.first()), last: number(range.last()) }
     }
 }
 
@@ -180,10 +183,15 @@ impl Block {
     }
 }
 
+impl From<IpNetwork> for Block {
+    fn from(network: IpNetwork) -> Self {
+        Self::new(network.ip(), network.prefix()).expect("a network's prefix is not longer than its address")
+    }
+}
+
 impl From<Ipv4Network> for Block {
     fn from(network: Ipv4Network) -> Self {
-        let base = u128::from(u32::from(network.ip())) & !mask(32 - network.prefix());
-        Self { family: IpFamily::V4, base, prefix: network.prefix() }
+        IpNetwork::V4(network).into()
     }
 }
 
@@ -203,10 +211,12 @@ pub struct PodRange {
 }
 
 impl PodRange {
-    /// The pods' part of a subnet. None when there is no room for a single pod.
-    pub fn of(subnet: &SubnetEntry) -> Option<Self> {
-        let excluded: Vec<_> = subnet.exclude.iter().copied().map(Span::from).collect();
-        Self::new(Block::from(subnet.cidr), u32::from(subnet.gateway).into(), &excluded)
+    /// The pods' part of a prefix of a subnet, without what is `excluded`; ranges of the other family have no effect. None
+    /// when there is no room for a single pod.
+    pub fn of(prefix: &SubnetPrefix, excluded: &[AddressRange]) -> Option<Self> {
+        let of_family = |range: &&AddressRange| range.first().is_ipv4() == prefix.cidr.is_ipv4();
+        let excluded: Vec<_> = excluded.iter().filter(of_family).copied().map(Span::from).collect();
+        Self::new(Block::from(prefix.cidr), number(prefix.gateway), &excluded)
     }
 
     /// The pods' part of `block` if its router has `gateway`, without what is `excluded` (in any order, and not necessarily
@@ -256,31 +266,34 @@ impl PodRange {
     }
 }
 
-/// The usual gateway of a subnet: its second address (the first of a /31). None for a /32.
-pub fn gateway(subnet: Ipv4Network) -> Option<Ipv4Addr> {
-    Block::from(subnet).gateway().map(v4)
+/// The usual gateway of a subnet: its second address (the first of a /31 or /127). None for a /32 or /128.
+pub fn gateway(subnet: IpNetwork) -> Option<IpAddr> {
+    let block = Block::from(subnet);
+    block.gateway().map(|number| block.family.address(number))
 }
 
 /// How many subnets of `prefix` a pool holds; none when they do not fit.
-pub fn subnet_count(pool: Ipv4Network, prefix: u8) -> Option<u128> {
+pub fn subnet_count(pool: IpNetwork, prefix: u8) -> Option<u128> {
     Block::from(pool).count(prefix)
 }
 
 /// The `index`th subnet of `prefix` in a pool.
-pub fn subnet(pool: Ipv4Network, prefix: u8, index: u128) -> Option<Ipv4Network> {
-    Block::from(pool).nth(prefix, index).and_then(v4_network)
+pub fn subnet(pool: IpNetwork, prefix: u8, index: u128) -> Option<IpNetwork> {
+    Block::from(pool).nth(prefix, index).map(Block::network)
 }
 
-/// The addresses of a transit link: the provider's side, then the tenant's. None when it is longer than a /30.
-pub fn transit_sides(link: Ipv4Network) -> Option<(Ipv4Addr, Ipv4Addr)> {
-    let hosts = Block::from(link).hosts().filter(|_| link.prefix() <= TRANSIT_PREFIX)?;
-    Some((v4(hosts.first), v4(hosts.first + 1)))
+/// The addresses of a transit link: the provider's side, then the tenant's. None when it has no room for both, as a /31 or
+/// a /127.
+pub fn transit_sides(link: IpNetwork) -> Option<(IpAddr, IpAddr)> {
+    let block = Block::from(link);
+    let hosts = block.hosts().filter(|_| block.host_bits() >= 2)?;
+    Some((block.family.address(hosts.first), block.family.address(hosts.first + 1)))
 }
 
 /// A free part of `pool` of size `prefix`: the first at or after a start that `seed` decides, so that processes that start
 /// together seldom choose the same. `taken` need not be sorted, and may have networks that are not in the pool or have
-/// another size; a part that overlaps one of them is not free. `None` if the whole pool is taken.
-pub fn free_part(pool: Ipv4Network, prefix: u8, taken: &[Ipv4Network], seed: u128) -> Option<Ipv4Network> {
+/// another size or family; a part that overlaps one of them is not free. `None` if the whole pool is taken.
+pub fn free_part(pool: IpNetwork, prefix: u8, taken: &[IpNetwork], seed: u128) -> Option<IpNetwork> {
     let pool = Block::from(pool);
     let count = pool.count(prefix)?;
     let mut ranges: Vec<_> = taken
@@ -302,17 +315,13 @@ pub fn free_part(pool: Ipv4Network, prefix: u8, taken: &[Ipv4Network], seed: u12
     };
     let first = after(start);
     let index = if first < count { first } else { Some(after(0)).filter(|free| *free < start)? };
-    pool.nth(prefix, index).and_then(v4_network)
+    pool.nth(prefix, index).map(Block::network)
 }
 
 /// The IPv4 address of a number that came from an IPv4 block.
-pub(crate) fn v4(number: u128) -> Ipv4Addr {
+fn v4(number: u128) -> Ipv4Addr {
     let [.., a, b, c, d] = number.to_be_bytes();
     Ipv4Addr::new(a, b, c, d)
-}
-
-fn v4_network(block: Block) -> Option<Ipv4Network> {
-    Ipv4Network::new(v4(block.base), block.prefix).ok()
 }
 
 #[cfg(test)]

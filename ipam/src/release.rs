@@ -15,7 +15,7 @@
 //! plus the half-minute, so the last address on it has its full cool-down as well. If the node's clock jumps back over
 //! a half-minute, addresses of that time have a shorter cool-down; the ownership of an address never depends on it.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use atoll_model::ids::TenantName;
@@ -150,7 +150,7 @@ impl<'a> Plan<'a> {
         Some(MacRecord::at(tenant, first.ordinal, *mac))
     }
 
-    fn key<R>(&self, index: usize, of: impl Fn(&TenantName, u32, Ipv4Addr) -> RecordKey<R>) -> RecordKey<R> {
+    fn key<R>(&self, index: usize, of: impl Fn(&TenantName, u32, IpAddr) -> RecordKey<R>) -> RecordKey<R> {
         let record = &self.claim.record;
         let address = &record.addresses[index];
         of(&record.tenant, address.ordinal, address.address.ip())

@@ -8,7 +8,7 @@
 //! Reserving and lifting are one guarded transaction each; doing either twice is doing it once. A pod that runs keeps
 //! what it has.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::clock::now;
@@ -25,7 +25,7 @@ use crate::claim::want::place;
 use crate::error::IpamError;
 use crate::find::find;
 use crate::holder::Holder;
-use crate::search::{self, ActiveSubnet};
+use crate::search::{self, Target};
 
 /// The records that a reservation compares change seldom: this is plenty.
 const ATTEMPTS: u32 = 20;
@@ -36,7 +36,7 @@ pub struct ReserveRequest {
     /// The tenant.
     pub tenant: TenantName,
     /// The address; a pod of the tenant must be able to have it.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The pod's namespace.
     pub namespace: Namespace,
     /// The pod's name.
@@ -76,12 +76,12 @@ pub async fn reserve<S: Store>(store: &S, request: &ReserveRequest, dry_run: boo
         attempts.begin().map_err(&exhausted)?;
         let tenant = get(store, &TenantRecord::at(name)).await?;
         let tenant = tenant.ok_or_else(|| IpamError::NoTenant { tenant: name.clone() })?;
-        let subnet = place(&tenant.record, &search::subnets(&tenant.record)?, *address)?.subnet;
+        let target = place(&tenant.record, &search::subnets(&tenant.record)?, *address)?;
         let record = ReservationRecord {
             v: SCHEMA,
             tenant: name.clone(),
             incarnation: tenant.record.incarnation,
-            ordinal: subnet.ordinal,
+            ordinal: target.ordinal,
             address: *address,
             namespace: namespace.clone(),
             pod: pod.clone(),
@@ -102,7 +102,7 @@ pub async fn reserve<S: Store>(store: &S, request: &ReserveRequest, dry_run: boo
             if let Some(cluster) = get(store, &ClusterRecord::at()).await? {
                 of_no_router(cluster.record.id, &tenant.record, mac)?;
             }
-            compare.push(seen.refuse_taken_mac(store, &subnet, mac, &key, owner.as_ref()).await?);
+            compare.push(seen.refuse_taken_mac(store, &target, mac, &key, owner.as_ref()).await?);
             let owner = MacOwner::Reserved { namespace: namespace.clone(), pod: pod.clone() };
             then.push(StoreChange::put(&key, &MacRecord { v: SCHEMA, owner, unknown: Unknown::new() }));
         }
@@ -280,7 +280,7 @@ impl Seen {
     async fn refuse_taken_mac<S: Store>(
         &self,
         store: &S,
-        subnet: &ActiveSubnet,
+        target: &Target,
         mac: Mac,
         key: &RecordKey<MacRecord>,
         owner: Option<&Attachment>,
@@ -289,7 +289,7 @@ impl Seen {
         let by = match self.mac.as_ref().map(|mac| &mac.record.owner) {
             None => {
                 if is_local(mac) {
-                    refuse_derived(store, subnet, mac, owner).await?;
+                    refuse_derived(store, (&target.tenant, target.ordinal, target.range.cidr), mac, owner).await?;
                 }
                 None
             }
@@ -298,7 +298,7 @@ impl Seen {
             Some(MacOwner::Reserved { namespace, pod }) => Some(format!("the reservation for pod {namespace}/{pod}")),
         };
         match by {
-            Some(by) => Err(IpamError::MacTaken { tenant: subnet.tenant.clone(), cidr: subnet.cidr, mac, by }),
+            Some(by) => Err(IpamError::MacTaken { tenant: target.tenant.clone(), cidr: target.range.cidr, mac, by }),
             None => Ok(Compare::unchanged(key, self.mac.as_ref().map(|mac| mac.mod_revision))),
         }
     }

@@ -5,10 +5,10 @@
 //! sources of a request nor decides whether it can be met: `ipam` decides in the transaction that claims.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::str::FromStr;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::attachment::Mac;
@@ -16,9 +16,9 @@ use crate::attachment::Mac;
 /// The request; the default is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddressRequest {
-    /// All of these, and no others; empty: any one address.
+    /// All of these, and of their families no others; for a family of the subnet of which there is none here: any one address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
     /// This MAC instead of the derived one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
@@ -46,14 +46,14 @@ impl fmt::Display for AddressRequest {
     }
 }
 
-/// A subnet of the tenant: by its number, or by its network. As text, `2` or `10.128.3.0/24`.
+/// A subnet of the tenant: by its number, or by one of its networks. As text, `2`, `10.128.3.0/24` or `fd00:0:0:3::/64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum SubnetChoice {
     /// Its number within the tenant, as `atollctl subnet list` shows it.
     Ordinal(u32),
-    /// Its network; never with host bits.
-    Cidr(Ipv4Network),
+    /// One of its networks; never with host bits.
+    Cidr(IpNetwork),
 }
 
 impl fmt::Display for SubnetChoice {
@@ -80,7 +80,7 @@ impl FromStr for SubnetChoice {
             return text.parse().map(Self::Ordinal).map_err(|_| refuse());
         }
         // Without a prefix length it would be a single address.
-        let network: Ipv4Network = text.contains('/').then(|| text.parse().ok()).flatten().ok_or_else(refuse)?;
+        let network: IpNetwork = text.contains('/').then(|| text.parse().ok()).flatten().ok_or_else(refuse)?;
         if network.ip() == network.network() { Ok(Self::Cidr(network)) } else { Err(refuse()) }
     }
 }
@@ -109,11 +109,21 @@ mod tests {
     #[test]
     fn a_subnet_is_named_by_number_or_network() {
         assert_eq!("2".parse(), Ok(SubnetChoice::Ordinal(2)));
-        let cidr = "10.128.3.0/24".parse::<Ipv4Network>().expect("a network");
+        let cidr = "10.128.3.0/24".parse::<IpNetwork>().expect("a network");
         assert_eq!("10.128.3.0/24".parse(), Ok(SubnetChoice::Cidr(cidr)));
-        for bad in
-            ["", " 2", "+2", "-1", "4294967296", "10.128.3.0", "10.128.3.7/24", "10.128.3.0/33", "fd00::/64", "a"]
-        {
+        for bad in [
+            "",
+            " 2",
+            "+2",
+            "-1",
+            "4294967296",
+            "10.128.3.0",
+            "10.128.3.7/24",
+            "10.128.3.0/33",
+            "fd00::1/64",
+            "fd00::",
+            "a",
+        ] {
             let refused = bad.parse::<SubnetChoice>();
             assert_eq!(refused, Err(InvalidChoice(bad.to_owned())), "{bad}");
         }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use uuid::Uuid;
 
 use crate::address_request::SubnetChoice;
@@ -164,12 +164,27 @@ pub struct ClusterConfig {
     pub subnet_prefix: u8,
     /// The pool of transit links.
     pub transit_cidr: Ipv4Network,
+    /// Pods have an address of IPv4. `ipFamilies`.
+    pub ipv4: bool,
+    /// Pods have an address of IPv6, from these pools.
+    pub ipv6: Option<Ipv6Pools>,
     /// Addresses by which a node reaches its own pods.
     pub node_side_cidr: Ipv4Network,
     /// Addresses of services, which never leave by an uplink; none: not known.
     pub service_cidr: Option<Ipv4Network>,
     /// The provider router; none means `auto`: the only one the controller has.
     pub provider_router: Option<Uuid>,
+}
+
+/// The pools of IPv6: `podCidr6`, `subnetPrefix6`, `transitCidr6`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Ipv6Pools {
+    /// The pool of pod subnets.
+    pub pod_cidr: Ipv6Network,
+    /// The prefix length of a subnet.
+    pub subnet_prefix: u8,
+    /// The pool of transit links, a /126 each: a tenant's has the same index in it as its /30 in the pool of IPv4.
+    pub transit_cidr: Ipv6Network,
 }
 
 /// How subnets are given to tenants.

@@ -1,38 +1,38 @@
 //! A range of addresses, as an operator writes it.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::str::FromStr;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-/// Neighbouring addresses, both ends included. As text: `10.0.0.7`, `10.0.0.7-10.0.0.20`, or a network.
+/// Neighbouring addresses of one family, both ends included. As text: `10.0.0.7`, `10.0.0.7-10.0.0.20`, or a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AddressRange {
-    first: Ipv4Addr,
-    last: Ipv4Addr,
+    first: IpAddr,
+    last: IpAddr,
 }
 
 impl AddressRange {
-    /// None when `last` is before `first`.
-    pub fn new(first: Ipv4Addr, last: Ipv4Addr) -> Option<Self> {
-        (first <= last).then_some(Self { first, last })
+    /// None when `last` is before `first`, or of the other family.
+    pub fn new(first: IpAddr, last: IpAddr) -> Option<Self> {
+        (first.is_ipv4() == last.is_ipv4() && first <= last).then_some(Self { first, last })
     }
 
     /// The first.
-    pub fn first(self) -> Ipv4Addr {
+    pub fn first(self) -> IpAddr {
         self.first
     }
 
     /// The last.
-    pub fn last(self) -> Ipv4Addr {
+    pub fn last(self) -> IpAddr {
         self.last
     }
 
     /// Whether it is one of them.
-    pub fn contains(self, address: Ipv4Addr) -> bool {
+    pub fn contains(self, address: IpAddr) -> bool {
         (self.first..=self.last).contains(&address)
     }
 }
@@ -54,7 +54,7 @@ impl FromStr for AddressRange {
     fn from_str(text: &str) -> Result<Self, InvalidRange> {
         let range = || {
             if text.contains('/') {
-                let network: Ipv4Network = text.parse().ok()?;
+                let network: IpNetwork = text.parse().ok()?;
                 // Host bits: a typing error more often than not.
                 return (network.ip() == network.network())
                     .then(|| Self::new(network.network(), network.broadcast()))?;
@@ -93,10 +93,14 @@ mod tests {
             ("10.0.0.8/29", "10.0.0.8-10.0.0.15"),
             ("10.0.0.8/32", "10.0.0.8"),
             ("0.0.0.0/0", "0.0.0.0-255.255.255.255"),
+            ("fd00::1", "fd00::1"),
+            ("fd00::7-fd00::1:0", "fd00::7-fd00::1:0"),
+            ("fd00::/126", "fd00::-fd00::3"),
         ] {
             assert_eq!(text.parse::<AddressRange>().map(|range| range.to_string()), Ok(shown.to_owned()));
         }
-        for bad in ["", "-", "10.0.0.9-10.0.0.7", "10.0.0.9/29", "10.0.0.1-", "10.0.0.0/33", "a-b", "fd00::1"] {
+        for bad in ["", "-", "10.0.0.9-10.0.0.7", "10.0.0.9/29", "10.0.0.1-", "10.0.0.0/33", "a-b", "10.0.0.1-fd00::1"]
+        {
             assert_eq!(bad.parse::<AddressRange>(), Err(InvalidRange(bad.to_owned())));
         }
     }

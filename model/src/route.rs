@@ -1,9 +1,9 @@
 //! A route of a pod, with all properties that CNI has: CNI SPEC 1.1.0, section "Success", `routes`.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
 /// The scope of a route whose destination is on the link itself (`RT_SCOPE_LINK`, rtnetlink(7)). From here on a route
 /// has no next hop.
@@ -19,9 +19,9 @@ pub const LOCAL_TABLE: u32 = 255;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PodRoute {
     /// Destination.
-    pub destination: Ipv4Network,
+    pub destination: IpNetwork,
     /// Next hop; none means directly connected.
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<IpAddr>,
     /// Path MTU, bytes.
     pub mtu: Option<u32>,
     /// The largest segment that TCP offers, bytes.
@@ -36,7 +36,7 @@ pub struct PodRoute {
 
 impl PodRoute {
     /// A route with only a destination and a next hop.
-    pub fn plain(destination: Ipv4Network, gateway: Option<Ipv4Addr>) -> Self {
+    pub fn plain(destination: IpNetwork, gateway: Option<IpAddr>) -> Self {
         Self { destination, gateway, mtu: None, advmss: None, priority: None, table: None, scope: None }
     }
 

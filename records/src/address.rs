@@ -1,15 +1,15 @@
 //! One address of a tenant's subnet that is claimed or in cool-down.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::{ClaimId, Namespace, TenantName};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::Unknown;
-use crate::key::{Prefix, RecordKey, hex};
+use crate::key::{Prefix, RecordKey, address_path};
 
-/// `addresses/<tenant>/<ordinal>/<hex>`: one taken address.
+/// `addresses/<tenant>/<ordinal>/<4 or 6>/<hex>`: one taken address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddressRecord {
     /// Schema.
@@ -24,8 +24,8 @@ pub struct AddressRecord {
 
 impl AddressRecord {
     /// The key of an address.
-    pub fn at(tenant: &TenantName, ordinal: u32, address: Ipv4Addr) -> RecordKey<Self> {
-        RecordKey::new(format!("v2/addresses/{tenant}/{ordinal:08x}/{}", hex(address)))
+    pub fn at(tenant: &TenantName, ordinal: u32, address: IpAddr) -> RecordKey<Self> {
+        RecordKey::new(format!("v2/addresses/{tenant}/{ordinal:08x}/{}", address_path(address)))
     }
 
     /// All addresses of a subnet that are taken.
@@ -65,15 +65,15 @@ pub enum AddressState {
     },
 }
 
-/// `cool-down/<tenant>/<ordinal>/<address>`: the marker of an address in cool-down, on the same lease. It has no value: a
+/// `cool-down/<tenant>/<ordinal>/<4 or 6>/<hex>`: the marker of an address in cool-down, on the same lease. It has no value: a
 /// list of keys finds the addresses of a subnet that are in cool-down without reading those that are claimed.
 #[derive(Clone, Copy, Debug)]
 pub struct CoolDown;
 
 impl CoolDown {
     /// The key of an address.
-    pub fn at(tenant: &TenantName, ordinal: u32, address: Ipv4Addr) -> RecordKey<Self> {
-        RecordKey::new(format!("v2/cool-down/{tenant}/{ordinal:08x}/{}", hex(address)))
+    pub fn at(tenant: &TenantName, ordinal: u32, address: IpAddr) -> RecordKey<Self> {
+        RecordKey::new(format!("v2/cool-down/{tenant}/{ordinal:08x}/{}", address_path(address)))
     }
 
     /// All addresses of a subnet that are in cool-down.

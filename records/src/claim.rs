@@ -1,10 +1,10 @@
 //! The claim of an attachment: it owns its addresses. Written first, deleted last.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::{ClaimId, HostId, IfName, Incarnation, Namespace, NodeName, TenantName};
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -34,7 +34,7 @@ pub struct ClaimRecord {
     /// The pod's uid, where the runtime named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
-    /// Its addresses: all or none.
+    /// Its addresses, of all families of its subnet: all or none.
     pub addresses: Vec<ClaimedAddress>,
     /// Its port in the engine.
     pub port: Uuid,
@@ -70,6 +70,12 @@ impl ClaimRecord {
         RecordKey::new(format!("v2/claims/{}", attachment_path(attachment)))
     }
 
+    /// Its first address of IPv4 and its first of IPv6, as far as it has them.
+    pub fn first_of_each_family(&self) -> impl Iterator<Item = &ClaimedAddress> {
+        let first = |v4: bool| self.addresses.iter().find(move |claimed| claimed.address.is_ipv4() == v4);
+        first(true).into_iter().chain(first(false))
+    }
+
     /// All claims of a node.
     pub fn of_node(node: &NodeName) -> Prefix<Self> {
         Prefix::new(format!("v2/claims/{node}/"))
@@ -87,9 +93,9 @@ pub struct ClaimedAddress {
     /// The subnet's ordinal.
     pub ordinal: u32,
     /// The address with the subnet's prefix length.
-    pub address: Ipv4Network,
-    /// The gateway.
-    pub gateway: Ipv4Addr,
+    pub address: IpNetwork,
+    /// The gateway, of the same family.
+    pub gateway: IpAddr,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]

@@ -1,10 +1,10 @@
 //! The settings of a cluster: one record, written once.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use atoll_model::config::Addressing;
+use atoll_model::config::{Addressing, Ipv6Pools};
 use atoll_model::ids::{ClusterId, Epoch, HostId, IfName};
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -32,6 +32,12 @@ pub struct ClusterRecord {
     pub subnet_prefix: u8,
     /// The pool of transit links, a /30 each.
     pub transit_cidr: Ipv4Network,
+    /// Pods have an address of IPv4.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub ipv4: bool,
+    /// Pods have an address of IPv6, from these pools.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Ipv6Pools>,
     /// Addresses by which a node reaches its own pods.
     pub node_side_cidr: Ipv4Network,
     /// Addresses of services: tenants' routers refuse what is for them. None: not known.
@@ -54,6 +60,15 @@ impl ClusterRecord {
     }
 }
 
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
+fn is_yes(it: &bool) -> bool {
+    *it
+}
+
 /// A provider router that `init` made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProviderRecord {
@@ -65,9 +80,9 @@ pub struct ProviderRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uplink {
     /// The port's own address, with the length of its network.
-    pub address: Ipv4Network,
-    /// The next hop of the default route.
-    pub gateway: Ipv4Addr,
+    pub address: IpNetwork,
+    /// The next hop of the default route of its family.
+    pub gateway: IpAddr,
     /// The id of the machine's host in the engine.
     pub host: HostId,
     /// The interface there.

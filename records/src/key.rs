@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
 
 use atoll_model::attachment::Attachment;
@@ -157,9 +157,14 @@ impl Key {
     }
 
     /// The address of an address record, a cool-down marker or a reservation.
-    pub fn address_part(&self) -> Option<Ipv4Addr> {
-        let last = self.0.rsplit('/').next()?;
-        (last.len() == 8).then(|| u32::from_str_radix(last, 16).ok()).flatten().map(Ipv4Addr::from)
+    pub fn address_part(&self) -> Option<IpAddr> {
+        let mut parts = self.0.rsplit('/');
+        let (last, family) = (parts.next()?, parts.next()?);
+        match (family, last.len()) {
+            ("4", 8) => u32::from_str_radix(last, 16).ok().map(|number| Ipv4Addr::from(number).into()),
+            ("6", 32) => u128::from_str_radix(last, 16).ok().map(|number| Ipv6Addr::from(number).into()),
+            _ => None,
+        }
     }
 }
 
@@ -175,9 +180,12 @@ impl fmt::Debug for Key {
     }
 }
 
-/// An address in a key.
-pub(crate) fn hex(address: Ipv4Addr) -> String {
-    format!("{:08x}", u32::from(address))
+/// An address in a key: the family, and the address with all its digits. So keys sort by family and address.
+pub(crate) fn address_path(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => format!("4/{:08x}", u32::from(address)),
+        IpAddr::V6(address) => format!("6/{:032x}", u128::from(address)),
+    }
 }
 
 /// The part of a key that names an attachment.
@@ -196,12 +204,13 @@ mod tests {
     #[test]
     fn addresses_sort_as_numbers() {
         let tenant = TenantName::new("red").expect("valid");
-        let mut keys: Vec<_> = [[10, 0, 0, 9], [9, 255, 0, 1], [10, 0, 0, 10], [192, 168, 0, 1]]
-            .map(|a| Key::from(AddressRecord::at(&tenant, 1, a.into())))
-            .into();
+        let mut keys: Vec<_> =
+            ["10.0.0.9", "fd00::10", "9.255.0.1", "fd00::9", "10.0.0.10", "2001:db8::1", "192.168.0.1"]
+                .map(|a| Key::from(AddressRecord::at(&tenant, 1, a.parse().expect("an address"))))
+                .into();
         keys.sort();
         let order: Vec<_> = keys.iter().filter_map(Key::address_part).map(|a| a.to_string()).collect();
-        assert_eq!(order, ["9.255.0.1", "10.0.0.9", "10.0.0.10", "192.168.0.1"]);
+        assert_eq!(order, ["9.255.0.1", "10.0.0.9", "10.0.0.10", "192.168.0.1", "2001:db8::1", "fd00::9", "fd00::10"]);
     }
 
     #[test]
@@ -230,10 +239,12 @@ mod tests {
     }
 
     #[test]
-    fn only_eight_digits_are_an_address() {
+    fn only_all_the_digits_of_a_family_are_an_address() {
         let part = |last: &str| Key::raw(format!("v2/addresses/red/00000001/{last}")).address_part();
-        assert_eq!(part("0a000001"), Some(Ipv4Addr::new(10, 0, 0, 1)));
-        for other in ["a000001", "00a000001", "", "0a00000g"] {
+        assert_eq!(part("4/0a000001"), Some([10, 0, 0, 1].into()));
+        assert_eq!(part("6/fd000000000000000000000000000001"), Some("fd00::1".parse().expect("an address")));
+        let long = "0".repeat(32);
+        for other in ["4/a000001", "4/00a000001", "4/", "4/0a00000g", "0a000001", "6/0a000001", &format!("4/{long}")] {
             assert_eq!(part(other), None, "{other:?}");
         }
     }

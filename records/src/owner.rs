@@ -1,11 +1,11 @@
 //! The owner of a part of one of the cluster's pools: of a transit link or a subnet.
 
 use atoll_model::ids::{Incarnation, TenantName};
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::Unknown;
-use crate::key::{Key, Prefix, RecordKey, hex};
+use crate::key::{Key, Prefix, RecordKey, address_path};
 
 /// `transit/<pair>` and `subnets/<cidr>`: who has this part of a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,9 +25,10 @@ pub struct OwnerRecord {
 }
 
 impl OwnerRecord {
-    /// The key of a transit link: a /30, by its network address.
+    /// The key of a transit link: a /30, by its network address. Its part of IPv6 has the same index in its own pool, and no
+    /// key.
     pub fn transit(link: Ipv4Network) -> RecordKey<Self> {
-        RecordKey::new(format!("v2/transit/{}", hex(link.network())))
+        RecordKey::new(format!("v2/transit/{}", address_path(link.network().into())))
     }
 
     /// All transit links.
@@ -35,24 +36,22 @@ impl OwnerRecord {
         Prefix::new("v2/transit/".to_owned())
     }
 
-    /// The key of a part of the pod pool (addressing `unique`).
-    pub fn subnet(cidr: Ipv4Network) -> RecordKey<Self> {
-        RecordKey::new(format!("v2/subnets/{}_{}", hex(cidr.network()), cidr.prefix()))
+    /// The key of a part of a pod pool (addressing `unique`).
+    pub fn subnet(cidr: IpNetwork) -> RecordKey<Self> {
+        RecordKey::new(format!("v2/subnets/{}_{}", address_path(cidr.network()), cidr.prefix()))
     }
 
-    /// All parts of the pod pool that are owned.
+    /// All parts of the pod pools that are owned.
     pub fn subnets() -> Prefix<Self> {
         Prefix::new("v2/subnets/".to_owned())
     }
 
     /// The network whose key this is. Transit links are keyed by their address alone and have the length `transit_prefix`.
-    pub fn network_in(key: &Key, transit_prefix: u8) -> Option<Ipv4Network> {
-        let last = key.as_str().rsplit('/').next()?;
-        let (address, prefix) = match last.split_once('_') {
-            Some((address, prefix)) => (address, prefix.parse().ok()?),
-            None => (last, transit_prefix),
+    pub fn network_in(key: &Key, transit_prefix: u8) -> Option<IpNetwork> {
+        let (key, prefix) = match key.as_str().split_once('_') {
+            Some((key, prefix)) => (Key::raw(key), prefix.parse().ok()?),
+            None => (key.clone(), transit_prefix),
         };
-        let address = u32::from_str_radix(address, 16).ok()?;
-        Ipv4Network::new(address.into(), prefix).ok()
+        IpNetwork::new(key.address_part()?, prefix).ok()
     }
 }

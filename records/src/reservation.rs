@@ -1,15 +1,15 @@
 //! An address that is reserved for a pod.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use atoll_model::attachment::Mac;
 use atoll_model::ids::{Incarnation, Namespace, PodName, TenantName};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::Unknown;
-use crate::key::{Key, Prefix, RecordKey, hex};
+use crate::key::{Key, Prefix, RecordKey, address_path};
 
-/// `reservations/<tenant>/<ordinal>/<address>` and `reserved-for/<namespace>/<pod>`: an address that is kept for a pod.
+/// `reservations/<tenant>/<ordinal>/<4 or 6>/<hex>` and `reserved-for/<namespace>/<pod>`: an address that is kept for a pod.
 /// The same record under both keys, written and deleted in one transaction, so that either leads to the other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReservationRecord {
@@ -22,7 +22,7 @@ pub struct ReservationRecord {
     /// The subnet's ordinal.
     pub ordinal: u32,
     /// The address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The pod's namespace.
     pub namespace: Namespace,
     /// The pod's name.
@@ -39,8 +39,8 @@ pub struct ReservationRecord {
 
 impl ReservationRecord {
     /// The key of a reserved address.
-    pub fn at(tenant: &TenantName, ordinal: u32, address: Ipv4Addr) -> RecordKey<Self> {
-        RecordKey::new(format!("v2/reservations/{tenant}/{ordinal:08x}/{}", hex(address)))
+    pub fn at(tenant: &TenantName, ordinal: u32, address: IpAddr) -> RecordKey<Self> {
+        RecordKey::new(format!("v2/reservations/{tenant}/{ordinal:08x}/{}", address_path(address)))
     }
 
     /// The key of a pod that has a reservation.

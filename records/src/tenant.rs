@@ -1,12 +1,13 @@
 //! A tenant: everything from which its network is computed.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use atoll_model::config::DnsConfig;
 use atoll_model::ids::{Incarnation, Namespace, PodDomain, TenantName};
 use atoll_model::range::AddressRange;
-use ipnetwork::Ipv4Network;
-use serde::{Deserialize, Serialize};
+use ipnetwork::{IpNetwork, Ipv4Network};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::codec::Unknown;
 use crate::key::{Prefix, RecordKey};
@@ -91,7 +92,7 @@ pub enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StaticRoute {
     /// The destination.
-    pub destination: Ipv4Network,
+    pub destination: IpNetwork,
     /// The action.
     pub via: Via,
 }
@@ -101,7 +102,7 @@ pub struct StaticRoute {
 #[serde(rename_all = "lowercase")]
 pub enum Via {
     /// Send it to this address, which is in one of the tenant's subnets.
-    Gateway(Ipv4Addr),
+    Gateway(IpAddr),
     /// Refuse it with an ICMP error.
     Reject,
     /// Drop it silently.
@@ -113,10 +114,9 @@ pub enum Via {
 pub struct SubnetEntry {
     /// Its number within the tenant; never reused within one incarnation.
     pub ordinal: u32,
-    /// Its network.
-    pub cidr: Ipv4Network,
-    /// The router's address in it.
-    pub gateway: Ipv4Addr,
+    /// Its prefixes: one of IPv4, one of IPv6, or both, IPv4 first.
+    #[serde(deserialize_with = "one_of_a_family")]
+    pub prefixes: Vec<SubnetPrefix>,
     /// Its lifecycle phase; only active subnets give addresses.
     pub phase: Phase,
     /// Addresses that no pod gets.
@@ -125,6 +125,44 @@ pub struct SubnetEntry {
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Unknown,
+}
+
+impl SubnetEntry {
+    /// Its prefix of the family of `address`.
+    pub fn prefix_for(&self, address: IpAddr) -> Option<&SubnetPrefix> {
+        self.prefixes.iter().find(|prefix| prefix.cidr.is_ipv4() == address.is_ipv4())
+    }
+
+    /// Whether one of its prefixes contains the address.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.prefixes.iter().any(|prefix| prefix.cidr.contains(address))
+    }
+
+    /// Its prefixes as text: `10.128.3.0/24`, or `10.128.3.0/24, fd00:0:0:3::/64`.
+    pub fn cidrs(&self) -> String {
+        let cidrs: Vec<_> = self.prefixes.iter().map(|prefix| prefix.cidr.to_string()).collect();
+        cidrs.join(", ")
+    }
+}
+
+/// A prefix of a subnet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubnetPrefix {
+    /// The prefix, without host bits.
+    pub cidr: IpNetwork,
+    /// The router's address in it.
+    pub gateway: IpAddr,
+}
+
+/// One prefix or one of each family, IPv4 first, each with a gateway of its family.
+fn one_of_a_family<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<SubnetPrefix>, D::Error> {
+    let prefixes = Vec::<SubnetPrefix>::deserialize(from)?;
+    let families: Vec<_> = prefixes.iter().map(|prefix| prefix.cidr.is_ipv4()).collect();
+    let of_one_family = |prefix: &SubnetPrefix| prefix.cidr.is_ipv4() == prefix.gateway.is_ipv4();
+    match families[..] {
+        [_] | [true, false] if prefixes.iter().all(of_one_family) => Ok(prefixes),
+        _ => Err(D::Error::custom("a subnet has one prefix, or one of IPv4 and then one of IPv6, with their gateways")),
+    }
 }
 
 /// Limits of a tenant; none means as far as the pool reaches.

@@ -8,7 +8,7 @@ use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{HostId, Namespace, NodeName, TenantName};
 use atoll_records::{Quota, ReadError};
 use atoll_store::StoreError;
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use uuid::Uuid;
 
 use atoll_network::{EngineError, ProviderCandidate};
@@ -53,11 +53,11 @@ pub enum TenantError {
         /// The key of one, below `cluster`.
         first: &'static str,
         /// Its value.
-        first_cidr: Ipv4Network,
+        first_cidr: IpNetwork,
         /// The key of the other.
         second: &'static str,
         /// Its value.
-        second_cidr: Ipv4Network,
+        second_cidr: IpNetwork,
     },
     /// A setting of `cluster` cannot work.
     #[error("`cluster.{setting}` is {value}: {problem}")]
@@ -173,7 +173,7 @@ pub enum TenantError {
         /// The pool that is full: `transit links` or `subnets`.
         what: &'static str,
         /// The pool.
-        pool: Ipv4Network,
+        pool: IpNetwork,
         /// How many it has.
         capacity: u64,
     },
@@ -250,7 +250,7 @@ pub enum TenantError {
     #[error("{cidr} cannot be a subnet: {problem}")]
     Subnet {
         /// The network.
-        cidr: Ipv4Network,
+        cidr: IpNetwork,
         /// Why not.
         problem: String,
     },
@@ -260,7 +260,7 @@ pub enum TenantError {
         /// The tenant.
         tenant: TenantName,
         /// Its destination.
-        destination: Ipv4Network,
+        destination: IpNetwork,
         /// Why not.
         problem: String,
     },
@@ -284,7 +284,7 @@ pub enum TenantError {
         /// The subnet's number.
         ordinal: u32,
         /// The destination of the route.
-        destination: Ipv4Network,
+        destination: IpNetwork,
     },
     /// There is no such subnet.
     #[error("tenant {tenant} has no subnet {ordinal}")]

@@ -4,21 +4,20 @@
 //! shape of its JSON is stable: fields are added, never renamed.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use atoll_network::{NetworkId, provider_object};
 use atoll_records::{
     ClaimRecord, ClusterRecord, Key, NamespaceRecord, NodeRecord, Origin, Phase, Prefix, Query, Quota, ReadError,
-    Snapshot, StaticRoute, TenantRecord, TombstoneRecord, Uplink, Versioned,
+    Snapshot, StaticRoute, SubnetPrefix, TenantRecord, TombstoneRecord, Uplink, Versioned,
 };
 
-use atoll_model::config::Addressing;
-use atoll_model::config::DnsConfig;
+use atoll_model::config::{Addressing, DnsConfig, Ipv6Pools};
 use atoll_model::derive::NetworkPart;
 use atoll_model::ids::{ClaimId, ClusterId, HostId, Namespace, NodeName, PodDomain, TenantName};
 use atoll_model::range::AddressRange;
 use atoll_store::Store;
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -62,6 +61,11 @@ pub struct Cluster {
     pub subnet_prefix: u8,
     /// The pool of transit links.
     pub transit_cidr: Ipv4Network,
+    /// Pods have an address of IPv4.
+    pub ipv4: bool,
+    /// Pods have an address of IPv6, from these pools.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Ipv6Pools>,
     /// Addresses by which a node reaches its own pods.
     pub node_side_cidr: Ipv4Network,
     /// Addresses of services; none: not known.
@@ -147,10 +151,13 @@ pub struct ListedTenant {
 pub struct ListedSubnet {
     /// Its number within the tenant.
     pub ordinal: u32,
-    /// Its network.
-    pub cidr: Ipv4Network,
+    /// Its network; with both families, that of IPv4.
+    pub cidr: IpNetwork,
     /// The router's address in it.
-    pub gateway: Ipv4Addr,
+    pub gateway: IpAddr,
+    /// The network of IPv6 of a subnet with both families, and the router's address in it.
+    #[serde(flatten)]
+    pub ipv6: Option<SecondPrefix>,
     /// Its lifecycle phase.
     pub phase: Phase,
     /// Addresses that no pod gets.
@@ -161,12 +168,42 @@ pub struct ListedSubnet {
     pub pods: Vec<ListedPod>,
 }
 
+/// The prefix of IPv6 beside one of IPv4.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct SecondPrefix {
+    /// The network.
+    pub cidr6: IpNetwork,
+    /// The router's address in it.
+    pub gateway6: IpAddr,
+}
+
+impl ListedSubnet {
+    /// Its prefixes, IPv4 first.
+    pub fn prefixes(&self) -> Vec<SubnetPrefix> {
+        let first = SubnetPrefix { cidr: self.cidr, gateway: self.gateway };
+        let second = self.ipv6.map(|second| SubnetPrefix { cidr: second.cidr6, gateway: second.gateway6 });
+        std::iter::once(first).chain(second).collect()
+    }
+
+    /// Its networks as text, IPv4 first.
+    pub fn cidrs(&self) -> String {
+        let cidrs: Vec<_> = self.prefixes().iter().map(|prefix| prefix.cidr.to_string()).collect();
+        cidrs.join(", ")
+    }
+
+    /// The router's addresses in it as text, IPv4 first.
+    pub fn gateways(&self) -> String {
+        let gateways: Vec<_> = self.prefixes().iter().map(|prefix| prefix.gateway.to_string()).collect();
+        gateways.join(", ")
+    }
+}
+
 /// One address of one pod.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListedPod {
     /// The address.
-    pub address: Ipv4Network,
+    pub address: IpNetwork,
     /// The tenant.
     pub tenant: TenantName,
     /// The subnet's ordinal.
@@ -299,8 +336,12 @@ impl Inventory {
                         pods.sort_by_key(|pod| pod.address.ip());
                         ListedSubnet {
                             ordinal: subnet.ordinal,
-                            cidr: subnet.cidr,
-                            gateway: subnet.gateway,
+                            cidr: subnet.prefixes[0].cidr,
+                            gateway: subnet.prefixes[0].gateway,
+                            ipv6: subnet
+                                .prefixes
+                                .get(1)
+                                .map(|second| SecondPrefix { cidr6: second.cidr, gateway6: second.gateway }),
                             phase: subnet.phase,
                             exclude: subnet.exclude.clone(),
                             bridge: network.subnet(subnet.ordinal).object(),
@@ -375,6 +416,8 @@ impl Cluster {
             pod_cidr: record.pod_cidr,
             subnet_prefix: record.subnet_prefix,
             transit_cidr: record.transit_cidr,
+            ipv4: record.ipv4,
+            ipv6: record.ipv6,
             node_side_cidr: record.node_side_cidr,
             service_cidr: record.service_cidr,
             provider_router: record.provider_router,

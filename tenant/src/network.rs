@@ -5,11 +5,12 @@
 
 use std::net::Ipv4Addr;
 
+use atoll_ipam::pool::{self, Block, TRANSIT_PREFIX6};
 use atoll_network::{
     EngineMemory, Network, NetworkId, NetworkNextHop, NetworkRoute, NetworkSubnet, ProviderNetwork, ProviderUplink,
     SubnetPrefix, TransitLink,
 };
-use atoll_records::{ClusterRecord, Phase, StaticRoute, SubnetEntry, TenantRecord, Versioned, Via};
+use atoll_records::{self as records, ClusterRecord, Phase, StaticRoute, SubnetEntry, TenantRecord, Versioned, Via};
 use ipnetwork::{IpNetwork, Ipv4Network};
 
 /// The two ends of a transit link, each with the length of the /30.
@@ -53,13 +54,12 @@ fn with_subnets(
     included: impl Fn(&SubnetEntry) -> bool,
 ) -> Network {
     let record = &tenant.record;
-    let transit = Transit::of(record.transit);
     Network {
         id: network_id(cluster, record),
         tenant: record.name.clone(),
         revision: tenant.mod_revision,
         provider: cluster.provider_router,
-        transit: vec![TransitLink { provider: transit.provider.into(), tenant: transit.tenant.into() }],
+        transit: transit_links(cluster, record.transit),
         subnets: record.subnets.iter().filter(|subnet| included(subnet)).map(subnet).collect(),
         routes: routes(&record.routes),
         removed_routes: routes(&record.retired),
@@ -69,19 +69,33 @@ fn with_subnets(
     }
 }
 
+/// The links of a tenant that has the /30 `pair`. The /126 has the same index in its pool, so that no second record exists.
+fn transit_links(cluster: &ClusterRecord, pair: Ipv4Network) -> Vec<TransitLink> {
+    let Transit { provider, tenant } = Transit::of(pair);
+    let ipv4 = cluster.ipv4.then(|| TransitLink { provider: provider.into(), tenant: tenant.into() });
+    let ipv6 = cluster.ipv6.and_then(|pools| {
+        let index = Block::from(cluster.transit_cidr).index_of(Block::from(pair))?;
+        let link = pool::subnet(pools.transit_cidr.into(), TRANSIT_PREFIX6, index)?;
+        let (provider, tenant) = pool::transit_sides(link)?;
+        let end = |address| IpNetwork::new(address, TRANSIT_PREFIX6).ok();
+        Some(TransitLink { provider: end(provider)?, tenant: end(tenant)? })
+    });
+    ipv4.into_iter().chain(ipv6).collect()
+}
+
 fn subnet(entry: &SubnetEntry) -> NetworkSubnet {
-    let prefix = SubnetPrefix { prefix: entry.cidr.into(), gateway: entry.gateway.into() };
-    NetworkSubnet { ordinal: entry.ordinal, prefixes: vec![prefix] }
+    let prefix = |of: &records::SubnetPrefix| SubnetPrefix { prefix: of.cidr, gateway: of.gateway };
+    NetworkSubnet { ordinal: entry.ordinal, prefixes: entry.prefixes.iter().map(prefix).collect() }
 }
 
 /// A static route of a record, as one of a network.
 pub(crate) fn route(route: &StaticRoute) -> NetworkRoute {
     let next_hop = match route.via {
-        Via::Gateway(address) => NetworkNextHop::Gateway(address.into()),
+        Via::Gateway(address) => NetworkNextHop::Gateway(address),
         Via::Reject => NetworkNextHop::Reject,
         Via::Blackhole => NetworkNextHop::Blackhole,
     };
-    NetworkRoute { destination: route.destination.into(), next_hop }
+    NetworkRoute { destination: route.destination, next_hop }
 }
 
 /// Static routes of a record, as those of a network.
@@ -92,8 +106,8 @@ pub(crate) fn routes(routes: &[StaticRoute]) -> Vec<NetworkRoute> {
 /// The provider router that `init` makes; none: the cluster has adopted one.
 pub fn provider(cluster: &ClusterRecord) -> Option<ProviderNetwork> {
     let uplinks = cluster.provider.as_ref()?.uplinks.iter().map(|uplink| ProviderUplink {
-        address: uplink.address.into(),
-        gateway: uplink.gateway.into(),
+        address: uplink.address,
+        gateway: uplink.gateway,
         host: uplink.host.clone(),
         interface: uplink.interface.clone(),
     });
@@ -122,8 +136,10 @@ pub(crate) mod tests {
                 .take(subnets)
                 .map(|ordinal| SubnetEntry {
                     ordinal,
-                    cidr: format!("10.128.{ordinal}.0/24").parse().expect("valid"),
-                    gateway: Ipv4Addr::new(10, 128, u8::try_from(ordinal).expect("small"), 1),
+                    prefixes: vec![records::SubnetPrefix {
+                        cidr: format!("10.128.{ordinal}.0/24").parse().expect("valid"),
+                        gateway: [10, 128, u8::try_from(ordinal).expect("small"), 1].into(),
+                    }],
                     phase: Phase::Active,
                     exclude: Vec::new(),
                     unknown: serde_json::Map::new(),

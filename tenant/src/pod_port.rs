@@ -21,7 +21,7 @@ pub fn claimed_port(network: NetworkId, claim: &ClaimRecord) -> PodPort {
         subnet: network.subnet(claim.addresses.first().map_or(0, |address| address.ordinal)),
         location: PortLocation { host: claim.host_id.clone(), interface: claim.host_interface.clone() },
         mac: claim.mac,
-        addresses: claim.addresses.iter().map(|address| address.address.ip().into()).collect(),
+        addresses: claim.addresses.iter().map(|address| address.address.ip()).collect(),
         unique: false,
         names: claim.names.clone(),
     }

@@ -1,10 +1,12 @@
 //! A cluster with one node, one namespace and one tenant, as far as addresses need them.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
+
+use atoll_ipam::pool;
 
 use atoll_records::{
     ClaimRecord, ClusterRecord, FIRST_ENGINE, Key, NamespaceRecord, NodeRecord, Origin, Phase, Query, Quota, Revision,
-    SCHEMA, SubnetEntry, TenantRecord, Unknown, Versioned, encode,
+    SCHEMA, SubnetEntry, SubnetPrefix, TenantRecord, Unknown, Versioned, encode,
 };
 
 use atoll_model::config::{Addressing, ClusterConfig};
@@ -16,6 +18,7 @@ use atoll_model::ids::{
     ClusterId, ContainerId, Epoch, HostId, IfName, Incarnation, Namespace, NetworkName, NodeName, TenantName,
 };
 use atoll_store::{Committed, Store, StoreChange, Txn};
+use ipnetwork::IpNetwork;
 use uuid::Uuid;
 
 /// The records that a node caches.
@@ -40,6 +43,8 @@ pub fn cluster_config() -> ClusterConfig {
         pod_cidr: "10.128.0.0/9".parse().expect("a network"),
         subnet_prefix: 24,
         transit_cidr: "100.64.0.0/16".parse().expect("a network"),
+        ipv4: true,
+        ipv6: None,
         node_side_cidr: "169.254.128.0/17".parse().expect("a network"),
         service_cidr: None,
         provider_router: None,
@@ -58,6 +63,8 @@ pub fn cluster_record() -> ClusterRecord {
         pod_cidr: config.pod_cidr,
         subnet_prefix: config.subnet_prefix,
         transit_cidr: config.transit_cidr,
+        ipv4: config.ipv4,
+        ipv6: config.ipv6,
         node_side_cidr: config.node_side_cidr,
         service_cidr: config.service_cidr,
         provider: None,
@@ -86,11 +93,16 @@ pub fn attachment(container: &str) -> Attachment {
     }
 }
 
-/// An entry of a tenant's list of subnets; the gateway is the first address.
-pub fn subnet(ordinal: u32, cidr: &str, phase: Phase) -> SubnetEntry {
-    let cidr: ipnetwork::Ipv4Network = cidr.parse().expect("a network");
-    let gateway = Ipv4Addr::from(u32::from(cidr.network()) + 1);
-    SubnetEntry { ordinal, cidr, gateway, phase, exclude: Vec::new(), unknown: Unknown::new() }
+/// An entry of a tenant's list of subnets with these networks (`10.0.0.0/24`, or `10.0.0.0/24 fd00::/64`); the gateway is the
+/// first address.
+pub fn subnet(ordinal: u32, cidrs: &str, phase: Phase) -> SubnetEntry {
+    let prefix = |cidr: &str| {
+        let cidr: IpNetwork = cidr.parse().expect("a network");
+        let family = pool::Block::from(cidr).family();
+        SubnetPrefix { cidr, gateway: family.address(pool::number(cidr.network()) + 1) }
+    };
+    let prefixes = cidrs.split_whitespace().map(prefix).collect();
+    SubnetEntry { ordinal, prefixes, phase, exclude: Vec::new(), unknown: Unknown::new() }
 }
 
 /// The change that writes a record.
@@ -198,6 +210,6 @@ impl Fixture {
 }
 
 /// The first address of a claim.
-pub fn address(claim: &Versioned<ClaimRecord>) -> Ipv4Addr {
+pub fn address(claim: &Versioned<ClaimRecord>) -> IpAddr {
     claim.record.addresses[0].address.ip()
 }

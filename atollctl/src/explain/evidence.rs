@@ -1,7 +1,7 @@
 //! Collects the facts about a pod, an address or a container.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use atoll_ipam::observe;
@@ -30,7 +30,7 @@ const SHORTEST: usize = 6;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     /// `10.128.3.7`
-    Address(Ipv4Addr),
+    Address(IpAddr),
     /// `red/web-0`
     Pod(String, String),
     /// `web-0`, or the beginning of a container's id
@@ -318,7 +318,7 @@ async fn tombstones(store: &impl Store) -> Result<Vec<TombstoneRecord>, Failure>
     Ok(all.into_iter().map(|tombstone| tombstone.record).collect())
 }
 
-async fn address_is(store: &impl Store, inventory: &Inventory, address: Ipv4Addr) -> Result<AddressIs, Failure> {
+async fn address_is(store: &impl Store, inventory: &Inventory, address: IpAddr) -> Result<AddressIs, Failure> {
     let seen = observe(store).await?;
     let mut here = seen.addresses.iter().filter(|(place, _)| place.address == address);
     if here.any(|(_, found)| matches!(found.record.record.state, AddressState::CoolDown { .. })) {
@@ -331,7 +331,11 @@ async fn address_is(store: &impl Store, inventory: &Inventory, address: Ipv4Addr
     if subnets().any(|subnet| subnet.gateway == address) {
         return Ok(AddressIs::Gateway);
     }
-    Ok(if subnets().any(|subnet| subnet.cidr.contains(address)) { AddressIs::Free } else { AddressIs::Nowhere })
+    Ok(if subnets().any(|subnet| subnet.prefixes().iter().any(|prefix| prefix.cidr.contains(address))) {
+        AddressIs::Free
+    } else {
+        AddressIs::Nowhere
+    })
 }
 
 fn namespace_is(inventory: &Inventory, name: &str) -> NamespaceIs {

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use atoll_model::attachment::Attachment;
-use atoll_model::host_to_pod::HostToPodPool;
+use atoll_model::host_to_pod::nodes_like;
 use atoll_model::route::{PodRoute, SCOPE_LINK};
 use atoll_network::Engine;
-use atoll_records::ClaimRecord;
+use atoll_records::{ClaimRecord, ClaimedAddress};
 use atoll_store::Store;
 use atoll_tenant::TenantBinding;
 
@@ -65,8 +65,8 @@ impl<S: Store, E: Engine, K: Kernel> Adding<'_, S, E, K> {
             let change = PodChange::ComputeChecksums(interface.clone());
             self.plugin.kernel.configure(&veth.pod_netns, &change).await?;
         }
-        let network = claim.addresses.first().map(|first| first.address.into());
-        self.plugin.host_to_pod().add(&port, network.as_slice(), self.mtu).await?;
+        let networks: Vec<_> = claim.first_of_each_family().map(|claimed| claimed.address).collect();
+        self.plugin.host_to_pod().add(&port, &networks, self.mtu).await?;
         self.refuse_policy_routing_conflict(&veth.pod_netns).await?;
         // Rules of an earlier interface of this name in this namespace, which had other addresses.
         self.plugin.delete_policy_rules(interface, &veth.pod_netns, &policy_routing::rules(claim)).await?;
@@ -108,8 +108,11 @@ impl<S: Store, E: Engine, K: Kernel> Adding<'_, S, E, K> {
         let mut routes = self.routes(claim);
         if host_to_pod {
             // Through the gateway an answer would leave the node.
-            let node = HostToPodPool::DEFAULT.source().into();
-            routes.push(PodRoute { priority: metric, scope: Some(SCOPE_LINK), ..PodRoute::plain(node, None) });
+            let node = |claimed: &ClaimedAddress| {
+                let [source, _] = nodes_like(claimed.address.ip());
+                PodRoute { priority: metric, scope: Some(SCOPE_LINK), ..PodRoute::plain(source.into(), None) }
+            };
+            routes.extend(claim.first_of_each_family().map(node));
         }
         let own = policy_routing::routes(claim, &routes);
         changes.extend(routes.into_iter().chain(own).map(|route| PodChange::Route(interface.clone(), route)));

@@ -24,15 +24,17 @@ impl<S: Store, E: Engine, K: Kernel> Adding<'_, S, E, K> {
         let is_meant = |entry: &&SubnetEntry| {
             let chosen = subnet.is_none_or(|choice| match choice {
                 SubnetChoice::Ordinal(ordinal) => ordinal == entry.ordinal,
-                SubnetChoice::Cidr(cidr) => cidr == entry.cidr,
+                SubnetChoice::Cidr(cidr) => entry.prefixes.iter().any(|prefix| prefix.cidr == cidr),
             });
-            chosen && addresses.first().is_none_or(|address| entry.cidr.contains(*address))
+            chosen && addresses.first().is_none_or(|address| entry.contains(*address))
         };
         let active = binding.tenant.record.subnets.iter().filter(|entry| entry.phase == Phase::Active);
         let mut refused = None;
         for entry in active.filter(is_meant) {
-            let routes = routes_by(entry.gateway, &self.call.attachment.interface, &self.plugin.config.routes);
-            match impossible(&routes, &[entry.cidr], self.mtu) {
+            let gateways: Vec<_> = entry.prefixes.iter().map(|prefix| prefix.gateway).collect();
+            let prefixes: Vec<_> = entry.prefixes.iter().map(|prefix| prefix.cidr).collect();
+            let routes = routes_by(&gateways, &self.call.attachment.interface, &self.plugin.config.routes);
+            match impossible(&routes, &prefixes, self.mtu) {
                 None => return Ok(()),
                 Some(error) => refused = Some(error),
             }

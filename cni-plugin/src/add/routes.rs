@@ -1,33 +1,36 @@
 //! The routes of an attachment: the default route and those of the configuration, and which of them a pod cannot have. Pure.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use atoll_model::ids::IfName;
 use atoll_model::route::{MAIN_TABLE, PodRoute};
 use atoll_records::ClaimRecord;
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
 use crate::error::CallError;
 use crate::policy_routing;
 
-/// The routes of an attachment: the default route, then those of the configuration.
+/// The routes of an attachment: the default route of each family, then those of the configuration.
 pub(crate) fn routes(claim: &ClaimRecord, configured: &[PodRoute]) -> Vec<PodRoute> {
-    let gateway = claim.addresses.first().map(|address| address.gateway);
-    gateway.map_or_else(Vec::new, |gateway| routes_by(gateway, &claim.attachment.interface, configured))
+    let mut gateways: Vec<_> = claim.addresses.iter().map(|address| address.gateway).collect();
+    gateways.dedup();
+    routes_by(&gateways, &claim.attachment.interface, configured)
 }
 
-/// The same for a gateway. A configured default route replaces the subnet's.
-pub(super) fn routes_by(gateway: Ipv4Addr, interface: &IfName, configured: &[PodRoute]) -> Vec<PodRoute> {
-    let everything = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a prefix length");
+/// The same for the gateway of each family. A configured default route replaces the subnet's.
+pub(super) fn routes_by(gateways: &[IpAddr], interface: &IfName, configured: &[PodRoute]) -> Vec<PodRoute> {
     // The default route of `eth0` is used; those of `eth1` and further interfaces have higher metrics. Runtimes attach a pod to
     // its networks concurrently, so the order of the ADDs must not matter.
     let priority = policy_routing::metric(interface);
+    let gateway_for =
+        |route: &PodRoute| gateways.iter().copied().find(|it| it.is_ipv4() == route.destination.is_ipv4());
     let whole = |route: &PodRoute| PodRoute {
-        gateway: route.gateway.or_else(|| (!route.is_local()).then_some(gateway)),
+        gateway: route.gateway.or_else(|| gateway_for(route).filter(|_| !route.is_local())),
         priority: route.priority.or_else(|| priority.filter(|_| route.is_default())),
         ..route.clone()
     };
-    let mut routes = vec![PodRoute { priority, ..PodRoute::plain(everything, Some(gateway)) }];
+    let default = |gateway: &IpAddr| PodRoute { priority, ..PodRoute::plain(everything(*gateway), Some(*gateway)) };
+    let mut routes: Vec<_> = gateways.iter().map(default).collect();
     for route in configured.iter().map(whole) {
         match routes.iter_mut().find(|other| other.is_instead_of(&route)) {
             Some(other) => *other = route,
@@ -37,14 +40,22 @@ pub(super) fn routes_by(gateway: Ipv4Addr, interface: &IfName, configured: &[Pod
     routes
 }
 
+/// The destination of a default route of the family of an address.
+fn everything(of_family: IpAddr) -> IpNetwork {
+    let all: IpAddr = if of_family.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    IpNetwork::new(all, 0).expect("0 is a prefix length")
+}
+
 /// Why a pod with these addresses cannot have one of these routes. `own`: its addresses, or what stands for them before
-/// they are known: its subnet.
-pub(super) fn impossible(routes: &[PodRoute], own: &[Ipv4Network], mtu: u32) -> Option<CallError> {
-    let subnet = own.first()?;
-    let (network, here) = (subnet.network(), format!("{}/{}", subnet.network(), subnet.prefix()));
+/// they are known: the prefixes of its subnet.
+pub(super) fn impossible(routes: &[PodRoute], own: &[IpNetwork], mtu: u32) -> Option<CallError> {
     let of = |n: usize| {
         let route: &PodRoute = &routes[n];
         let PodRoute { destination, gateway, mtu: path, .. } = route;
+        let Some(subnet) = own.iter().find(|own| own.is_ipv4() == destination.is_ipv4()) else {
+            return Some(format!("the pod has no address of {}", if destination.is_ipv4() { "IPv4" } else { "IPv6" }));
+        };
+        let (network, here) = (subnet.network(), format!("{}/{}", subnet.network(), subnet.prefix()));
         let in_main = route.table.unwrap_or(MAIN_TABLE) == MAIN_TABLE;
         if in_main && destination.prefix() >= subnet.prefix() && subnet.contains(destination.network()) {
             return Some(format!("its destination is inside the pod's own subnet {here}: it would cut off neighbours"));
@@ -62,8 +73,12 @@ pub(super) fn impossible(routes: &[PodRoute], own: &[Ipv4Network], mtu: u32) -> 
         if is_own {
             return Some(format!("its next hop {gateway} is the pod's own address"));
         }
-        let is_nobody = subnet.prefix() < 31 && (gateway == network || gateway == subnet.broadcast());
-        is_nobody.then(|| format!("its next hop {gateway} is the address of no host of {here}"))
+        // RFC 4291, 2.6.1: the first address of a prefix is every router's of it; there is no broadcast.
+        let is_no_host = match subnet {
+            IpNetwork::V4(subnet) => subnet.prefix() < 31 && (gateway == network || gateway == subnet.broadcast()),
+            IpNetwork::V6(subnet) => subnet.prefix() < 127 && gateway == network,
+        };
+        is_no_host.then(|| format!("its next hop {gateway} is the address of no host of {here}"))
     };
     let (n, problem) = (0..routes.len()).find_map(|n| Some((n, of(n)?)))?;
     Some(CallError::Route { route: Box::new(routes[n].clone()), problem })
@@ -76,13 +91,13 @@ mod tests {
     use super::*;
 
     fn to(destination: &str, gateway: Option<[u8; 4]>) -> PodRoute {
-        PodRoute::plain(destination.parse().expect("valid"), gateway.map(Ipv4Addr::from))
+        PodRoute::plain(destination.parse().expect("valid"), gateway.map(IpAddr::from))
     }
 
     const GATEWAY: [u8; 4] = [10, 128, 0, 1];
 
     fn made(interface: &str, configured: &[PodRoute]) -> Vec<String> {
-        let routes = routes_by(GATEWAY.into(), &interface.parse().expect("valid"), configured);
+        let routes = routes_by(&[GATEWAY.into()], &interface.parse().expect("valid"), configured);
         routes.iter().map(ToString::to_string).collect()
     }
 
@@ -113,9 +128,9 @@ mod tests {
 
     #[test]
     fn a_route_that_does_not_fit_the_pods_subnet_is_refused_with_the_reason() {
-        let own: Ipv4Network = "10.128.0.5/24".parse().expect("valid");
+        let own: IpNetwork = "10.128.0.5/24".parse().expect("valid");
         let refused = |configured: &[PodRoute]| {
-            let routes = routes_by(GATEWAY.into(), &"eth0".parse().expect("valid"), configured);
+            let routes = routes_by(&[GATEWAY.into()], &"eth0".parse().expect("valid"), configured);
             impossible(&routes, &[own], 1450).map(|error| (error.class(), error.to_string()))
         };
         for (route, why) in [

@@ -6,7 +6,6 @@ use atoll_model::cni::previous::PreviousInterface;
 use atoll_model::route::{MAIN_TABLE, PodRoute};
 use atoll_network::PortState;
 use atoll_records::{AddressState, ClaimRecord};
-use ipnetwork::IpNetwork;
 use uuid::Uuid;
 
 use super::evidence::{AttachmentRecords, CheckCall, KernelView};
@@ -106,7 +105,7 @@ pub(super) fn addresses(call: &CheckCall, claim: &ClaimRecord, seen: &KernelView
     };
     let listed: Vec<_> = call.previous.addresses.iter().filter(|(place, _)| is_ours(*place)).map(|(_, a)| *a).collect();
     for address in claim.addresses.iter().map(|address| address.address) {
-        if !listed.contains(&IpNetwork::V4(address)) {
+        if !listed.contains(&address) {
             differences.push(format!("prevResult lists {} for {name}, expected {address}", list(&listed)));
         }
         let Some(link) = &seen.pod_end else { continue };
@@ -121,7 +120,7 @@ pub(super) fn addresses(call: &CheckCall, claim: &ClaimRecord, seen: &KernelView
 /// through another interface is as good: of several networks the first one wins.
 pub(super) fn routes(call: &CheckCall, ours: &[PodRoute], seen: &KernelView) -> Vec<String> {
     let Some(link) = &seen.pod_end else { return Vec::new() };
-    let is_expected = |route: &&PodRoute| call.previous.routes.contains(&IpNetwork::V4(route.destination));
+    let is_expected = |route: &&PodRoute| call.previous.routes.contains(&route.destination);
     let missing = |route: &PodRoute| {
         let same = |found: &&FoundRoute| {
             found.route.destination == route.destination
@@ -133,8 +132,7 @@ pub(super) fn routes(call: &CheckCall, ours: &[PodRoute], seen: &KernelView) -> 
         if all.any(|found| !found.interfaces.contains(&link.index) || found.route.gateway == route.gateway) {
             return None;
         }
-        let by =
-            |gateway: Option<std::net::Ipv4Addr>| gateway.map_or_else(|| "no gateway".to_owned(), |g| g.to_string());
+        let by = |gateway: Option<std::net::IpAddr>| gateway.map_or_else(|| "no gateway".to_owned(), |g| g.to_string());
         Some(match found {
             Some(gateway) => {
                 format!("the route to {} goes by {}, expected {}", route.destination, by(gateway), by(route.gateway))

@@ -81,13 +81,12 @@ impl<S: Store, E: Engine, K: Kernel> Plugin<S, E, K> {
         };
         let claim = asked.as_ref().map_or(claim, |(records, _)| records.claim.as_ref());
         let cluster = asked.as_ref().ok().and_then(|(records, _)| Some(records.cluster.as_ref()?.id));
-        if let Some((claim, cluster)) = claim.zip(cluster.or_else(|| self.cache.cluster_id()))
-            && let Some(first) = claim.addresses.first()
-        {
+        if let Some((claim, cluster)) = claim.zip(cluster.or_else(|| self.cache.cluster_id())) {
             let network = NetworkId { cluster, incarnation: claim.incarnation };
-            let subnet = network.subnet(first.ordinal);
-            let pod = first.address.ip().into();
-            differences.extend(self.host_to_pod().check(subnet, &claim.host_interface, pod).await?);
+            for claimed in claim.first_of_each_family() {
+                let (subnet, pod) = (network.subnet(claimed.ordinal), claimed.address.ip());
+                differences.extend(self.host_to_pod().check(subnet, &claim.host_interface, pod).await?);
+            }
         }
         if !differences.is_empty() {
             return Err(CallError::NotAsLeft { attachment: Box::new(attachment.clone()), differences });

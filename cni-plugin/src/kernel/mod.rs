@@ -24,7 +24,7 @@ pub use atoll_node::netlink::policy_rule::PolicyRule;
 pub use atoll_node::netlink::route::FoundRoute;
 pub use atoll_node::netns::Netns;
 pub use atoll_node::veth::{GROUP, host_index};
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
 /// What is at the path that a runtime calls a network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub enum PodChange {
     LoopbackUp,
     /// Give the interface an address; there already is fine. With a metric the route to its subnet stands back behind
     /// that of another interface in the same one.
-    Address(IfName, Ipv4Network, Option<u32>),
+    Address(IfName, IpNetwork, Option<u32>),
     /// Bring the interface up.
     Up(IfName),
     /// Add a route through the interface; an existing one to that destination is fine.

@@ -14,7 +14,7 @@ const MAC: Mac = Mac([2, 0, 0x5e, 0x10, 0, 9]);
 async fn requesting(count: u32) -> Lab {
     let lab = Lab::warm().await;
     let subnet = lab.first_subnet();
-    let addresses = (0..count).map(|n| subnet.nth(20 + n).expect("it is large enough")).collect();
+    let addresses = (0..count).map(|n| subnet.nth(20 + n).expect("it is large enough").into()).collect();
     lab.requested.replace(AddressRequest { addresses, mac: Some(MAC), subnet: None });
     lab
 }
@@ -29,13 +29,13 @@ async fn addresses_and_mac_are_given_as_asked() {
         assert_eq!((&given, attached.mac), (&lab.requested.borrow().addresses, MAC));
         let eth0 = lab.call().attachment.interface;
         let link = lab.kernel.inspect(&Netns::At(NETNS.into()), &eth0).await.expect("works").expect("there");
-        let on_link: Vec<_> = link.addresses.iter().map(|address| address.ip()).collect();
+        let on_link: Vec<_> = link.addresses.iter().map(ipnetwork::IpNetwork::ip).collect();
         assert_eq!((on_link, link.mac), (given.clone(), Some(MAC)));
         // The first one is in the port, the others are seeds of the bridge, all with that MAC.
         let ports = lab.controller.dump().ports;
         let vif =
             ports.values().find_map(|port| port.vif_id.and_then(PortSecurity::from_vif_id)).expect("a pod's port");
-        assert_eq!((vif.mac, vif.address), (MAC, given[0]));
+        assert_eq!((vif.mac, vif.address.into()), (MAC, given[0]));
         let seeds: Vec<_> = given[1..].iter().map(|address| (*address, MAC)).collect();
         assert_eq!((lab.seeds(), lab.seeded_macs()), (seeds, usize::from(count > 1)));
         let requests = lab.plan.passed().iter().filter(|effect| effect.starts_with("controller: POST")).count();
@@ -59,7 +59,7 @@ async fn what_cannot_be_met_is_refused_and_leaves_nothing() {
         attachment: attachment("second", "eth0"),
         sandbox: "/netns/second".to_owned(),
         requested: AddressRequest {
-            addresses: vec![subnet.nth(40).expect("fits"), first.addresses[1].0.ip()],
+            addresses: vec![subnet.nth(40).expect("fits").into(), first.addresses[1].0.ip()],
             mac: None,
             subnet: None,
         },
@@ -71,7 +71,7 @@ async fn what_cannot_be_met_is_refused_and_leaves_nothing() {
     assert_eq!((lab.etcd.dump(), lab.pod_ports(), lab.links(), lab.seeds()), before, "all or nothing");
     for requested in [
         AddressRequest { addresses: vec![[192, 0, 2, 1].into()], ..AddressRequest::default() },
-        AddressRequest { addresses: vec![subnet.network()], ..AddressRequest::default() },
+        AddressRequest { addresses: vec![subnet.network().into()], ..AddressRequest::default() },
         AddressRequest { subnet: Some(SubnetChoice::Ordinal(77)), ..AddressRequest::default() },
         AddressRequest { subnet: "192.0.2.0/24".parse().ok(), ..AddressRequest::default() },
     ] {
@@ -85,7 +85,7 @@ async fn what_cannot_be_met_is_refused_and_leaves_nothing() {
     }
     // The same attachment with another address request is another request.
     lab.requested
-        .replace(AddressRequest { addresses: vec![subnet.nth(50).expect("fits")], ..AddressRequest::default() });
+        .replace(AddressRequest { addresses: vec![subnet.nth(50).expect("fits").into()], ..AddressRequest::default() });
     lab.add().await.expect_err("it has other addresses");
     assert_eq!(lab.links().len(), 2, "and keeps them");
     lab.plugin().del(&del(&second)).await.expect("works");

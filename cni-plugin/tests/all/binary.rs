@@ -165,7 +165,7 @@ fn a_fault_of_a_request_is_reported_once_and_leaves_nothing() {
         ("an address that is none", set("CNI_ARGS", "IP=10.0.0"), ground.plain(), 4),
         ("a MAC of a group", set("CNI_ARGS", "MAC=01:00:5e:00:00:01"), ground.plain(), 4),
         ("an address that is no text", good(), ground.input("runtimeConfig", json!({ "IPs": [7] })), 7),
-        ("an IPv6 address", set("CNI_ARGS", "IP=fd00::7"), ground.plain(), 2),
+        ("an IPv6 address that is none", set("CNI_ARGS", "IP=fd00::7/129"), ground.plain(), 4),
         ("the runtime's own namespace", good(), ground.plain(), 8),
         ("a namespace that is a file", variables("ADD", &file), ground.plain(), 8),
         ("a namespace that is not there", variables("ADD", &gone), ground.plain(), 8),

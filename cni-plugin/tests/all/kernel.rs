@@ -2,7 +2,7 @@
 //! root; the test's own thread leaves the machine's namespace first.
 
 use atoll_testkit::kernel::FakeKernel;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use atoll_cni_plugin::kernel::linux::Linux;
@@ -15,7 +15,7 @@ use atoll_model::ids::IfName;
 use atoll_model::route::PodRoute;
 use atoll_node::netlink::flows::{FlowDirection, FlowSocket};
 use atoll_testkit::program::command;
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
 /// Where a kernel is tested: what the kernel itself cannot make.
 trait Ground {
@@ -40,7 +40,7 @@ fn name(name: &str) -> IfName {
     IfName::new(name).expect("valid")
 }
 
-fn network(text: &str) -> Ipv4Network {
+fn network(text: &str) -> IpNetwork {
     text.parse().expect("valid")
 }
 
@@ -56,7 +56,7 @@ fn veth(host_netns: Netns, pod_netns: &Path) -> Veth {
 }
 
 fn gateway(text: &str, gateway: Option<[u8; 4]>) -> PodChange {
-    PodChange::Route(name("eth0"), PodRoute::plain(network(text), gateway.map(Ipv4Addr::from)))
+    PodChange::Route(name("eth0"), PodRoute::plain(network(text), gateway.map(IpAddr::from)))
 }
 
 /// The kinds of files at a path are distinguished.

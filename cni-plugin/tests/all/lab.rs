@@ -9,7 +9,6 @@ use atoll_testkit::store::{FaultyStore, MemoryStore};
 use atoll_testkit::transport::FaultyTransport;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -475,7 +474,7 @@ impl Lab {
             let key = Key::from(ReservationRecord::at(&tenant.name, subnet.ordinal, address));
             atoll_store::StoreChange::Put { key, value: Vec::new(), lease: None }
         };
-        let txn = Txn { then: subnet.cidr.iter().map(reserve).collect(), ..Txn::default() };
+        let txn = Txn { then: subnet.prefixes[0].cidr.iter().map(reserve).collect(), ..Txn::default() };
         lab.etcd.commit(txn).await.expect("memory does not fail");
         lab
     }
@@ -608,7 +607,10 @@ impl Lab {
     /// The first subnet of the pod's tenant.
     pub(crate) fn first_subnet(&self) -> ipnetwork::Ipv4Network {
         let tenants: Vec<atoll_records::TenantRecord> = self.records("v2/tenants/");
-        tenants[0].subnets[0].cidr
+        match tenants[0].subnets[0].prefixes[0].cidr {
+            ipnetwork::IpNetwork::V4(cidr) => cidr,
+            other @ ipnetwork::IpNetwork::V6(_) => panic!("{other} is not of IPv4"),
+        }
     }
 
     /// Requests take this detour from now on; none: the direct way.
@@ -632,12 +634,13 @@ impl Lab {
     }
 
     /// The addresses that may be used besides the one in a port's `vifId`, each with its MAC.
-    pub(crate) fn seeds(&self) -> Vec<(std::net::Ipv4Addr, atoll_model::attachment::Mac)> {
+    pub(crate) fn seeds(&self) -> Vec<(std::net::IpAddr, atoll_model::attachment::Mac)> {
         if self.ovn.is_some() {
             let further = |port: OvnPort| port.addresses.into_iter().skip(1).map(move |address| (address, port.mac));
             return self.ovn_ports().into_iter().flat_map(further).collect();
         }
-        self.controller.dump().bridges.into_iter().flat_map(|(_, bridge)| bridge.arp).collect()
+        let arp = self.controller.dump().bridges.into_iter().flat_map(|(_, bridge)| bridge.arp);
+        arp.map(|(address, mac)| (address.into(), mac)).collect()
     }
 
     /// Names of pods in Northbound, with their addresses.
@@ -701,8 +704,7 @@ impl Lab {
     #[track_caller]
     pub(crate) fn assert_reached(&self, claim: &ClaimRecord, when: &str) {
         let reached = self.kernel.host_to_pod_reached();
-        let wanted =
-            self.ovn.is_some().then(|| (IpAddr::from(claim.addresses[0].address.ip()), claim.host_interface.clone()));
+        let wanted = self.ovn.is_some().then(|| (claim.addresses[0].address.ip(), claim.host_interface.clone()));
         let pods: Vec<_> = reached.iter().map(|entry| (entry.pod, entry.interface.clone())).collect();
         assert_eq!(pods, Vec::from_iter(wanted), "{when}: the node reaches {reached:?}");
     }
@@ -937,7 +939,7 @@ struct OvnPort {
     /// The claim that it was made for.
     claim: String,
     mac: atoll_model::attachment::Mac,
-    addresses: Vec<std::net::Ipv4Addr>,
+    addresses: Vec<std::net::IpAddr>,
 }
 
 impl OvnPort {

@@ -54,14 +54,14 @@ async fn records(dialect: Dialect) -> (Vec<Entry>, Vec<ApiRequest>) {
         (cluster.id.to_string(), CLUSTER.to_string()),
         (tenant.incarnation.to_string(), INCARNATION.to_string()),
         (tenant.transit.to_string(), transit.to_string()),
-        (tenant.subnets[0].cidr.to_string(), subnet.to_string()),
-        (tenant.subnets[0].gateway.to_string(), "10.200.5.1".to_owned()),
+        (tenant.subnets[0].prefixes[0].cidr.to_string(), subnet.to_string()),
+        (tenant.subnets[0].prefixes[0].gateway.to_string(), "10.200.5.1".to_owned()),
     ];
     for entry in &mut entries {
         if entry.key == Key::from(OwnerRecord::transit(tenant.transit)) {
             entry.key = Key::from(OwnerRecord::transit(transit));
-        } else if entry.key == Key::from(OwnerRecord::subnet(tenant.subnets[0].cidr)) {
-            entry.key = Key::from(OwnerRecord::subnet(subnet));
+        } else if entry.key == Key::from(OwnerRecord::subnet(tenant.subnets[0].prefixes[0].cidr)) {
+            entry.key = Key::from(OwnerRecord::subnet(subnet.into()));
         }
         if entry.value.is_empty() {
             continue;
@@ -131,7 +131,7 @@ async fn lifecycle(dialect: Dialect) -> String {
 
     lab.kernel.add_netns("/netns/third");
     let subnet = lab.first_subnet();
-    let addresses = (0..3).map(|n| subnet.nth(20 + n).expect("it is large enough")).collect();
+    let addresses = (0..3).map(|n| subnet.nth(20 + n).expect("it is large enough").into()).collect();
     let third = AddCall {
         attachment: attachment("third", "eth0"),
         sandbox: "/netns/third".to_owned(),
@@ -168,10 +168,10 @@ async fn operate(admin: &Admin<'_, MemoryStore, LabController>, part: &mut impl 
     let route = |via| StaticRoute { destination: "10.9.0.0/16".parse().expect("valid"), via };
     let with = |route| Edit { add_routes: vec![route], ..Edit::default() };
     let exclude = ["10.130.0.1-10.130.0.9".parse().expect("a range")];
-    let cidr = Some("10.130.0.0/24".parse().expect("valid"));
-    admin::add_subnet(admin, &red(), cidr, &exclude).await.expect("added");
+    let cidr = "10.130.0.0/24".parse().expect("valid");
+    admin::add_subnet(admin, &red(), &[cidr], &exclude).await.expect("added");
     part("another subnet, with addresses that no pod gets");
-    let hop = Via::Gateway(subnet.nth(9).expect("it is large enough"));
+    let hop = Via::Gateway(subnet.nth(9).expect("it is large enough").into());
     admin::set(admin, &red(), &with(route(hop)), REQUEST_LIFETIME, |_| {}).await.expect("set");
     part("a static route");
     admin::set(admin, &red(), &with(route(Via::Blackhole)), REQUEST_LIFETIME, |_| {}).await.expect("set");

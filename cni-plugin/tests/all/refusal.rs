@@ -40,7 +40,7 @@ fn etcd(lab: &Lab, state: ServerState) {
 
 fn seventh(lab: &Lab) -> AddressRequest {
     AddressRequest {
-        addresses: vec![lab.first_subnet().nth(7).expect("it is large enough")],
+        addresses: vec![lab.first_subnet().nth(7).expect("it is large enough").into()],
         ..AddressRequest::default()
     }
 }
@@ -70,8 +70,10 @@ async fn what_a_request_wants_is_cleaned_up_before_it_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_full_subnet_has_room_when_what_is_pending_is_cleaned_up() {
     let lab = Lab::small().await;
-    lab.requested
-        .replace(AddressRequest { subnet: Some(SubnetChoice::Cidr(lab.first_subnet())), ..AddressRequest::default() });
+    lab.requested.replace(AddressRequest {
+        subnet: Some(SubnetChoice::Cidr(lab.first_subnet().into())),
+        ..AddressRequest::default()
+    });
     let mut pods = Vec::new();
     let refused = loop {
         let container = format!("pod{}", pods.len());
@@ -170,7 +172,8 @@ async fn a_refusal_names_only_what_holds_what_was_asked_for() {
     let mut again = calls[1].clone();
     // Another address than the one that it got by chance.
     let has = attached[1].addresses[0].0.ip();
-    let other = [9, 10].into_iter().filter_map(|n| subnet.nth(n)).find(|address| *address != has);
+    let other =
+        [9, 10].into_iter().filter_map(|n| subnet.nth(n).map(std::net::IpAddr::V4)).find(|address| *address != has);
     again.requested =
         AddressRequest { addresses: vec![other.expect("the subnet is large enough")], ..AddressRequest::default() };
     let text = Box::pin(lab.plugin().add(&again)).await.expect_err("its own is pending").to_string();
@@ -220,7 +223,7 @@ async fn another_request_of_the_same_attachment_waits_for_no_other_call() {
                 call.pod.namespace = Some("blue".parse().expect("valid"));
                 call.requested = AddressRequest::default();
             } else {
-                call.requested.addresses = vec![lab.first_subnet().nth(9).expect("it is large enough")];
+                call.requested.addresses = vec![lab.first_subnet().nth(9).expect("it is large enough").into()];
             }
             let attached = Box::pin(lab.plugin().add(&call)).await.expect("nothing is in the way");
             assert!(call.requested.addresses.iter().all(|requested| *requested == attached.addresses[0].0.ip()));
@@ -236,7 +239,8 @@ async fn another_request_of_the_same_attachment_waits_for_no_other_call() {
     lab.put_tombstone().await;
     let mut call = lab.call();
     // The pod has a random address, which may be the seventh.
-    let other = [7, 8].map(|n| lab.first_subnet().nth(n).expect("it is large enough")).into_iter().find(|n| *n != had);
+    let other =
+        [7, 8].map(|n| lab.first_subnet().nth(n).expect("it is large enough").into()).into_iter().find(|n| *n != had);
     call.requested.addresses = other.into_iter().collect();
     Box::pin(lab.plugin().add(&call)).await.expect_err("it has another address");
     assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.links().len()), (1, 1, 2));

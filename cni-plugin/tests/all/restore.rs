@@ -45,7 +45,7 @@ async fn plan(lab: &Lab) -> Vec<PlannedChange> {
 }
 
 /// After a DEL: nothing is left, at once or when late requests have had their time.
-async fn require_gone(lab: &Lab, engine: LabEngine, address: Option<std::net::Ipv4Addr>, when: &str) {
+async fn require_gone(lab: &Lab, engine: LabEngine, address: Option<std::net::IpAddr>, when: &str) {
     lab.retry_pending_cleanup().await;
     lab.assert_ports_have_claims(when);
     if engine == LabEngine::Ovn {

@@ -68,14 +68,14 @@ async fn every_configured_route_is_in_the_kernel_and_in_the_result_of_every_vers
     let lab = Lab::warm().await;
     let (attached, found) = attach(&lab, &all).await.expect("works");
     let gateway = attached.addresses[0].1;
-    let next_hop = lab.first_subnet().nth(7).expect("large enough");
+    let next_hop = lab.first_subnet().nth(7).expect("large enough").into();
     // In the kernel: every one, once, and nothing else but the default route.
     assert_eq!(found.len(), all.len() + 1, "{found:?}");
     for (what, route) in configured() {
         let mut expected = route_of(&route);
         let is_local = expected.is_local();
         expected.gateway = match expected.gateway {
-            Some(gateway) if gateway.octets() == [10, 0, 0, 7] => Some(next_hop),
+            Some(gateway) if gateway == std::net::IpAddr::from([10, 0, 0, 7]) => Some(next_hop),
             None if !is_local => Some(gateway),
             gateway => gateway,
         };
@@ -113,7 +113,7 @@ async fn a_configured_default_route_goes_instead_of_ours() {
         let (attached, found) = attach(&lab, &[route]).await.expect("works");
         let [only] = found.as_slice() else { panic!("{found:?}") };
         let expected =
-            if by_gateway { attached.addresses[0].1 } else { lab.first_subnet().nth(7).expect("large enough") };
+            if by_gateway { attached.addresses[0].1 } else { lab.first_subnet().nth(7).expect("large enough").into() };
         assert_eq!((only.route.gateway, only.route.table.unwrap_or(MAIN_TABLE)), (Some(expected), MAIN_TABLE));
         assert_eq!(attached.routes.len(), 1);
     }

@@ -7,7 +7,7 @@
 //! With OVN nothing waits for late requests: they arrive after everything, when another pod has the address, and change nothing.
 
 use atoll_testkit::fault::Fault;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use atoll_cni_plugin::add::AddCall;
@@ -176,7 +176,7 @@ fn creation(engine: LabEngine) -> &'static str {
 async fn requesting(engine: LabEngine) -> Lab {
     let lab = Lab::warm_with(engine).await;
     let subnet = lab.first_subnet();
-    let addresses = [7, 9].map(|n| subnet.nth(n).expect("it is large enough")).to_vec();
+    let addresses = [7, 9].map(|n| subnet.nth(n).expect("it is large enough").into()).to_vec();
     lab.requested.replace(AddressRequest { addresses, mac: Some(Mac([2, 0, 0x5e, 0x10, 0, 9])), subnet: None });
     lab
 }
@@ -358,7 +358,7 @@ async fn point(verb: Verb, engine: LabEngine, disturbance: Disturbance, then: Th
     true
 }
 
-pub(crate) fn first_address(lab: &Lab) -> Option<Ipv4Addr> {
+pub(crate) fn first_address(lab: &Lab) -> Option<IpAddr> {
     lab.claims().first().map(|claim| claim.addresses[0].address.ip())
 }
 
@@ -370,7 +370,7 @@ fn is_left_to_gc(effect: &str) -> bool {
 
 /// Nothing has to be waited for: all is gone, and another pod has the address when the late requests arrive. They change
 /// nothing of it, and leave nothing.
-pub(crate) async fn give_away(lab: &Lab, address: Option<Ipv4Addr>, is_left: bool, when: &str) {
+pub(crate) async fn give_away(lab: &Lab, address: Option<IpAddr>, is_left: bool, when: &str) {
     if is_left {
         lab.assert_empty_but_what_gc_collects(when);
     } else {

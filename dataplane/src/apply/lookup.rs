@@ -26,7 +26,8 @@ pub(super) fn settings_of(namespace: &RouterNamespace) -> (bool, bool, bool) {
 
 /// The policy rules of a namespace: by source, for packets of the node, and for answers to the node.
 pub(super) fn policy_rules_of(namespace: &RouterNamespace) -> BTreeSet<PolicyRule> {
-    let by_source = |of: &SourceTable| PolicyRule { selector: RuleSelector::Source(of.network), table: of.table };
+    let by_source =
+        |of: &SourceTable| PolicyRule { selector: RuleSelector::Source(of.network.into()), table: of.table };
     let of_host = |link: &HostLink| {
         let from = PolicyRule { selector: RuleSelector::Interface(link.name.clone()), table: TO_PODS };
         [from, PolicyRule { selector: RuleSelector::Mark(FROM_HOST), table: TO_HOST }]

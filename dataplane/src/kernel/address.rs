@@ -1,7 +1,7 @@
 //! IPv4 addresses of links.
 
 use atoll_node::netlink::address;
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 
 use super::netlink::Netlink;
 use crate::error::PlaneError;
@@ -9,7 +9,9 @@ use crate::error::PlaneError;
 impl Netlink {
     /// All IPv4 addresses with the index of their link.
     pub(crate) fn addresses(&mut self) -> Result<Vec<(u32, Ipv4Network)>, PlaneError> {
-        self.read("list addresses", |socket| address::list(socket, 0))
+        let all = self.read("list addresses", |socket| address::list(socket, 0))?;
+        let of_ipv4 = |(link, address)| if let IpNetwork::V4(address) = address { Some((link, address)) } else { None };
+        Ok(all.into_iter().filter_map(of_ipv4).collect())
     }
 
     /// Gives a link an address.
@@ -19,6 +21,6 @@ impl Netlink {
 
     /// Removes an address from a link.
     pub(crate) fn delete_address(&mut self, index: u32, address: Ipv4Network) -> Result<(), PlaneError> {
-        self.remove(format!("delete address {address}"), |socket| address::delete(socket, index, address))
+        self.remove(format!("delete address {address}"), |socket| address::delete(socket, index, address.into()))
     }
 }

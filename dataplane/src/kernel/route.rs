@@ -1,10 +1,10 @@
 //! IPv4 routes: ours, those of others, and the kernel's own for local addresses.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use atoll_model::route::{LOCAL_TABLE, PodRoute};
 use atoll_node::netlink::route::{self, FoundRoute, RoutePosition, RouteRequest};
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
 
 use super::netlink::{Netlink, PROTOCOL};
@@ -43,7 +43,8 @@ impl Netlink {
     /// Our routes with the source that packets are sent from, links by index.
     pub(crate) fn sourced_routes(&mut self) -> Result<Vec<(KernelRoute<u32>, Option<Ipv4Addr>)>> {
         let all = self.all_routes()?;
-        Ok(all.iter().filter_map(|message| Some((our_route(message)?, route::preferred_source(message)))).collect())
+        let source = |message| route::preferred_source(message).and_then(v4);
+        Ok(all.iter().filter_map(|message| Some((our_route(message)?, source(message)))).collect())
     }
 
     /// Networks that this namespace reaches by other routes than ours, with the index of the link.
@@ -74,7 +75,7 @@ impl Netlink {
         let local = |message: &RouteMessage| {
             let of_kernel = message.header.protocol == RouteProtocol::Kernel && message.header.kind == RouteType::Local;
             let found = FoundRoute::read(message).filter(|it| of_kernel && it.route.table == Some(LOCAL_TABLE))?;
-            Some((found.interface()?, found.route.destination.ip()))
+            Some((found.interface()?, v4(found.route.destination.ip())?))
         };
         Ok(self.all_routes()?.iter().filter_map(local).collect())
     }
@@ -89,7 +90,7 @@ fn message(route: &KernelRoute<u32>, source: Option<Ipv4Addr>) -> RouteMessage {
     let all = PodRoute {
         priority: Some(route.metric),
         table: Some(route.table),
-        ..PodRoute::plain(route.destination, gateway)
+        ..PodRoute::plain(route.destination.into(), gateway.map(IpAddr::V4))
     };
     let request = match route.next {
         NextHop::Via { device, .. } | NextHop::Direct { device } => RouteRequest::unicast(&all, device),
@@ -97,7 +98,7 @@ fn message(route: &KernelRoute<u32>, source: Option<Ipv4Addr>) -> RouteMessage {
         NextHop::Prohibit => RouteRequest::dead_end(&all, RouteType::Prohibit),
     };
     // The topology decides what is reachable through a port, not the port's own address.
-    RouteRequest { protocol: PROTOCOL, on_link: gateway.is_some(), source, ..request }.message()
+    RouteRequest { protocol: PROTOCOL, on_link: gateway.is_some(), source: source.map(IpAddr::V4), ..request }.message()
 }
 
 fn our_route(message: &RouteMessage) -> Option<KernelRoute<u32>> {
@@ -108,19 +109,28 @@ fn our_route(message: &RouteMessage) -> Option<KernelRoute<u32>> {
     let next = match (message.header.kind, found.interface(), found.route.gateway) {
         (RouteType::BlackHole, ..) => NextHop::BlackHole,
         (RouteType::Prohibit, ..) => NextHop::Prohibit,
-        (_, Some(device), Some(gateway)) => NextHop::Via { device, gateway },
+        (_, Some(device), Some(gateway)) => NextHop::Via { device, gateway: v4(gateway)? },
         (_, Some(device), None) => NextHop::Direct { device },
         _ => return None,
     };
     let PodRoute { destination, priority, table, .. } = found.route;
-    Some(KernelRoute { table: table?, destination, metric: priority.unwrap_or(0), next })
+    Some(KernelRoute { table: table?, destination: v4_network(destination)?, metric: priority.unwrap_or(0), next })
 }
 
 /// A route of the main table that is not ours, default routes aside.
 fn foreign_route(message: &RouteMessage) -> Option<(Ipv4Network, Option<u32>)> {
     let found = FoundRoute::read(message)?;
     let is_foreign = found.route.table == Some(MAIN) && message.header.protocol != PROTOCOL;
-    (is_foreign && found.route.destination.prefix() != 0).then_some((found.route.destination, found.interface()))
+    let destination = v4_network(found.route.destination)?;
+    (is_foreign && destination.prefix() != 0).then_some((destination, found.interface()))
+}
+
+fn v4(address: IpAddr) -> Option<Ipv4Addr> {
+    if let IpAddr::V4(address) = address { Some(address) } else { None }
+}
+
+fn v4_network(network: IpNetwork) -> Option<Ipv4Network> {
+    if let IpNetwork::V4(network) = network { Some(network) } else { None }
 }
 
 /// True for a route that has an attribute that no route of ours has.

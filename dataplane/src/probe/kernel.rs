@@ -215,7 +215,7 @@ fn routes(netlink: &mut Netlink, bridge: &Link) -> Tried<()> {
 }
 
 fn policy_rules(netlink: &mut Netlink) -> Tried<()> {
-    let source = RuleSelector::Source(Ipv4Network::new(TEST_NET, 24).expect("24 is a length"));
+    let source = RuleSelector::Source(Ipv4Network::new(TEST_NET, 24).expect("24 is a length").into());
     let selectors = [source, RuleSelector::Interface("v0".to_owned()), RuleSelector::Mark(1)];
     let rules = selectors.map(|selector| PolicyRule { selector, table: TO_PODS });
     for rule in &rules {

@@ -1,7 +1,7 @@
 //! Inconsistencies in an observation. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use atoll_model::attachment::Attachment;
 use atoll_model::config::Addressing;
@@ -14,7 +14,7 @@ use atoll_store::{Compare, StoreChange};
 use uuid::Uuid;
 
 use super::{AddressId, AuditFinding, AuditProblem, Fix, Observation, ObservedAddress};
-use crate::pool::PodRange;
+use crate::pool::{PodRange, number};
 
 /// How many possible port ids of one claim are checked.
 const LATER_PORTS: usize = 8;
@@ -76,7 +76,7 @@ impl<'a> Judge<'a> {
             return Some((AuditProblem::Orphaned, format!("tenant {name} has no subnet {subnet}")));
         };
         (!may_be_a_pod(entry, *address))
-            .then(|| (AuditProblem::OutOfRange, format!("no pod of subnet {} may have {address}", entry.cidr)))
+            .then(|| (AuditProblem::OutOfRange, format!("no pod of subnet {} may have {address}", entry.cidrs())))
     }
 
     /// Every claim has its addresses.
@@ -161,7 +161,7 @@ impl<'a> Judge<'a> {
     fn duplicates(&mut self) {
         let name = |key: &Key| self.seen.claims[key].record.attachment.to_string();
         let mut found = Vec::new();
-        let mut elsewhere: BTreeMap<Ipv4Addr, BTreeSet<(&AddressId, String)>> = BTreeMap::new();
+        let mut elsewhere: BTreeMap<IpAddr, BTreeSet<(&AddressId, String)>> = BTreeMap::new();
         for (place, keys) in &self.holders {
             let names: Vec<_> = keys.iter().map(|key| name(key)).collect();
             if names.len() > 1 {
@@ -327,6 +327,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-fn may_be_a_pod(entry: &SubnetEntry, address: Ipv4Addr) -> bool {
-    PodRange::of(entry).is_some_and(|pods| pods.position(u32::from(address).into()).is_some())
+fn may_be_a_pod(entry: &SubnetEntry, address: IpAddr) -> bool {
+    let pods = entry.prefix_for(address).and_then(|prefix| PodRange::of(prefix, &entry.exclude));
+    pods.is_some_and(|pods| pods.position(number(address)).is_some())
 }

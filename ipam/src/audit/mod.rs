@@ -21,7 +21,7 @@ mod observe;
 mod repair;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use atoll_model::ids::{NodeName, TenantName};
 use atoll_records::{
@@ -43,7 +43,7 @@ pub struct AddressId {
     /// The subnet's ordinal.
     pub subnet: u32,
     /// The address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
 }
 
 impl AddressId {
@@ -59,7 +59,7 @@ impl AddressId {
     }
 
     /// The key of this place in one of the lists.
-    fn key<R>(&self, of: impl Fn(&TenantName, u32, Ipv4Addr) -> RecordKey<R>) -> Key {
+    fn key<R>(&self, of: impl Fn(&TenantName, u32, IpAddr) -> RecordKey<R>) -> Key {
         of(&self.tenant, self.subnet, self.address).into()
     }
 }

@@ -9,17 +9,17 @@
 
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::derive;
-use atoll_model::ids::ClusterId;
+use atoll_model::ids::{ClusterId, TenantName};
 use atoll_records::{AddressRecord, AddressState, Listed, Query, TenantRecord};
 use atoll_store::Store;
+use ipnetwork::IpNetwork;
 
 use crate::error::IpamError;
 use crate::find::find;
 use crate::holder::Holder;
-use crate::search::ActiveSubnet;
 
 /// How many addresses are listed at a time; their records are read as well.
-const PAGE: u128 = 4096;
+const PAGE: usize = 4096;
 
 /// An interface can have it: an individual address (IEEE 802, figure 8-2), and not all zeros.
 pub(crate) fn unicast(mac: Mac) -> Result<(), IpamError> {
@@ -48,21 +48,21 @@ pub(crate) fn is_local(mac: Mac) -> bool {
     mac.0[0] & 2 == 2
 }
 
-/// Refuses a MAC that is the derived one of another attachment with an address of this subnet.
+/// Refuses a MAC that is the derived one of another attachment with an address of this subnet, which messages call `cidr`.
 pub(crate) async fn refuse_derived<S: Store>(
     store: &S,
-    subnet: &ActiveSubnet,
+    (tenant, ordinal, cidr): (&TenantName, u32, IpNetwork),
     mac: Mac,
     own: Option<&Attachment>,
 ) -> Result<(), IpamError> {
-    let mut from = 0;
-    while from < subnet.pods.capacity() {
-        let end = (from + PAGE).min(subnet.pods.capacity());
-        let [Query::Range { prefix, from: first, until, limit, .. }, _] = subnet.part(from, end) else { return Ok(()) };
-        let query = Query::Range { prefix, from: first, until, limit, keys_only: false };
-        let object = format!("subnet {} of tenant {}", subnet.cidr, subnet.tenant);
+    let mut from = None;
+    loop {
+        let prefix = AddressRecord::of_subnet(tenant, ordinal).into();
+        let query = Query::Range { prefix, from: from.take(), until: None, limit: PAGE, keys_only: false };
+        let object = format!("subnet {cidr} of tenant {tenant}");
         let snapshot = store.read(vec![query.clone()]).await.map_err(IpamError::store(object))?;
-        for address in Listed::<AddressRecord>::read(&snapshot.answer(&query)?.entries).readable() {
+        let answer = snapshot.answer(&query)?;
+        for address in Listed::<AddressRecord>::read(&answer.entries).readable() {
             let AddressState::Claimed { attachment, .. } = address.record.state else { continue };
             if attachment.mac() != mac || own == Some(&attachment) {
                 continue;
@@ -71,11 +71,12 @@ pub(crate) async fn refuse_derived<S: Store>(
             let claim = find(store, &attachment).await?.claim;
             if let Some(claim) = claim.filter(|claim| claim.record.mac == mac) {
                 let by = Holder::of(&claim.record).to_string();
-                let (tenant, cidr) = (subnet.tenant.clone(), subnet.cidr);
-                return Err(IpamError::MacTaken { tenant, cidr, mac, by });
+                return Err(IpamError::MacTaken { tenant: tenant.clone(), cidr, mac, by });
             }
         }
-        from = end;
+        match answer.entries.last().filter(|_| answer.more) {
+            Some(last) => from = Some(last.key.next()),
+            None => return Ok(()),
+        }
     }
-    Ok(())
 }

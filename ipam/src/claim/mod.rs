@@ -39,6 +39,7 @@ use self::plan::{AfterConflict, ClaimPlan, Next, NextStep};
 pub use self::request::{ClaimRequest, Claimed, Current, Guards};
 use crate::error::IpamError;
 use crate::find::find_holder;
+use crate::search::Target;
 
 /// A claim gives up after so many lost races; the caller's deadline is usually sooner.
 const ATTEMPTS: u32 = 100;
@@ -65,8 +66,9 @@ async fn attempt<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Clai
     loop {
         attempts.begin().map_err(|cause| cause.map_or_else(contended, plan.failed()))?;
         let mut step = next.take().unwrap_or_else(|| plan.begin());
-        if let Some((subnet, mac)) = step.subnet().zip(plan.suspect_mac()).filter(|(s, _)| checked != Some(s.ordinal)) {
-            let ordinal = subnet.ordinal;
+        let suspect = step.first().zip(plan.suspect_mac()).filter(|(target, _)| checked != Some(target.ordinal));
+        if let Some((Target { tenant, ordinal, range, .. }, mac)) = suspect {
+            let (ordinal, subnet) = (*ordinal, (tenant, *ordinal, range.cidr));
             match mac::refuse_derived(store, subnet, mac, Some(request.attachment)).await {
                 Ok(()) => checked = Some(ordinal),
                 Err(refusal) => step = NextStep::Refuse(refusal),
@@ -95,11 +97,11 @@ async fn attempt<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Clai
             (AfterConflict::TakeOver(claim, tombstone), _) => NextStep::TakeOver(claim, tombstone),
             (AfterConflict::Begin, _) | (AfterConflict::Again, NextStep::TakeOver(..)) => plan.begin(),
             (AfterConflict::Again, NextStep::Refuse(error)) => return Err(error),
-            (AfterConflict::Again, NextStep::Any(targets, subnets)) => {
-                let number = attempts.number();
-                let shown = plan.any(&targets, &snapshot, number)?;
-                let found = if shown.is_empty() { plan.search(store, &subnets, number).await } else { Ok(shown) };
-                found.map_or_else(NextStep::Refuse, |targets| NextStep::Any(targets, subnets))
+            (AfterConflict::Again, NextStep::Any(drawn)) => {
+                match plan.draw_again(store, drawn, &snapshot, attempts.number()).await? {
+                    Some(next) => next,
+                    None => plan.begin_spare(),
+                }
             }
             (AfterConflict::Again, NextStep::Exactly(targets)) => match plan.exactly(targets, &snapshot)? {
                 Next::Again(targets) => NextStep::Exactly(targets),

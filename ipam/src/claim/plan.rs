@@ -13,38 +13,70 @@ use uuid::Uuid;
 
 use super::request::{ClaimRequest, Claimed, Current};
 use super::want::{WantedAddresses, is_met, want};
-use crate::candidate::{WINDOW, first, mix, window_start};
+use crate::candidate::{CASES, WINDOW, first, mix, window_start};
 use crate::error::{Fill, IpamError};
 use crate::find::Found;
 use crate::holder::Holder;
-use crate::search::{self, ActiveSubnet, Target};
+use crate::search::{self, ActiveSubnet, Draw, Target};
 
 /// The next step.
 #[expect(clippy::large_enum_variant, reason = "one at a time and never stored: its size does not matter")]
 pub(super) enum NextStep {
     /// No address can be claimed, if the caller's cache is right and this attachment still has no claim.
     Refuse(IpamError),
-    /// Claim the first of these that is free. Never empty.
-    Any(Vec<Target>, Vec<ActiveSubnet>),
+    /// Claim what is drawn.
+    Any(Drawn),
     /// Claim all of these. Never empty.
     Exactly(Vec<Target>),
     /// The claim is there, and the tombstone that the caller supersedes as well: the tombstone goes.
     TakeOver(Versioned<ClaimRecord>, Revision),
 }
 
+/// Candidates of a draw, beside addresses that are fixed.
+pub(super) struct Drawn {
+    /// All of these are claimed. Empty for a pod without a request.
+    fixed: Vec<Target>,
+    /// The first of these that is free is claimed, all of its addresses. Never empty.
+    candidates: Vec<Vec<Target>>,
+    /// The draw that they come from.
+    draw: Draw,
+    /// Where the search continues. Never empty.
+    draws: Vec<Draw>,
+}
+
+impl Drawn {
+    /// What one transaction claims with this candidate: IPv4 first.
+    fn case(&self, candidate: &[Target]) -> Vec<Target> {
+        let mut targets: Vec<_> = self.fixed.iter().chain(candidate).cloned().collect();
+        targets.sort_by_key(|target| target.range.cidr.is_ipv6());
+        targets
+    }
+
+    /// The positions that a lost attempt shows.
+    fn window(&self) -> (u128, u128) {
+        let capacity = self.draw.capacity();
+        let from = window_start(capacity, self.candidates[0][0].position);
+        (from, (from + WINDOW).min(capacity))
+    }
+}
+
 impl NextStep {
     /// The addresses that each case of the transaction claims.
-    fn cases(&self) -> Vec<&[Target]> {
+    fn cases(&self) -> Vec<Vec<Target>> {
         match self {
             Self::Refuse(_) | Self::TakeOver(..) => Vec::new(),
-            Self::Any(targets, _) => targets.chunks(1).collect(),
-            Self::Exactly(targets) => vec![targets],
+            Self::Any(drawn) => drawn.candidates.iter().map(|candidate| drawn.case(candidate)).collect(),
+            Self::Exactly(targets) => vec![targets.clone()],
         }
     }
 
-    /// The subnet in which a MAC must be free.
-    pub(super) fn subnet(&self) -> Option<&ActiveSubnet> {
-        self.cases().first().and_then(|targets| targets.first()).map(|target| &target.subnet)
+    /// An address of the subnet in which a MAC must be free.
+    pub(super) fn first(&self) -> Option<&Target> {
+        match self {
+            Self::Refuse(_) | Self::TakeOver(..) => None,
+            Self::Any(drawn) => drawn.candidates[0].first(),
+            Self::Exactly(targets) => targets.first(),
+        }
     }
 }
 
@@ -121,10 +153,24 @@ impl<'a> ClaimPlan<'a> {
                 (self.mac, self.own_mac) = (want.mac, want.own_mac);
                 match want.addresses {
                     WantedAddresses::Exactly(targets) => NextStep::Exactly(targets),
+                    WantedAddresses::Beside(fixed, draw) => {
+                        // The address at the same position is the usual partner, and free as a rule.
+                        let partner = fixed[0].position;
+                        let mut positions = first(draw.capacity(), self.seed);
+                        if partner < draw.capacity() {
+                            positions.retain(|position| *position != partner);
+                            positions.insert(0, partner);
+                            positions.truncate(CASES as usize);
+                        }
+                        let candidates = positions.into_iter().map(|position| draw.targets(position)).collect();
+                        NextStep::Any(Drawn { fixed, candidates, draws: vec![draw.clone()], draw })
+                    }
                     WantedAddresses::Any(subnets) => {
-                        let newest = &subnets[0];
-                        let targets = first(&newest.pods, self.seed).into_iter();
-                        NextStep::Any(targets.map(|at| Target::free(newest.clone(), at)).collect(), subnets)
+                        let draws: Vec<_> = subnets.iter().map(ActiveSubnet::draw).collect();
+                        let draw = draws[0].clone();
+                        let positions = first(draw.capacity(), self.seed).into_iter();
+                        let candidates = positions.map(|position| draw.targets(position)).collect();
+                        NextStep::Any(Drawn { fixed: Vec::new(), candidates, draw, draws })
                     }
                 }
             }
@@ -155,24 +201,22 @@ impl<'a> ClaimPlan<'a> {
             .extend(self.pod.as_ref().map(|(namespace, pod)| Query::key(ReservationRecord::for_pod(namespace, pod))));
         match step {
             NextStep::Refuse(_) | NextStep::TakeOver(..) => {}
-            NextStep::Any(targets, _) => {
-                let (from, end) = window(&targets[0]);
-                queries.extend(targets[0].subnet.part(from, end));
-            }
-            NextStep::Exactly(targets) => {
-                for target in targets {
-                    queries.push(Query::key(target.key(AddressRecord::at)));
-                    queries.push(Query::key(target.key(ReservationRecord::at)));
+            NextStep::Any(drawn) => {
+                let (from, end) = drawn.window();
+                queries.extend(drawn.draw.part(from, end));
+                if !drawn.fixed.is_empty() {
+                    queries.extend(drawn.fixed.iter().chain(&drawn.candidates[0]).flat_map(records));
                 }
             }
+            NextStep::Exactly(targets) => queries.extend(targets.iter().flat_map(records)),
         }
-        queries.extend(step.subnet().and_then(|subnet| self.mac_key(subnet)).map(Query::key));
+        queries.extend(step.first().and_then(|target| self.mac_key(target)).map(Query::key));
         queries
     }
 
     /// The key of the MAC, if it must be this claim's own.
-    fn mac_key(&self, subnet: &ActiveSubnet) -> Option<RecordKey<MacRecord>> {
-        self.own_mac.then(|| MacRecord::at(&subnet.tenant, subnet.ordinal, self.mac))
+    fn mac_key(&self, of_subnet: &Target) -> Option<RecordKey<MacRecord>> {
+        self.own_mac.then(|| MacRecord::at(&of_subnet.tenant, of_subnet.ordinal, self.mac))
     }
 
     /// The transaction of a step.
@@ -186,8 +230,10 @@ impl<'a> ClaimPlan<'a> {
             ];
             vec![Case { compare, then: vec![StoreChange::delete(TombstoneRecord::at(attachment))], read: Vec::new() }]
         } else {
-            let case =
-                |targets| Case { compare: self.conditions(targets), then: self.changes(targets), read: Vec::new() };
+            let case = |targets: Vec<Target>| {
+                let (compare, then) = (self.conditions(&targets), self.changes(&targets));
+                Case { compare, then, read: Vec::new() }
+            };
             step.cases().into_iter().map(case).collect()
         };
         Choice { cases, otherwise }
@@ -198,7 +244,7 @@ impl<'a> ClaimPlan<'a> {
         match step {
             NextStep::TakeOver(claim, _) => self.present(claim),
             step => {
-                let record = self.record(step.cases()[case]);
+                let record = self.record(&step.cases()[case]);
                 Claimed::New(Versioned::created(record, revision))
             }
         }
@@ -221,10 +267,10 @@ impl<'a> ClaimPlan<'a> {
         for target in targets {
             compare.push(Compare::unchanged(target.key(AddressRecord::at), target.cool_down));
             // One transaction has written both keys of a reservation: same revision.
-            let reserved = reserved.filter(|_| !self.spare);
-            compare.push(Compare::unchanged(target.key(ReservationRecord::at), reserved));
+            let own = self.reservation.as_ref().filter(|_| !self.spare && self.is_reserved(target));
+            compare.push(Compare::unchanged(target.key(ReservationRecord::at), own.map(|own| own.mod_revision)));
         }
-        compare.extend(targets.first().and_then(|target| self.mac_key(&target.subnet)).map(Compare::absent));
+        compare.extend(targets.first().and_then(|target| self.mac_key(target)).map(Compare::absent));
         compare
     }
 
@@ -237,7 +283,7 @@ impl<'a> ClaimPlan<'a> {
             changes.push(StoreChange::put(&target.key(AddressRecord::at), &owned));
             changes.extend(target.cool_down.map(|_| StoreChange::delete(target.key(CoolDown::at))));
         }
-        if let Some(key) = targets.first().and_then(|target| self.mac_key(&target.subnet)) {
+        if let Some(key) = targets.first().and_then(|target| self.mac_key(target)) {
             let owner = MacOwner::Claimed { claim: self.claim, attachment: attachment.clone() };
             changes.push(StoreChange::put(&key, &MacRecord { v: SCHEMA, owner, unknown: Unknown::new() }));
         }
@@ -358,24 +404,61 @@ impl<'a> ClaimPlan<'a> {
         Ok(AfterConflict::Again)
     }
 
-    /// The candidates that the window of a lost attempt for any address has, in the same subnet.
-    pub(super) fn any(&self, targets: &[Target], snapshot: &Snapshot, attempt: u32) -> Result<Vec<Target>, IpamError> {
-        let subnet = &targets[0].subnet;
-        self.refuse_taken_mac(subnet, snapshot)?;
-        let (from, end) = window(&targets[0]);
-        let picked = subnet.window(snapshot, from, end)?.pick(mix(self.seed, attempt)).into_iter();
-        Ok(picked.map(|position| Target::free(subnet.clone(), position)).collect())
-    }
-
-    /// Searches the subnets. A request for a certain subnet does not get more room when the tenant grows.
-    pub(super) async fn search<S: Store>(
+    /// The next step after a lost attempt for what was drawn: what its window shows to be free, else what a search finds.
+    /// None: as [`Next::Spare`].
+    pub(super) async fn draw_again<S: Store>(
         &self,
         store: &S,
-        subnets: &[ActiveSubnet],
+        drawn: Drawn,
+        snapshot: &Snapshot,
         attempt: u32,
-    ) -> Result<Vec<Target>, IpamError> {
-        let can_grow = self.request.can_grow && self.request.requested.subnet.is_none();
-        search::any(store, subnets, self.seed, attempt, can_grow, |fills| self.full(fills)).await
+    ) -> Result<Option<NextStep>, IpamError> {
+        self.refuse_taken_mac(&drawn.candidates[0][0], snapshot)?;
+        let mut drawn = drawn;
+        let mut partner = None;
+        if !drawn.fixed.is_empty() {
+            match self.exactly(std::mem::take(&mut drawn.fixed), snapshot)? {
+                Next::Spare => return Ok(None),
+                Next::Again(fixed) => drawn.fixed = fixed,
+            }
+            partner = self.partner(&drawn, snapshot)?;
+        }
+        let (from, end) = drawn.window();
+        let picked = drawn.draw.window(snapshot, from, end)?.pick(mix(self.seed, attempt)).into_iter();
+        let shown = picked.map(|position| drawn.draw.targets(position));
+        drawn.candidates = partner.into_iter().chain(shown).take(CASES as usize).collect();
+        if drawn.candidates.is_empty() {
+            // A request for a certain subnet does not get more room when the tenant grows.
+            let can_grow = self.request.can_grow && self.request.requested.subnet.is_none() && drawn.fixed.is_empty();
+            let full = |fills| self.full(fills);
+            match search::any(store, &drawn.draws, self.seed, attempt, can_grow, full).await {
+                Ok((draw, candidates)) => (drawn.draw, drawn.candidates) = (draw, candidates),
+                Err(refusal) => return Ok(Some(NextStep::Refuse(refusal))),
+            }
+        }
+        Ok(Some(NextStep::Any(drawn)))
+    }
+
+    /// The first candidate beside fixed addresses once more, if the pod may have it: a pod that comes back with its address of
+    /// one family should have its former one of the other as well.
+    fn partner(&self, drawn: &Drawn, snapshot: &Snapshot) -> Result<Option<Vec<Target>>, IpamError> {
+        let mut again = Vec::new();
+        for target in &drawn.candidates[0] {
+            if snapshot.get(&target.key(ReservationRecord::at))?.is_some() {
+                return Ok(None);
+            }
+            let cool_down = match snapshot.get(&target.key(AddressRecord::at))? {
+                None => None,
+                Some(there) => match there.record.state {
+                    AddressState::CoolDown { namespace, .. } if namespace.as_ref() == self.request.namespace => {
+                        Some(there.mod_revision)
+                    }
+                    _ => return Ok(None),
+                },
+            };
+            again.push(Target { cool_down, ..target.clone() });
+        }
+        Ok(Some(again))
     }
 
     /// No address of the subnets that the address request leaves is free.
@@ -392,7 +475,7 @@ impl<'a> ClaimPlan<'a> {
 
     /// The state of the addresses that were requested, or are reserved for the pod.
     pub(super) fn exactly(&self, targets: Vec<Target>, snapshot: &Snapshot) -> Result<Next, IpamError> {
-        self.refuse_taken_mac(&targets[0].subnet, snapshot)?;
+        self.refuse_taken_mac(&targets[0], snapshot)?;
         let mut again = Vec::new();
         for target in targets {
             self.refuse_foreign(&target, snapshot)?;
@@ -400,16 +483,18 @@ impl<'a> ClaimPlan<'a> {
                 again.push(Target { cool_down: None, ..target });
                 continue;
             };
-            let (tenant, address) = (target.subnet.tenant.clone(), target.address());
+            let (tenant, address) = (target.tenant.clone(), target.address());
             match there.record.state {
-                AddressState::Claimed { attachment, .. } if self.is_sibling(&attachment) => return Ok(Next::Spare),
+                AddressState::Claimed { attachment, .. } if self.is_sibling(&target, &attachment) => {
+                    return Ok(Next::Spare);
+                }
                 AddressState::Claimed { attachment, .. } => {
                     let holder = Box::new(Holder { attachment, namespace: None, pod: None });
                     return Err(IpamError::Taken { tenant, address, holder });
                 }
                 // Its last owner's peers may still send to it: that is the business of its own namespace alone.
                 AddressState::CoolDown { since, namespace } => {
-                    if self.reservation.is_none() && namespace.as_ref() != self.request.namespace {
+                    if !self.is_reserved(&target) && namespace.as_ref() != self.request.namespace {
                         return Err(IpamError::InCoolDown { tenant, address, ago: now().saturating_sub(since) });
                     }
                     again.push(Target { cool_down: Some(there.mod_revision), ..target });
@@ -421,7 +506,7 @@ impl<'a> ClaimPlan<'a> {
 
     /// The reservation of an address, if there is one, is that of this pod.
     fn refuse_foreign(&self, target: &Target, snapshot: &Snapshot) -> Result<(), IpamError> {
-        let own = self.reservation.as_ref().filter(|_| !self.spare);
+        let own = self.reservation.as_ref().filter(|_| !self.spare && self.is_reserved(target));
         match (snapshot.get(&target.key(ReservationRecord::at))?, own) {
             (None, None) => Ok(()),
             (Some(found), Some(own)) if found.mod_revision == own.mod_revision => Ok(()),
@@ -436,27 +521,34 @@ impl<'a> ClaimPlan<'a> {
         }
     }
 
-    /// Another interface of the same container, while the address is the pod's reserved one: the first to ask has it.
-    fn is_sibling(&self, other: &Attachment) -> bool {
-        let own = self.request.attachment;
-        let same = (&other.node, &other.container) == (&own.node, &own.container);
-        self.reservation.is_some() && same && (&other.network, &other.interface) != (&own.network, &own.interface)
+    /// It is the address that the pod's reservation names.
+    fn is_reserved(&self, target: &Target) -> bool {
+        self.reservation.as_ref().is_some_and(|reservation| reservation.record.address == target.address())
     }
 
-    fn refuse_taken_mac(&self, subnet: &ActiveSubnet, snapshot: &Snapshot) -> Result<(), IpamError> {
-        let Some(key) = self.mac_key(subnet) else { return Ok(()) };
+    /// Another interface of the same container, while the address is the pod's reserved one: the first to ask has it.
+    fn is_sibling(&self, target: &Target, other: &Attachment) -> bool {
+        let own = self.request.attachment;
+        let same = (&other.node, &other.container) == (&own.node, &own.container);
+        !self.spare
+            && self.is_reserved(target)
+            && same
+            && (&other.network, &other.interface) != (&own.network, &own.interface)
+    }
+
+    fn refuse_taken_mac(&self, of_subnet: &Target, snapshot: &Snapshot) -> Result<(), IpamError> {
+        let Some(key) = self.mac_key(of_subnet) else { return Ok(()) };
         let Some(there) = snapshot.get(&key)? else { return Ok(()) };
         let by = match there.record.owner {
             MacOwner::Claimed { attachment, .. } => format!("attachment {attachment}"),
             MacOwner::Reserved { namespace, pod } => format!("the reservation for pod {namespace}/{pod}"),
         };
-        Err(IpamError::MacTaken { tenant: subnet.tenant.clone(), cidr: subnet.cidr, mac: self.mac, by })
+        let (tenant, cidr) = (of_subnet.tenant.clone(), of_subnet.range.cidr);
+        Err(IpamError::MacTaken { tenant, cidr, mac: self.mac, by })
     }
 }
 
-/// The positions that a lost attempt shows.
-fn window(target: &Target) -> (u128, u128) {
-    let pods = &target.subnet.pods;
-    let from = window_start(pods, target.position);
-    (from, (from + WINDOW).min(pods.capacity()))
+/// The records of an address.
+fn records(target: &Target) -> [Query; 2] {
+    [Query::key(target.key(AddressRecord::at)), Query::key(target.key(ReservationRecord::at))]
 }

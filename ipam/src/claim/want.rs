@@ -3,17 +3,17 @@
 //! A reservation comes before everything: its pod gets that address and no other, and an address request that does not agree with it
 //! is refused. What no pod can have is refused with the reason.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use atoll_model::address_request::{AddressRequest, SubnetChoice};
 use atoll_model::attachment::Mac;
-use atoll_records::{ClaimRecord, Phase, ReservationRecord, SubnetEntry, TenantRecord};
-use ipnetwork::Ipv4Network;
+use atoll_records::{ClaimRecord, Phase, ReservationRecord, SubnetEntry, SubnetPrefix, TenantRecord};
 
 use super::mac::{of_no_router, unicast};
 use super::request::ClaimRequest;
 use crate::error::IpamError;
-use crate::search::{self, ActiveSubnet, Target};
+use crate::pool::{Block, number};
+use crate::search::{self, ActiveSubnet, Draw, Target};
 
 /// Most addresses of one attachment: more would not fit into one transaction beside everything else.
 const MOST_ADDRESSES: usize = 16;
@@ -30,10 +30,12 @@ pub(super) struct Want {
 
 /// The addresses.
 pub(super) enum WantedAddresses {
-    /// Any free one of these subnets; the first one first.
+    /// Any free ones of one of these subnets; the first one first.
     Any(Vec<ActiveSubnet>),
-    /// All of these, and no others. One subnet, at least one address.
+    /// All of these, which are at least one and of one subnet, and no others.
     Exactly(Vec<Target>),
+    /// All of these, and any free one of the subnet's other family.
+    Beside(Vec<Target>, Draw),
 }
 
 /// The addresses and MAC for a request if this is reserved for its pod.
@@ -43,7 +45,8 @@ pub(super) fn want(request: &ClaimRequest<'_>, reserved: Option<&ReservationReco
     let addresses = match reserved {
         Some(reserved) => {
             agree(tenant, requested, reserved)?;
-            vec![reserved.address]
+            let others = requested.addresses.iter().filter(|address| **address != reserved.address);
+            others.chain([&reserved.address]).copied().collect()
         }
         None => requested.addresses.clone(),
     };
@@ -55,7 +58,13 @@ pub(super) fn want(request: &ClaimRequest<'_>, reserved: Option<&ReservationReco
     if addresses.is_empty() {
         return Ok(Want { addresses: WantedAddresses::Any(subnets), mac, own_mac });
     }
-    Ok(Want { addresses: WantedAddresses::Exactly(together(tenant, &subnets, &addresses)?), mac, own_mac })
+    let targets = together(tenant, &subnets, &addresses)?;
+    let subnet = subnets.iter().find(|subnet| targets.first().is_some_and(|target| target.ordinal == subnet.ordinal));
+    let addresses = match subnet.and_then(|subnet| subnet.draw_beside(&targets)) {
+        Some(draw) => WantedAddresses::Beside(targets, draw),
+        None => WantedAddresses::Exactly(targets),
+    };
+    Ok(Want { addresses, mac, own_mac })
 }
 
 /// The subnets that an address request leaves.
@@ -65,27 +74,24 @@ fn chosen(
     choice: Option<SubnetChoice>,
 ) -> Result<Vec<ActiveSubnet>, IpamError> {
     let Some(choice) = choice else { return Ok(subnets) };
-    let is_meant = |ordinal: u32, cidr: Ipv4Network| match choice {
-        SubnetChoice::Ordinal(number) => number == ordinal,
-        SubnetChoice::Cidr(network) => network == cidr,
+    let is_meant = |entry: &&SubnetEntry| match choice {
+        SubnetChoice::Ordinal(number) => number == entry.ordinal,
+        SubnetChoice::Cidr(network) => entry.prefixes.iter().any(|prefix| prefix.cidr == network),
     };
-    subnets.retain(|subnet| is_meant(subnet.ordinal, subnet.cidr));
+    let meant = tenant.subnets.iter().find(is_meant);
+    subnets.retain(|subnet| meant.is_some_and(|entry| entry.ordinal == subnet.ordinal));
     if !subnets.is_empty() {
         return Ok(subnets);
     }
-    let name = tenant.name.clone();
-    Err(match tenant.subnets.iter().find(|entry| is_meant(entry.ordinal, entry.cidr)) {
-        Some(SubnetEntry { cidr, phase, .. }) => IpamError::NotReady { tenant: name, cidr: *cidr, phase: *phase },
-        None => IpamError::NoSuchSubnet {
-            tenant: name,
-            choice,
-            there: tenant.subnets.iter().map(|entry| entry.cidr).collect(),
-        },
-    })
+    if let Some(entry) = meant {
+        return Err(not_ready(tenant, entry));
+    }
+    let there = tenant.subnets.iter().flat_map(|entry| entry.prefixes.iter().map(|prefix| prefix.cidr)).collect();
+    Err(IpamError::NoSuchSubnet { tenant: tenant.name.clone(), choice, there })
 }
 
 /// All addresses of one attachment: one interface sits on one bridge, so all are of one subnet.
-fn together(tenant: &TenantRecord, subnets: &[ActiveSubnet], addresses: &[Ipv4Addr]) -> Result<Vec<Target>, IpamError> {
+fn together(tenant: &TenantRecord, subnets: &[ActiveSubnet], addresses: &[IpAddr]) -> Result<Vec<Target>, IpamError> {
     let mut targets: Vec<Target> = Vec::new();
     for (index, address) in addresses.iter().enumerate() {
         let impossible = |why: String| IpamError::Impossible { tenant: tenant.name.clone(), address: *address, why };
@@ -93,50 +99,64 @@ fn together(tenant: &TenantRecord, subnets: &[ActiveSubnet], addresses: &[Ipv4Ad
             return Err(impossible(format!("more than {MOST_ADDRESSES} addresses for one interface are asked for")));
         }
         let target = place(tenant, subnets, *address)?;
-        if let Some(first) = targets.first().filter(|first| first.subnet.ordinal != target.subnet.ordinal) {
-            let (here, there) = (target.subnet.cidr, first.subnet.cidr);
+        if let Some(first) = targets.first().filter(|first| first.ordinal != target.ordinal) {
+            let (here, there) = (target.range.cidr, first.range.cidr);
             let why = format!("it is of {here}, {} is of {there}, and one interface has one subnet", first.address());
             return Err(impossible(why));
         }
-        if targets.iter().any(|other| other.position == target.position) {
+        if targets.iter().any(|other| other.address() == target.address()) {
             return Err(impossible("it is asked for twice".to_owned()));
         }
         targets.push(target);
     }
+    // As everywhere: IPv4 first.
+    targets.sort_by_key(|target| target.range.cidr.is_ipv6());
     Ok(targets)
 }
 
 /// An address of one of the subnets, or why no pod can have it.
-pub(crate) fn place(tenant: &TenantRecord, subnets: &[ActiveSubnet], address: Ipv4Addr) -> Result<Target, IpamError> {
-    let position =
-        |subnet: &ActiveSubnet| Some(Target::free(subnet.clone(), subnet.pods.position(u32::from(address).into())?));
-    if let Some(target) = subnets.iter().find_map(position) {
+pub(crate) fn place(tenant: &TenantRecord, subnets: &[ActiveSubnet], address: IpAddr) -> Result<Target, IpamError> {
+    if let Some(target) = subnets.iter().find_map(|subnet| subnet.target(address)) {
         return Ok(target);
     }
     let impossible = |why: String| Err(IpamError::Impossible { tenant: tenant.name.clone(), address, why });
-    let Some(entry) = tenant.subnets.iter().find(|entry| entry.cidr.contains(address)) else {
-        let all: Vec<_> = tenant.subnets.iter().map(|entry| entry.cidr.to_string()).collect();
+    let found = tenant.subnets.iter().find_map(|entry| {
+        let prefix = entry.prefix_for(address).filter(|prefix| prefix.cidr.contains(address))?;
+        Some((entry, prefix))
+    });
+    let Some((entry, SubnetPrefix { cidr, gateway })) = found else {
+        let all: Vec<_> = tenant.subnets.iter().map(SubnetEntry::cidrs).collect();
         return impossible(format!("it lies in none of the tenant's subnets ({})", all.join(", ")));
     };
-    let SubnetEntry { cidr, gateway, phase, exclude, .. } = entry;
+    let SubnetEntry { phase, exclude, .. } = entry;
     if *gateway == address {
         return impossible(format!("it is the gateway of {cidr}"));
     }
-    if cidr.prefix() < 31 && (address == cidr.network() || address == cidr.broadcast()) {
-        let which = if address == cidr.network() { "network" } else { "broadcast" };
+    let is_host = Block::from(*cidr).hosts().is_some_and(|hosts| hosts.contains(number(address)));
+    if !is_host {
+        // RFC 4291, 2.6.1: the first address of a prefix is every router's of it.
+        let which = match address == cidr.network() {
+            true if cidr.is_ipv6() => "subnet-router anycast",
+            true => "network",
+            false => "broadcast",
+        };
         return impossible(format!("it is the {which} address of {cidr}"));
     }
     if let Some(range) = exclude.iter().find(|range| range.contains(address)) {
         return impossible(format!("{range} of {cidr} is excluded"));
     }
     if *phase != Phase::Active {
-        return Err(IpamError::NotReady { tenant: tenant.name.clone(), cidr: *cidr, phase: *phase });
+        return Err(not_ready(tenant, entry));
     }
     if subnets.iter().any(|subnet| subnet.ordinal == entry.ordinal) || subnets.is_empty() {
         let most = tenant.quota.addresses.unwrap_or(0);
         return impossible(format!("the tenant's quota of {most} addresses ends before it"));
     }
     impossible(format!("it is of {cidr}, and another subnet is asked for"))
+}
+
+fn not_ready(tenant: &TenantRecord, SubnetEntry { prefixes, phase, .. }: &SubnetEntry) -> IpamError {
+    IpamError::NotReady { tenant: tenant.name.clone(), cidr: prefixes[0].cidr, phase: *phase }
 }
 
 /// The pod is where its reservation is, and asks for nothing else.
@@ -152,7 +172,8 @@ fn agree(tenant: &TenantRecord, requested: &AddressRequest, reserved: &Reservati
     if reserved.incarnation != tenant.incarnation {
         return but(format!("in an earlier incarnation of tenant {}", tenant.name));
     }
-    if !requested.addresses.is_empty() && requested.addresses != [*address] {
+    let same_family = |requested: &&IpAddr| requested.is_ipv4() == address.is_ipv4();
+    if requested.addresses.iter().filter(same_family).any(|requested| requested != address) {
         return but(format!("the pod asks for {requested}"));
     }
     match (requested.mac, reserved.mac) {
@@ -166,16 +187,18 @@ fn agree(tenant: &TenantRecord, requested: &AddressRequest, reserved: &Reservati
 /// Whether a claim meets a request.
 pub(super) fn is_met(requested: &AddressRequest, claim: &ClaimRecord) -> bool {
     let ClaimRecord { addresses, mac, .. } = claim;
-    let has = |requested: &Ipv4Addr| addresses.iter().any(|address| address.address.ip() == *requested);
-    let all = requested.addresses.is_empty()
-        || (requested.addresses.len() == addresses.len() && requested.addresses.iter().all(has));
-    let subnet = requested.subnet.is_none_or(|choice| {
-        addresses.iter().all(|claimed| match choice {
-            SubnetChoice::Ordinal(ordinal) => claimed.ordinal == ordinal,
-            SubnetChoice::Cidr(cidr) => {
-                claimed.address.network() == cidr.network() && claimed.address.prefix() == cidr.prefix()
-            }
-        })
+    let has = |requested: &IpAddr| addresses.iter().any(|address| address.address.ip() == *requested);
+    // Of a family in which none is requested, it has any.
+    let of_family = |v4: bool| {
+        let requested = requested.addresses.iter().filter(|address| address.is_ipv4() == v4).count();
+        requested == 0 || requested == addresses.iter().filter(|address| address.address.is_ipv4() == v4).count()
+    };
+    let all = requested.addresses.iter().all(has) && of_family(true) && of_family(false);
+    let subnet = requested.subnet.is_none_or(|choice| match choice {
+        SubnetChoice::Ordinal(ordinal) => addresses.iter().all(|claimed| claimed.ordinal == ordinal),
+        SubnetChoice::Cidr(cidr) => addresses
+            .iter()
+            .any(|claimed| claimed.address.network() == cidr.network() && claimed.address.prefix() == cidr.prefix()),
     });
     all && subnet && requested.mac.is_none_or(|requested| requested == *mac)
 }

@@ -2,7 +2,7 @@
 
 use atoll_testkit::store::MemoryStore;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use atoll_ipam::audit::{AuditFinding, AuditProblem, Observation, RepairOutcome, agreed};
@@ -77,11 +77,11 @@ fn owned(claim: ClaimId, attachment: &Attachment) -> AddressRecord {
     AddressRecord { v: SCHEMA, state, unknown: Unknown::new() }
 }
 
-fn at(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 128, 0, last)
+fn at(last: u8) -> IpAddr {
+    IpAddr::from([10, 128, 0, last])
 }
 
-fn place(address: Ipv4Addr) -> Key {
+fn place(address: IpAddr) -> Key {
     Key::from(AddressRecord::at(&tenant_name(), 0, address))
 }
 
@@ -96,7 +96,7 @@ fn problems(findings: &[AuditFinding]) -> Vec<(AuditProblem, bool)> {
 }
 
 /// An address that no claim has by chance.
-async fn unused(store: &impl Store) -> Ipv4Addr {
+async fn unused(store: &impl Store) -> IpAddr {
     let taken = keys(store, Key::from(AddressRecord::of_tenant(&tenant_name()))).await;
     (2..255).map(at).find(|a| !taken.contains(&place(*a).to_string())).expect("a free one")
 }
@@ -104,7 +104,7 @@ async fn unused(store: &impl Store) -> Ipv4Addr {
 /// Each kind of damage, the expected finding, and whether it has a repair; in one tenant each.
 #[tokio::test(start_paused = true)]
 async fn each_kind_of_damage_is_found_and_nothing_else() {
-    type Spoil = fn(&Fixture, &[Versioned<ClaimRecord>], Ipv4Addr) -> Vec<StoreChange>;
+    type Spoil = fn(&Fixture, &[Versioned<ClaimRecord>], IpAddr) -> Vec<StoreChange>;
     type Case = (&'static str, Spoil, Vec<(AuditProblem, bool)>);
     let cases: Vec<Case> = vec![
         ("nothing", |_, _, _| vec![], vec![]),
@@ -125,7 +125,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
         ),
         (
             "a key that names no address",
-            |_, _, _| vec![raw(Key::raw("v2/addresses/red/0/0a800007"), br#"{"v":1,"state":"cool-down","since":1}"#)],
+            |_, _, _| vec![raw(Key::raw("v2/addresses/red/0/4/0a800007"), br#"{"v":1,"state":"cool-down","since":1}"#)],
             vec![(AuditProblem::Damaged, false)],
         ),
         (
@@ -188,9 +188,9 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
             "pods with the address of the gateway, the network and another network",
             |_, claims, _| {
                 let mut changes = Vec::new();
-                for (claim, wrong) in claims.iter().zip([at(1), at(0), Ipv4Addr::new(10, 128, 1, 7)]) {
+                for (claim, wrong) in claims.iter().zip([at(1), at(0), IpAddr::from([10, 128, 1, 7])]) {
                     let mut record = claim.record.clone();
-                    record.addresses[0].address = ipnetwork::Ipv4Network::new(wrong, 24).expect("valid");
+                    record.addresses[0].address = ipnetwork::IpNetwork::new(wrong, 24).expect("valid");
                     changes.push(StoreChange::Delete(place(address(claim))));
                     changes.push(put(place(wrong), &owned(record.claim, &record.attachment)));
                     changes.push(put(Key::from(ClaimRecord::at(&record.attachment)), &record));
@@ -357,7 +357,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
     }
 }
 
-fn reservation(address: Ipv4Addr, pod: PodName) -> ReservationRecord {
+fn reservation(address: IpAddr, pod: PodName) -> ReservationRecord {
     ReservationRecord {
         v: SCHEMA,
         tenant: tenant_name(),

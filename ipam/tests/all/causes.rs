@@ -2,7 +2,7 @@
 //! be given again. What did happen is found all the same.
 
 use atoll_testkit::cell::SyncCell;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use atoll_ipam::{
@@ -26,7 +26,7 @@ async fn fixture(store: &MemoryStore) -> Fixture {
 fn keep(pod: &str) -> ReserveRequest {
     ReserveRequest {
         tenant: tenant_name(),
-        address: Ipv4Addr::new(10, 128, 0, 9),
+        address: IpAddr::from([10, 128, 0, 9]),
         namespace: Namespace::new("red").expect("valid"),
         pod: PodName::new(pod).expect("valid"),
         mac: None,
@@ -82,7 +82,7 @@ async fn the_cause_is_reported_and_ends_attempts_that_cannot_succeed() {
         reports(claim(&store, &fixture.request(&a, None)).await, cause, &commits, attempts);
         reports(release(&store, &running, None, COOL_DOWN).await, cause, &commits, attempts);
         reports(put_tombstone(&store, &tombstone(), None).await, cause, &commits, attempts);
-        let other = ReserveRequest { address: Ipv4Addr::new(10, 128, 0, 10), ..keep("other") };
+        let other = ReserveRequest { address: IpAddr::from([10, 128, 0, 10]), ..keep("other") };
         reports(reserve(&store, &other, false).await, cause, &commits, attempts);
         reports(lift(&store, &kept, false).await, cause, &commits, attempts);
         put_tombstone(&memory, &tombstone(), None).await.expect("works");

@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use atoll_records::{
@@ -32,7 +32,7 @@ const LIMITS: Limits = Limits {
 #[derive(Default)]
 struct Run {
     /// Who runs on which address.
-    alive: RefCell<BTreeMap<Ipv4Addr, Attachment>>,
+    alive: RefCell<BTreeMap<IpAddr, Attachment>>,
     over: Cell<bool>,
     cycles: Cell<u32>,
     failures: Cell<u32>,

@@ -5,7 +5,7 @@ mod renew;
 
 use atoll_testkit::cell::{SyncCell, SyncRefCell};
 use atoll_testkit::store::{Deciding, InterceptedStore, Interception, MemoryStore, StoreCall};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,8 +47,8 @@ fn meddling(store: &MemoryStore, at: usize, changes: Vec<StoreChange>) -> (impl 
     (InterceptedStore::new(inner, disturb), move || left.borrow().is_empty())
 }
 
-fn ip(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 128, 0, last)
+fn ip(last: u8) -> IpAddr {
+    IpAddr::from([10, 128, 0, last])
 }
 
 async fn scene() -> (MemoryStore, Fixture) {
@@ -480,7 +480,7 @@ async fn a_repair_rests_on_everything_that_was_seen() {
     let claim_of_b = ClaimRecord { attachment: b.clone(), claim: ClaimId::random(), mac: b.mac(), ..record.clone() };
     let claim_of_b = ClaimRecord {
         addresses: vec![atoll_records::ClaimedAddress {
-            address: ipnetwork::Ipv4Network::new(ip(99), 24).expect("valid"),
+            address: ipnetwork::IpNetwork::new(ip(99), 24).expect("valid"),
             ..record.addresses[0].clone()
         }],
         ..claim_of_b

@@ -18,7 +18,7 @@ use atoll_records::{Entry, Key};
 const COOL_DOWN: Duration = Duration::from_mins(1);
 
 const ROOMY: Setup = Setup {
-    cidr: "10.128.0.0/28",
+    cidrs: "10.128.0.0/28",
     clients: 5,
     cycles: 3,
     faults: 25,
@@ -31,17 +31,29 @@ const ROOMY: Setup = Setup {
     defect: defects::none,
 };
 
-const TIGHT: Setup = Setup { cidr: "10.128.0.0/29", clients: 5, ..ROOMY };
+const TIGHT: Setup = Setup { cidrs: "10.128.0.0/29", clients: 5, ..ROOMY };
 
-const SHORT: Setup = Setup { cidr: "10.128.0.0/30", clients: 3, ..ROOMY };
+const SHORT: Setup = Setup { cidrs: "10.128.0.0/30", clients: 3, ..ROOMY };
 
-const HOT: Setup = Setup { cidr: "10.128.0.0/29", clients: 4, cooldown: Duration::ZERO, ..ROOMY };
+const HOT: Setup = Setup { cidrs: "10.128.0.0/29", clients: 4, cooldown: Duration::ZERO, ..ROOMY };
 
 const OPERATED: Setup = Setup { clients: 3, operator: true, ..ROOMY };
 
 const REQUESTING: Setup = Setup { requests: 40, exclude: Some("10.128.0.8-10.128.0.11"), ..ROOMY };
 
-const KEPT: Setup = Setup { keeper: true, requests: 10, operator: true, clients: 4, cidr: "10.128.0.0/29", ..ROOMY };
+const KEPT: Setup = Setup { keeper: true, requests: 10, operator: true, clients: 4, cidrs: "10.128.0.0/29", ..ROOMY };
+
+const TWO_FAMILIES: Setup = Setup { cidrs: "10.128.0.0/29 fd00::/125", clients: 5, ..ROOMY };
+
+const REQUESTED_TWO: Setup = Setup {
+    cidrs: "10.128.0.0/28 fd00::/124",
+    exclude: Some("fd00::8-fd00::9"),
+    keeper: true,
+    operator: true,
+    ..REQUESTING
+};
+
+const IPV6_ALONE: Setup = Setup { cidrs: "fd00::/125", clients: 6, operator: true, ..ROOMY };
 
 /// Runs one schedule; the number of its steps.
 fn schedule(setup: Setup, seed: u64) -> Result<usize, String> {
@@ -157,6 +169,21 @@ fn sweep_with_reservations() {
     holds("with reservations", KEPT);
 }
 
+#[test]
+fn sweep_with_two_families() {
+    holds("with two families", TWO_FAMILIES);
+}
+
+#[test]
+fn sweep_with_two_families_requests_reservations_and_an_operator() {
+    holds("with two families, requests, reservations and an operator", REQUESTED_TWO);
+}
+
+#[test]
+fn sweep_with_ipv6_alone() {
+    holds("with IPv6 alone", IPV6_ALONE);
+}
+
 /// Of twenty thousand schedules the one that found it: a request of a dead ADD arrived between two readings of a later
 /// ADD of the same attachment, which then called the tenant full although the missing address was its own.
 /// `late.rs` has the same without chance.
@@ -168,7 +195,7 @@ fn seed_14739_with_as_many_clients_as_addresses() {
 /// The test of the test: each defect is found within a few hundred schedules of one of the setups.
 #[test]
 fn the_checker_finds_every_defect() {
-    let cases: [(&str, Defect, Setup); 18] = [
+    let cases: [(&str, Defect, Setup); 22] = [
         ("owner not checked", defects::owner_not_checked, HOT),
         ("attachment not checked", defects::attachment_not_checked, ROOMY),
         ("guarded by owner only", defects::guarded_by_owner_only, HOT),
@@ -187,6 +214,10 @@ fn the_checker_finds_every_defect() {
         ("half lifted", defects::half_lifted, KEPT),
         ("MAC not checked", defects::mac_not_checked, REQUESTING),
         ("MAC not released", defects::mac_not_released, REQUESTING),
+        ("second family not checked", defects::later_addresses_not_checked, REQUESTED_TWO),
+        ("second family not released", defects::later_addresses_not_released, TWO_FAMILIES),
+        ("second family without a record", defects::second_family_without_record, TWO_FAMILIES),
+        ("claimed by half", defects::claimed_by_half, TWO_FAMILIES),
     ];
     for (name, defect, setup) in cases {
         let found =

@@ -3,7 +3,7 @@
 use atoll_testkit::fault::{Fault, FaultPlan};
 use atoll_testkit::store::{FaultyStore, MemoryStore};
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use atoll_records::{ClaimRecord, Key, MacRecord, NodeRecord, Phase, ReservationRecord, Versioned};
@@ -35,8 +35,8 @@ suite![
     half_a_reservation_is_reported_and_can_be_deleted,
 ];
 
-fn ip(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 128, 0, last)
+fn ip(last: u8) -> IpAddr {
+    IpAddr::from([10, 128, 0, last])
 }
 
 fn pod_name(name: &str) -> PodName {
@@ -81,7 +81,12 @@ async fn stop(store: &impl Store, claim: &Versioned<ClaimRecord>) {
     assert_eq!(release(store, claim, None, COOL_DOWN).await.expect("released"), Released::Done);
 }
 
-fn address(claim: &Versioned<ClaimRecord>) -> Ipv4Addr {
+fn last_byte(address: IpAddr) -> u8 {
+    let IpAddr::V4(address) = address else { panic!("{address} is not of IPv4") };
+    address.octets()[3]
+}
+
+fn address(claim: &Versioned<ClaimRecord>) -> IpAddr {
     claim.record.addresses[0].address.ip()
 }
 
@@ -153,7 +158,7 @@ async fn reserving_is_refused_where_it_cannot_be_kept(store: impl Store) {
     refused(ReserveRequest { mac: Some(Mac([1; 6])), ..keep(9, "web-0") }, "addresses a group").await;
     let taken = start(&store, &fixture, "a", "other").await;
     let ReserveRequest { namespace, pod, .. } = keep(9, "web-0");
-    let last = address(&taken).octets()[3];
+    let last = last_byte(address(&taken));
     refused(keep(last, "web-0"), "is taken by pod red/other, attachment n1/atoll/a/eth0 on node n1").await;
     kept(&store, &keep(9, "web-0")).await;
     refused(keep(9, "web-1"), "10.128.0.9 of tenant red is reserved for pod red/web-0").await;
@@ -164,7 +169,7 @@ async fn reserving_is_refused_where_it_cannot_be_kept(store: impl Store) {
     kept(&store, &keep(last, "other")).await;
     let released = start(&store, &fixture, "b", "yet-another").await;
     stop(&store, &released).await;
-    kept(&store, &keep(address(&released).octets()[3], "web-1")).await;
+    kept(&store, &keep(last_byte(address(&released)), "web-1")).await;
     assert_eq!(reservations(&store, None).await.expect("a list").len(), 3);
     fixture.tenant.phase = Phase::Deleting;
     fixture.rewrite_tenant(&store).await;
@@ -227,7 +232,7 @@ async fn a_mac_is_kept_with_the_address(store: impl Store) {
     for (pod, requested) in [("chosen", requested), ("derived", AddressRequest::default())] {
         let answer = ask(&store, &fixture, &attachment(pod), pod, &requested).await;
         let Ok(Claimed::New(claimed)) = answer else { panic!("{answer:?}") };
-        let last = address(&claimed).octets()[3];
+        let last = last_byte(address(&claimed));
         let own = ReserveRequest { mac: Some(claimed.record.mac), ..keep(last, pod) };
         let other = ReserveRequest { mac: Some(claimed.record.mac), ..keep(200, "other") };
         let refused = reserve(&store, &other, false).await;

@@ -3,7 +3,7 @@
 use atoll_testkit::fault::{Fault, FaultPlan};
 use atoll_testkit::store::{FaultyStore, MemoryStore};
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use atoll_ipam::{
@@ -60,7 +60,7 @@ async fn the_same_attachment_gets_the_same_answer(store: impl Store) {
     assert_eq!(first.record.mac, attachment("a").mac());
     assert_eq!(first.record.host_interface, attachment("a").host_interface());
     assert_eq!(first.record.addresses[0].address.prefix(), 24);
-    assert_eq!(first.record.addresses[0].gateway, Ipv4Addr::new(10, 128, 0, 1));
+    assert_eq!(first.record.addresses[0].gateway, IpAddr::from([10, 128, 0, 1]));
     for _ in 0..3 {
         let again = claim(&store, &fixture.request(&attachment("a"), None)).await.expect("an answer");
         assert_eq!(again, Claimed::Already(first.clone()));
@@ -110,7 +110,7 @@ async fn every_address_is_given_once(store: impl Store) {
     for n in 0..125 {
         assert!(given.insert(address(&fixture.claim(&store, &format!("c{n}")).await)), "given twice");
     }
-    let expected: BTreeSet<_> = (2..=126).map(|last| Ipv4Addr::new(10, 128, 0, last)).collect();
+    let expected: BTreeSet<_> = (2..=126).map(|last| IpAddr::from([10, 128, 0, last])).collect();
     assert_eq!(given, expected);
 }
 
@@ -129,13 +129,13 @@ async fn a_full_subnet_is_reported_with_its_figures(store: impl Store) {
 async fn reservations_are_respected(store: impl Store) {
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/29", Phase::Active)]).await;
     let reserve = |last| {
-        let key = Key::from(ReservationRecord::at(&tenant_name(), 0, Ipv4Addr::new(10, 128, 0, last)));
+        let key = Key::from(ReservationRecord::at(&tenant_name(), 0, IpAddr::from([10, 128, 0, last])));
         StoreChange::Put { key, value: Vec::new(), lease: None }
     };
     write(&store, vec![reserve(2), reserve(4), reserve(6)]).await;
     let given: BTreeSet<_> =
         [fixture.claim(&store, "a").await, fixture.claim(&store, "b").await].iter().map(address).collect();
-    assert_eq!(given, [3, 5].map(|last| Ipv4Addr::new(10, 128, 0, last)).into());
+    assert_eq!(given, [3, 5].map(|last| IpAddr::from([10, 128, 0, last])).into());
     assert!(matches!(claim(&store, &fixture.request(&attachment("c"), None)).await, Err(IpamError::Exhausted { .. })));
     // Not even during its cool-down.
     write(&store, vec![reserve(3), reserve(5)]).await;
@@ -153,14 +153,14 @@ async fn subnets_are_used_when_they_are_ready(store: impl Store) {
     ];
     let mut fixture = Fixture::new(&store, entries).await;
     // Each has room for one pod: the newest first, then what is left, then none.
-    assert_eq!(address(&fixture.claim(&store, "a").await), Ipv4Addr::new(10, 128, 1, 2));
-    assert_eq!(address(&fixture.claim(&store, "b").await), Ipv4Addr::new(10, 128, 0, 2));
+    assert_eq!(address(&fixture.claim(&store, "a").await), IpAddr::from([10, 128, 1, 2]));
+    assert_eq!(address(&fixture.claim(&store, "b").await), IpAddr::from([10, 128, 0, 2]));
     let full = claim(&store, &fixture.request(&attachment("c"), None)).await;
     assert!(matches!(&full, Err(IpamError::Exhausted { subnets, .. }) if subnets.len() == 2), "{full:?}");
     fixture.tenant.subnets[2].phase = Phase::Active;
     fixture.rewrite_tenant(&store).await;
     let claimed = fixture.claim(&store, "c").await;
-    assert_eq!((address(&claimed), claimed.record.addresses[0].ordinal), (Ipv4Addr::new(10, 128, 2, 2), 2));
+    assert_eq!((address(&claimed), claimed.record.addresses[0].ordinal), (IpAddr::from([10, 128, 2, 2]), 2));
     // No subnet, or a tenant that goes: no address.
     fixture.tenant.subnets.iter_mut().for_each(|subnet| subnet.phase = Phase::Building);
     fixture.rewrite_tenant(&store).await;
@@ -182,7 +182,7 @@ async fn a_quota_bounds_the_range(store: impl Store) {
         given.insert(address(&fixture.claim(&store, &format!("c{n}")).await));
     }
     let expected =
-        (2..=6).map(|last| Ipv4Addr::new(10, 128, 0, last)).chain([2, 3].map(|last| Ipv4Addr::new(10, 128, 1, last)));
+        (2..=6).map(|last| IpAddr::from([10, 128, 0, last])).chain([2, 3].map(|last| IpAddr::from([10, 128, 1, last])));
     assert_eq!(given, expected.collect());
     assert!(matches!(claim(&store, &fixture.request(&attachment("x"), None)).await, Err(IpamError::Exhausted { .. })));
 }
@@ -414,9 +414,9 @@ async fn a_warm_claim_is_one_transaction() {
     let fill = async |percent: u32| {
         let there: BTreeSet<_> = memory.dump().into_iter().map(|entry| entry.key).collect();
         let taken = |n: &u32| (u64::from(*n) * 0x9e37_79b1) % 100 < u64::from(percent);
-        let keys = (0..(1 << 16) - 3).filter(taken).map(|n| Ipv4Addr::from(0x0a80_0002 + n));
+        let keys = (0..(1 << 16) - 3).filter(taken).map(|n| std::net::Ipv4Addr::from(0x0a80_0002 + n));
         let keys = keys
-            .map(|address| Key::from(AddressRecord::at(&tenant_name(), 0, address)))
+            .map(|address| Key::from(AddressRecord::at(&tenant_name(), 0, address.into())))
             .filter(|key| !there.contains(key));
         write(&memory, keys.map(|key| StoreChange::Put { key, value: b"{}".to_vec(), lease: None }).collect()).await;
     };
@@ -461,9 +461,9 @@ async fn every_prefix_from_30_to_8_costs_the_same() {
         let claimed = fixture.claim(&store, "a").await;
         assert_eq!((plan.passed().len(), memory.dump().len()), (1, before + 2), "{cidr}");
         let network: ipnetwork::Ipv4Network = cidr.parse().expect("a network");
-        let address = address(&claimed);
+        let IpAddr::V4(address) = address(&claimed) else { panic!("it is of IPv4") };
         assert!(network.contains(address), "{address} {cidr}");
-        assert!(![network.network(), network.broadcast(), Ipv4Addr::new(10, 0, 0, 1)].contains(&address), "{address}");
+        assert!(![network.network(), network.broadcast(), [10, 0, 0, 1].into()].contains(&address), "{address}");
     }
 }
 

@@ -14,7 +14,7 @@
 //! # Guarantees
 //! A request is parsed exactly, or refused with its source and value, even if another source has precedence.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde_json::Value;
@@ -151,27 +151,21 @@ fn split(text: &str) -> Vec<&str> {
     text.split(',').map(str::trim).collect()
 }
 
-fn all_addresses(key: &str, texts: &[&str]) -> Result<Vec<Ipv4Addr>, RequestError> {
+fn all_addresses(key: &str, texts: &[&str]) -> Result<Vec<IpAddr>, RequestError> {
     texts.iter().map(|text| address(key, text)).collect()
 }
 
 /// An address, with or without a prefix length. The prefix length is that of the subnet in which the address is, so that
 /// nothing can be requested by it; it must be one all the same.
-fn address(key: &str, text: &str) -> Result<Ipv4Addr, RequestError> {
-    const EXPECTED: &str = "an IPv4 address";
+fn address(key: &str, text: &str) -> Result<IpAddr, RequestError> {
+    const EXPECTED: &str = "an IPv4 or IPv6 address";
     let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
     let address = address.parse::<IpAddr>().map_err(|_| wrong(key, text, EXPECTED))?;
     let longest = if address.is_ipv4() { 32 } else { 128 };
     if prefix.is_some_and(|prefix| prefix.parse::<u8>().map_or(true, |prefix| prefix > longest)) {
         return Err(wrong(key, text, EXPECTED));
     }
-    match address {
-        IpAddr::V4(address) => Ok(address),
-        IpAddr::V6(_) => {
-            let reason = "IPv6 is not routed yet";
-            Err(RequestError::Unsupported { key: key.to_owned(), value: text.chars().take(80).collect(), reason })
-        }
-    }
+    Ok(address)
 }
 
 /// A MAC that an interface can have.
@@ -184,7 +178,8 @@ fn unicast(key: &str, text: &str) -> Result<Mac, RequestError> {
 }
 
 fn parsed<T: FromStr>(key: &str, text: &str) -> Result<T, RequestError> {
-    text.parse().map_err(|_| wrong(key, text, "a subnet: its number (\"2\") or its network (\"10.128.3.0/24\")"))
+    text.parse()
+        .map_err(|_| wrong(key, text, "a subnet: its number (\"2\") or one of its networks (\"10.128.3.0/24\")"))
 }
 
 #[cfg(test)]
@@ -297,8 +292,8 @@ mod tests {
             ("", note("atoll.dev/ip", "10.0.0.1"), 7, "annotation atoll.dev/ip", "10.0.0.1"),
             ("", note("atoll.dev/macs.eth1", "x"), 7, "annotation atoll.dev/macs.eth1", "x"),
             ("", note("atoll.dev/subnet", "10.0.0.1/24"), 7, "annotation atoll.dev/subnet", "10.0.0.1/24"),
-            ("IP=fd00::1", json!({}), 2, "CNI_ARGS IP", "fd00::1"),
-            ("", runtime("ips", json!(["fd00::1/64"])), 2, "runtimeConfig.ips", "fd00::1/64"),
+            ("IP=fd00::1/129", json!({}), 4, "CNI_ARGS IP", "fd00::1/129"),
+            ("", runtime("ips", json!(["fd00:::1/64"])), 7, "runtimeConfig.ips", "fd00:::1/64"),
         ] {
             let error = requested(args, &input).expect_err(place);
             assert_eq!(error.class().cni_code(), code, "{error}");

@@ -1,8 +1,8 @@
 //! The result of ADD: CNI SPEC 1.1.0, section "Success"; older shapes as the older specifications have them.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use serde::Serialize;
 
 use super::version::Version;
@@ -25,7 +25,7 @@ pub struct AddResult {
     /// The host end of the veth pair.
     pub host_interface: IfName,
     /// Its addresses with their gateways; the first one is the pod's.
-    pub addresses: Vec<(Ipv4Network, Ipv4Addr)>,
+    pub addresses: Vec<(IpNetwork, IpAddr)>,
     /// Its routes.
     pub routes: Vec<PodRoute>,
     /// Name servers.
@@ -37,7 +37,7 @@ impl AddResult {
     ///
     /// | version | shape |
     /// |---|---|
-    /// | 0.1.0, 0.2.0 | one address of a family under `ip4`, with the routes; no interfaces; `dns` always |
+    /// | 0.1.0, 0.2.0 | one address of a family under `ip4` and `ip6`, each with its routes; no interfaces; `dns` always |
     /// | 0.3.0 to 0.4.0 | lists; an address has its IP version; `dns` always |
     /// | 1.0.0 | an address has no IP version; `dns` if it is not empty |
     /// | 1.1.0 | also the MTU of an interface, and all that a route has |
@@ -54,9 +54,12 @@ impl AddResult {
     }
 
     fn to_first(&self, version: Version) -> First<'_> {
-        let routes = self.routes.iter().map(|route| RouteJson::of(route, false)).collect();
-        let ip4 = self.addresses.first().map(|(ip, gateway)| Ip4 { ip: *ip, gateway: *gateway, routes });
-        First { cni_version: version, ip4, dns: &self.dns }
+        let of_family = |v4: bool| {
+            let (ip, gateway) = *self.addresses.iter().find(|(ip, _)| ip.is_ipv4() == v4)?;
+            let routes = self.routes.iter().filter(|route| route.destination.is_ipv4() == v4);
+            Some(FirstIp { ip, gateway, routes: routes.map(|route| RouteJson::of(route, false)).collect() })
+        };
+        First { cni_version: version, ip4: of_family(true), ip6: of_family(false), dns: &self.dns }
     }
 
     fn to_lists(&self, version: Version) -> Lists<'_> {
@@ -73,7 +76,7 @@ impl AddResult {
                 .addresses
                 .iter()
                 .map(|(address, gateway)| Ip {
-                    version: old.then_some("4"),
+                    version: old.then_some(if address.is_ipv4() { "4" } else { "6" }),
                     interface: 1,
                     address: *address,
                     gateway: *gateway,
@@ -90,14 +93,16 @@ struct First<'a> {
     #[serde(rename = "cniVersion")]
     cni_version: Version,
     #[serde(skip_serializing_if = "Option::is_none")]
-    ip4: Option<Ip4>,
+    ip4: Option<FirstIp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip6: Option<FirstIp>,
     dns: &'a DnsConfig,
 }
 
 #[derive(Serialize)]
-struct Ip4 {
-    ip: Ipv4Network,
-    gateway: Ipv4Addr,
+struct FirstIp {
+    ip: IpNetwork,
+    gateway: IpAddr,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     routes: Vec<RouteJson>,
 }
@@ -129,15 +134,15 @@ struct Ip {
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<&'static str>,
     interface: u8,
-    address: Ipv4Network,
-    gateway: Ipv4Addr,
+    address: IpNetwork,
+    gateway: IpAddr,
 }
 
 #[derive(Serialize)]
 struct RouteJson {
-    dst: Ipv4Network,
+    dst: IpNetwork,
     #[serde(skip_serializing_if = "Option::is_none")]
-    gw: Option<Ipv4Addr>,
+    gw: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mtu: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -9,14 +9,16 @@
 pub(super) mod section;
 mod url;
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde_json::Value;
 use uuid::Uuid;
 
 use self::section::{Section, wrong};
 use super::{
-    Addressing, ApiVersion, ClusterConfig, Config, ConfigError, ControllerConfig, DnsConfig, EtcdConfig,
+    Addressing, ApiVersion, ClusterConfig, Config, ConfigError, ControllerConfig, DnsConfig, EtcdConfig, Ipv6Pools,
     KeystoneConfig, KeystoneDomain, LogConfig, Mtu, OvnConfig, StatusMode, TenantConfig, Tunnel, VXLAN_OVERHEAD,
 };
 use crate::host_to_pod::HostToPodPool;
@@ -122,6 +124,8 @@ fn ovn(section: &Section<'_>) -> Result<OvnConfig, ConfigError> {
     }
 }
 
+/// The default of `transitCidr6`.
+const TRANSIT6: Ipv6Addr = Ipv6Addr::new(0xfd64, 0, 0, 0, 0, 0, 0, 0);
 const SERVERS: &str = "a list of servers like \"ssl:10.0.0.1:6641\"";
 
 fn servers(section: &Section<'_>, key: &str) -> Result<Vec<String>, ConfigError> {
@@ -219,7 +223,7 @@ fn cluster(section: &Section<'_>, is_ovn: bool) -> Result<ClusterConfig, ConfigE
         let expected = format!("{default}, or nothing: with OVN every network has its first address");
         return Err(section.wrong("nodeSideCidr", &node_side_cidr.to_string().into(), &expected));
     }
-    let service_cidr = section.network("serviceCidr")?;
+    let service_cidr = section.network4("serviceCidr")?;
     let pools = [("podCidr", pod_cidr), ("transitCidr", transit_cidr), ("nodeSideCidr", node_side_cidr)];
     let pools: Vec<_> = pools.into_iter().chain(service_cidr.map(|cidr| ("serviceCidr", cidr))).collect();
     for (n, (key, pool)) in pools.iter().enumerate() {
@@ -228,6 +232,8 @@ fn cluster(section: &Section<'_>, is_ovn: bool) -> Result<ClusterConfig, ConfigE
             return Err(section.wrong(key, &pool.to_string().into(), &expected));
         }
     }
+    let ipv6 = ipv6(section, transit_cidr)?;
+    let ipv4 = families(section, ipv6.is_some())?;
     let longest = 30;
     let default = 24.max(pod_cidr.prefix()).min(longest);
     let subnet_prefix = section.number("subnetPrefix", pod_cidr.prefix().into()..=longest.into())?;
@@ -236,6 +242,8 @@ fn cluster(section: &Section<'_>, is_ovn: bool) -> Result<ClusterConfig, ConfigE
         pod_cidr,
         subnet_prefix: subnet_prefix.map_or(default, |n| u8::try_from(n).unwrap_or(longest)),
         transit_cidr,
+        ipv4,
+        ipv6,
         node_side_cidr,
         service_cidr,
         provider_router: match section.text("providerRouter")? {
@@ -243,6 +251,60 @@ fn cluster(section: &Section<'_>, is_ovn: bool) -> Result<ClusterConfig, ConfigE
             Some(_) => section.parsed::<Uuid>("providerRouter", "\"auto\" or the UUID of a router")?,
         },
     })
+}
+
+/// `podCidr6`, and what belongs to it.
+fn ipv6(section: &Section<'_>, transit4: Ipv4Network) -> Result<Option<Ipv6Pools>, ConfigError> {
+    let pod_cidr = section.network6("podCidr6")?;
+    let transit_cidr = section.network6("transitCidr6")?;
+    let subnet_prefix = section.number("subnetPrefix6", 1..=120)?;
+    let Some(pod_cidr) = pod_cidr else {
+        let alone = [("transitCidr6", transit_cidr.is_some()), ("subnetPrefix6", subnet_prefix.is_some())];
+        return match alone.into_iter().find(|(_, given)| *given) {
+            Some((key, _)) => Err(section.missing("podCidr6", &format!("a network of IPv6, because `{key}` is given"))),
+            None => Ok(None),
+        };
+    };
+    // As many links as the pool of IPv4 has: a tenant's have the same index in both.
+    let longest = 96 + transit4.prefix();
+    let default = || Ipv6Network::new(TRANSIT6, longest).expect("a prefix length of IPv6");
+    let transit_cidr = transit_cidr.unwrap_or_else(default);
+    let wrong = |key: &str, given: Value, expected: &str| Err(section.wrong(key, &given, expected));
+    for (key, pool, longest) in [("podCidr6", pod_cidr, 120), ("transitCidr6", transit_cidr, longest)] {
+        if !(1..=longest).contains(&pool.prefix()) {
+            return wrong(key, pool.to_string().into(), &format!("a prefix length from 1 to {longest}"));
+        }
+    }
+    if pod_cidr.overlaps(transit_cidr) {
+        let expected = format!("a network that does not overlap `cluster.podCidr6` ({pod_cidr})");
+        return wrong("transitCidr6", transit_cidr.to_string().into(), &expected);
+    }
+    let default = 64.max(pod_cidr.prefix());
+    let subnet_prefix = subnet_prefix.map_or(default, |n| u8::try_from(n).unwrap_or(default));
+    if subnet_prefix < pod_cidr.prefix() {
+        let expected = format!("at least the prefix length of `cluster.podCidr6`, {}", pod_cidr.prefix());
+        return wrong("subnetPrefix6", subnet_prefix.into(), &expected);
+    }
+    Ok(Some(Ipv6Pools { pod_cidr, subnet_prefix, transit_cidr }))
+}
+
+/// `ipFamilies`: whether pods have IPv4. They have IPv6 where there is a pool for it.
+fn families(section: &Section<'_>, ipv6: bool) -> Result<bool, ConfigError> {
+    let expected = "[\"IPv4\"], [\"IPv6\"] or [\"IPv4\", \"IPv6\"]";
+    let given = section.list("ipFamilies", expected)?;
+    let names: Vec<_> = given.iter().map(|name| name.as_str().unwrap_or_default()).collect();
+    let (ipv4, wanted) = match names[..] {
+        [] => return Ok(true),
+        ["IPv4"] => (true, false),
+        ["IPv6"] => (false, true),
+        ["IPv4", "IPv6"] => (true, true),
+        _ => return Err(section.wrong("ipFamilies", &given.to_vec().into(), expected)),
+    };
+    match (wanted, ipv6) {
+        (true, false) => Err(section.missing("podCidr6", "a network of IPv6, because `ipFamilies` has IPv6")),
+        (false, true) => Err(section.wrong("ipFamilies", &given.to_vec().into(), "IPv6, because `podCidr6` is given")),
+        _ => Ok(ipv4),
+    }
 }
 
 fn tenant(section: &Section<'_>) -> Result<TenantConfig, ConfigError> {
@@ -259,12 +321,15 @@ fn routes(top: &Section<'_>) -> Result<Vec<PodRoute>, ConfigError> {
             return Err(wrong(&path, value, "an object with \"dst\" and, if need be, \"gw\""));
         };
         let route = Section { path, object: Some(object) };
-        let Some(destination) = route.network("dst")? else {
-            return Err(route.missing("dst", "an IPv4 network like \"10.96.0.0/12\""));
+        let Some(destination) = route.network("dst", "10.96.0.0/12")? else {
+            return Err(route.missing("dst", "a network like \"10.96.0.0/12\""));
         };
         let narrow = |key, range| Ok(route.number(key, range)?.and_then(|n| u32::try_from(n).ok()));
         let scope = route.number("scope", 0..=u8::MAX.into())?.and_then(|n| u8::try_from(n).ok());
         let gateway = route.address("gw")?;
+        if let Some(gateway) = gateway.filter(|gateway| gateway.is_ipv4() != destination.is_ipv4()) {
+            return Err(route.wrong("gw", &gateway.to_string().into(), "an address of the family of `dst`"));
+        }
         if let (Some(scope), Some(gateway)) = (scope.filter(|scope| *scope >= SCOPE_LINK), gateway) {
             let expected = format!("none, because `scope` {scope} means that the destination is on the link");
             return Err(route.wrong("gw", &gateway.to_string().into(), &expected));

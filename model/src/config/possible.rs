@@ -4,7 +4,7 @@
 //! under an earlier configuration must remain deletable. Settings that depend on the pod's subnet are checked once that is
 //! known.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde_json::Value;
 
@@ -31,8 +31,9 @@ impl Config {
         if destination.network().is_loopback() {
             return refuse(".dst", destination.to_string().into(), "a network outside the pod itself");
         }
-        let is_host = |gateway: &Ipv4Addr| {
-            !(gateway.is_unspecified() || gateway.is_loopback() || gateway.is_multicast() || gateway.is_broadcast())
+        let is_host = |gateway: &IpAddr| {
+            let is_broadcast = matches!(gateway, IpAddr::V4(gateway) if gateway.is_broadcast());
+            !(gateway.is_unspecified() || gateway.is_loopback() || gateway.is_multicast() || is_broadcast)
         };
         if let Some(gateway) = gateway.filter(|gateway| !is_host(gateway)) {
             return refuse(".gw", gateway.to_string().into(), "the address of a host");

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipnetwork::{IpNetwork, Ipv4Network};
+use ipnetwork::IpNetwork;
 use nix::libc::{RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::AddressFamily;
@@ -11,21 +11,19 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, Add
 use super::message::RawMessage;
 use super::{Refused, Socket};
 
-/// The addresses of one link, or of all (`index` 0), each with the index of its link.
+/// The addresses of one link, or of all (`index` 0), each with the index of its link. Of IPv6 those that are valid beyond the
+/// link, since the kernel makes the others.
 ///
 /// # Errors
 /// The kernel's error.
-pub fn list(socket: &Socket, index: u32) -> Result<Vec<(u32, Ipv4Network)>, Refused> {
+pub fn list(socket: &Socket, index: u32) -> Result<Vec<(u32, IpNetwork)>, Refused> {
     let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = AddressFamily::Unspec;
     message.header.index = index;
     let answers: Vec<AddressMessage> = RawMessage::read_all(&socket.list(RTM_GETADDR, &message)?, RTM_NEWADDR)?;
     let address = |found: &AddressMessage| {
-        let local = found.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
-            _ => None,
-        })?;
-        Some((found.header.index, Ipv4Network::new(local, found.header.prefix_len).ok()?))
+        let local = own(found).filter(|address| !is_link_local(address))?;
+        Some((found.header.index, IpNetwork::new(local, found.header.prefix_len).ok()?))
     };
     // An old kernel does not filter.
     Ok(answers.iter().filter_map(address).filter(|(of, _)| index == 0 || *of == index).collect())
@@ -39,28 +37,35 @@ pub fn find(socket: &Socket, address: IpAddr) -> Result<Option<u32>, Refused> {
     let mut message = AddressMessage::default();
     message.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let answers: Vec<AddressMessage> = RawMessage::read_all(&socket.list(RTM_GETADDR, &message)?, RTM_NEWADDR)?;
-    // The other end of a link between two points is an `Address`, and such a link has a `Local` too.
-    let own = |found: &&AddressMessage| {
-        let mut local = None;
-        for attribute in &found.attributes {
-            match attribute {
-                AddressAttribute::Local(address) => local = Some(*address),
-                AddressAttribute::Address(address) => local = local.or(Some(*address)),
-                _ => {}
-            }
-        }
-        local == Some(address)
-    };
-    Ok(answers.iter().find(own).map(|found| found.header.index))
+    Ok(answers.iter().find(|found| own(found) == Some(address)).map(|found| found.header.index))
 }
 
-/// Gives a link an address with its broadcast address. `metric`: that of the route to its subnet.
+/// The link's own address. The other end of a link between two points is an `Address`, and such a link has a `Local` too.
+fn own(found: &AddressMessage) -> Option<IpAddr> {
+    let mut local = None;
+    for attribute in &found.attributes {
+        match attribute {
+            AddressAttribute::Local(address) => local = Some(*address),
+            AddressAttribute::Address(address) => local = local.or(Some(*address)),
+            _ => {}
+        }
+    }
+    local
+}
+
+fn is_link_local(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+}
+
+/// Gives a link an address, of IPv4 with its broadcast address. `metric`: that of the route to its subnet.
 ///
 /// # Errors
 /// `EEXIST`: it has that address. Otherwise the kernel's error.
-pub fn add(socket: &Socket, index: u32, address: Ipv4Network, metric: Option<u32>) -> Result<(), Refused> {
-    let mut message = message(index, address.into());
-    if address.prefix() < 31 {
+pub fn add(socket: &Socket, index: u32, address: IpNetwork, metric: Option<u32>) -> Result<(), Refused> {
+    let mut message = message(index, address);
+    if let IpNetwork::V4(address) = address
+        && address.prefix() < 31
+    {
         message.attributes.push(AddressAttribute::Broadcast(address.broadcast()));
     }
     message.attributes.extend(metric.map(AddressAttribute::RoutePriority));
@@ -80,19 +85,19 @@ pub fn replace(socket: &Socket, index: u32, address: impl Into<IpNetwork>) -> Re
 ///
 /// # Errors
 /// `EADDRNOTAVAIL`: it does not have that address. Otherwise the kernel's error.
-pub fn delete(socket: &Socket, index: u32, address: Ipv4Network) -> Result<(), Refused> {
-    socket.change(RTM_DELADDR, &message(index, address.into()), 0)
+pub fn delete(socket: &Socket, index: u32, address: IpNetwork) -> Result<(), Refused> {
+    socket.change(RTM_DELADDR, &message(index, address), 0)
 }
 
 fn message(index: u32, address: IpNetwork) -> AddressMessage {
     let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
-    if address.is_ipv6() {
-        (message.header.family, message.header.flags) = (AddressFamily::Inet6, AddressHeaderFlags::Nodad);
-    }
+    message.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     message.header.prefix_len = address.prefix();
     message.header.index = index;
-    let ip = address.ip();
-    message.attributes = vec![AddressAttribute::Address(ip), AddressAttribute::Local(ip)];
+    message.attributes = vec![AddressAttribute::Address(address.ip()), AddressAttribute::Local(address.ip())];
+    if address.is_ipv6() {
+        // Atoll gave the address to this interface alone: waiting for an answer to the question would only take time.
+        message.header.flags = AddressHeaderFlags::Nodad;
+    }
     message
 }

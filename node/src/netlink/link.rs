@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd as _;
 
 use atoll_model::attachment::Mac;
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 use nix::libc::{RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK};
 use rtnetlink::packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
@@ -39,8 +39,8 @@ pub struct Link {
     pub group: u32,
     /// What it is.
     pub kind: LinkKind,
-    /// Its IPv4 addresses. The kernel lists them separately ([`super::address::list`]): empty if they were not requested.
-    pub addresses: Vec<Ipv4Network>,
+    /// Its addresses. The kernel lists them separately ([`super::address::list`]): empty if they were not requested.
+    pub addresses: Vec<IpNetwork>,
     /// All flags.
     pub flags: LinkFlags,
     /// All attributes, also those that are fields of this type.

@@ -1,9 +1,9 @@
 //! Policy rules (`ip rule`; `RTM_NEWRULE` and its like, rtnetlink(7)): which packets are routed by which table.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use nix::libc::{RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::AddressFamily;
@@ -26,7 +26,7 @@ pub struct PolicyRule {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RuleSelector {
     /// The source address.
-    Source(Ipv4Network),
+    Source(IpNetwork),
     /// The interface by which they came in.
     Interface(String),
     /// This bit of their mark.
@@ -36,7 +36,7 @@ pub enum RuleSelector {
 impl fmt::Display for PolicyRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.selector {
-            RuleSelector::Source(source) if source.prefix() == 32 => write!(f, "from {}", source.ip())?,
+            RuleSelector::Source(source) if is_one(source) => write!(f, "from {}", source.ip())?,
             RuleSelector::Source(source) => write!(f, "from {source}")?,
             RuleSelector::Interface(name) => write!(f, "iif {name}")?,
             RuleSelector::Mark(bit) => write!(f, "fwmark {bit:#x}")?,
@@ -47,14 +47,14 @@ impl fmt::Display for PolicyRule {
 
 impl PolicyRule {
     /// Packets from one address.
-    pub fn from_address(source: Ipv4Addr, table: u32) -> Self {
+    pub fn from_address(source: IpAddr, table: u32) -> Self {
         Self { selector: RuleSelector::Source(source.into()), table }
     }
 
     /// The only address that it selects by.
-    pub fn address(&self) -> Option<Ipv4Addr> {
+    pub fn address(&self) -> Option<IpAddr> {
         match &self.selector {
-            RuleSelector::Source(source) if source.prefix() == 32 => Some(source.ip()),
+            RuleSelector::Source(source) if is_one(source) => Some(source.ip()),
             _ => None,
         }
     }
@@ -65,7 +65,7 @@ impl PolicyRule {
         let (mut source, mut interface, mut mark) = (None, None, None);
         for attribute in &message.attributes {
             match attribute {
-                RuleAttribute::Source(IpAddr::V4(ip)) => source = Ipv4Network::new(*ip, message.header.src_len).ok(),
+                RuleAttribute::Source(ip) => source = IpNetwork::new(*ip, message.header.src_len).ok(),
                 RuleAttribute::Iifname(name) => interface = Some(name),
                 RuleAttribute::FwMark(bit) => mark = Some(*bit),
                 RuleAttribute::Table(number) => table = *number,
@@ -82,8 +82,9 @@ impl PolicyRule {
         let mut message = leading_to(self.table, priority, protocol);
         match &self.selector {
             RuleSelector::Source(source) => {
+                message.header.family = family(source.is_ipv4());
                 message.header.src_len = source.prefix();
-                message.attributes.push(RuleAttribute::Source(IpAddr::V4(source.network())));
+                message.attributes.push(RuleAttribute::Source(source.network()));
             }
             RuleSelector::Interface(name) => message.attributes.push(RuleAttribute::Iifname(name.clone())),
             RuleSelector::Mark(bit) => {
@@ -94,7 +95,15 @@ impl PolicyRule {
     }
 }
 
-/// The message of a rule that selects all packets.
+fn is_one(source: &IpNetwork) -> bool {
+    source.prefix() == if source.is_ipv4() { 32 } else { 128 }
+}
+
+fn family(is_ipv4: bool) -> AddressFamily {
+    if is_ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+/// The message of a rule that selects all packets of IPv4.
 pub fn leading_to(table: u32, priority: u32, protocol: Option<RouteProtocol>) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.header.family = AddressFamily::Inet;
@@ -115,18 +124,23 @@ pub fn of_ipv6(mut message: RuleMessage) -> RuleMessage {
 /// # Errors
 /// The kernel's error.
 pub fn list(socket: &Socket) -> Result<Vec<RuleMessage>, Refused> {
+    list_family(socket, AddressFamily::Inet)
+}
+
+fn list_family(socket: &Socket, family: AddressFamily) -> Result<Vec<RuleMessage>, Refused> {
     let mut message = RuleMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = family;
     let answers = socket.list(RTM_GETRULE, &message)?;
     RawMessage::read_all(&answers, RTM_NEWRULE)
 }
 
-/// All rules for packets from one address.
+/// All rules for packets from one address, of both families.
 ///
 /// # Errors
 /// The kernel's error.
 pub fn list_by_address(socket: &Socket) -> Result<Vec<PolicyRule>, Refused> {
-    let rules = list(socket)?;
+    let mut rules = list(socket)?;
+    rules.extend(list_family(socket, AddressFamily::Inet6)?);
     Ok(rules.iter().filter_map(PolicyRule::read).filter(|rule| rule.address().is_some()).collect())
 }
 
@@ -155,7 +169,7 @@ mod tests {
         let network = "10.8.0.0/13".parse().expect("a network");
         let cases = [
             (RuleSelector::Source(network), "from 10.8.0.0/13 to table 1000"),
-            (RuleSelector::Source(Ipv4Addr::new(10, 8, 0, 2).into()), "from 10.8.0.2 to table 1000"),
+            (RuleSelector::Source(IpAddr::from([10, 8, 0, 2]).into()), "from 10.8.0.2 to table 1000"),
             (RuleSelector::Interface("eth1".to_owned()), "iif eth1 to table 1000"),
             (RuleSelector::Mark(0x10), "fwmark 0x10 to table 1000"),
         ];
@@ -171,7 +185,7 @@ mod tests {
 
     #[test]
     fn only_a_rule_for_one_address_has_an_address() {
-        let address = Ipv4Addr::new(10, 8, 0, 2);
+        let address = IpAddr::from([10, 8, 0, 2]);
         assert_eq!(PolicyRule::from_address(address, 7).address(), Some(address));
         let network = RuleSelector::Source("10.8.0.0/31".parse().expect("a network"));
         assert_eq!(PolicyRule { selector: network, table: 7 }.address(), None);

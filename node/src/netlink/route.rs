@@ -1,9 +1,9 @@
-//! IPv4 routes, and plain routes of either family (`RTM_NEWROUTE` and its like, rtnetlink(7)).
+//! Routes (`RTM_NEWROUTE` and its like, rtnetlink(7)).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use atoll_model::route::{PodRoute, SCOPE_LINK};
-use ipnetwork::{IpNetwork, Ipv4Network};
+use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 use nix::libc::{RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE};
 use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
@@ -30,17 +30,21 @@ impl FoundRoute {
     /// Reads a route of an answer.
     pub fn read(message: &RouteMessage) -> Option<Self> {
         let RouteHeader { destination_prefix_length: prefix, table, scope, .. } = message.header;
-        let mut network = Ipv4Addr::UNSPECIFIED;
+        let mut network = match message.header.address_family {
+            AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
+            AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
+            _ => return None,
+        };
         let mut interfaces = Vec::new();
         let mut route = PodRoute {
             table: Some(table.into()),
             scope: Some(scope.into()),
-            ..PodRoute::plain(Ipv4Network::new(network, prefix).ok()?, None)
+            ..PodRoute::plain(IpNetwork::new(network, prefix).ok()?, None)
         };
         for attribute in &message.attributes {
             match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet(address)) => network = *address,
-                RouteAttribute::Gateway(RouteAddress::Inet(address)) => route.gateway = Some(*address),
+                RouteAttribute::Destination(address) => network = ip(address)?,
+                RouteAttribute::Gateway(address) => route.gateway = ip(address),
                 RouteAttribute::Oif(index) => interfaces.push(*index),
                 RouteAttribute::MultiPath(hops) => interfaces.extend(hops.iter().map(|hop| hop.interface_index)),
                 RouteAttribute::Priority(priority) => route.priority = Some(*priority),
@@ -57,7 +61,7 @@ impl FoundRoute {
                 _ => {}
             }
         }
-        route.destination = Ipv4Network::new(network, prefix).ok()?;
+        route.destination = IpNetwork::new(network, prefix).ok()?;
         Some(Self { route, interfaces })
     }
 
@@ -68,11 +72,26 @@ impl FoundRoute {
 }
 
 /// The source address that the kernel prefers for packets of this route.
-pub fn preferred_source(message: &RouteMessage) -> Option<Ipv4Addr> {
+pub fn preferred_source(message: &RouteMessage) -> Option<IpAddr> {
     message.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::PrefSource(RouteAddress::Inet(address)) => Some(*address),
+        RouteAttribute::PrefSource(address) => ip(address),
         _ => None,
     })
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
+}
+
+fn route_address(address: IpAddr) -> RouteAddress {
+    match address {
+        IpAddr::V4(address) => RouteAddress::Inet(address),
+        IpAddr::V6(address) => RouteAddress::Inet6(address),
+    }
 }
 
 /// All IPv4 routes of the namespace, of every table and type.
@@ -80,18 +99,23 @@ pub fn preferred_source(message: &RouteMessage) -> Option<Ipv4Addr> {
 /// # Errors
 /// The kernel's error.
 pub fn list(socket: &Socket) -> Result<Vec<RouteMessage>, Refused> {
+    list_family(socket, AddressFamily::Inet)
+}
+
+fn list_family(socket: &Socket, family: AddressFamily) -> Result<Vec<RouteMessage>, Refused> {
     let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
+    message.header.address_family = family;
     let answers = socket.list(RTM_GETROUTE, &message)?;
     RawMessage::read_all(&answers, RTM_NEWROUTE)
 }
 
-/// All IPv4 routes that lead somewhere else (`RTN_UNICAST`).
+/// All routes of both families that lead somewhere else (`RTN_UNICAST`).
 ///
 /// # Errors
 /// The kernel's error.
 pub fn list_unicast(socket: &Socket) -> Result<Vec<FoundRoute>, Refused> {
-    let routes = list(socket)?;
+    let mut routes = list(socket)?;
+    routes.extend(list_family(socket, AddressFamily::Inet6)?);
     let unicast = routes.iter().filter(|route| route.header.kind == RouteType::Unicast);
     Ok(unicast.filter_map(FoundRoute::read).collect())
 }
@@ -111,7 +135,7 @@ pub struct RouteRequest<'a> {
     /// The gateway is reached through the interface whatever addresses the interface has.
     pub on_link: bool,
     /// The source address that the kernel prefers for packets of this route.
-    pub source: Option<Ipv4Addr>,
+    pub source: Option<IpAddr>,
 }
 
 impl<'a> RouteRequest<'a> {
@@ -133,7 +157,7 @@ impl<'a> RouteRequest<'a> {
         let scope = route.scope.unwrap_or(if is_on_link { SCOPE_LINK } else { 0 });
         let mut message = RouteMessage::default();
         message.header = RouteHeader {
-            address_family: AddressFamily::Inet,
+            address_family: if route.destination.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 },
             destination_prefix_length: route.destination.prefix(),
             table: RouteHeader::RT_TABLE_MAIN,
             protocol: self.protocol,
@@ -143,13 +167,13 @@ impl<'a> RouteRequest<'a> {
             ..RouteHeader::default()
         };
         let attributes = &mut message.attributes;
-        attributes.push(RouteAttribute::Destination(RouteAddress::Inet(route.destination.network())));
+        attributes.push(RouteAttribute::Destination(route_address(route.destination.network())));
         attributes.extend(self.interface.map(RouteAttribute::Oif));
-        attributes.extend(route.gateway.map(|gateway| RouteAttribute::Gateway(RouteAddress::Inet(gateway))));
+        attributes.extend(route.gateway.map(|gateway| RouteAttribute::Gateway(route_address(gateway))));
         // The kernel uses it instead of the table of the header, which has eight bits.
         attributes.extend(route.table.map(RouteAttribute::Table));
         attributes.extend(route.priority.map(RouteAttribute::Priority));
-        attributes.extend(self.source.map(|source| RouteAttribute::PrefSource(RouteAddress::Inet(source))));
+        attributes.extend(self.source.map(|source| RouteAttribute::PrefSource(route_address(source))));
         let metrics: Vec<_> =
             route.mtu.map(RouteMetric::Mtu).into_iter().chain(route.advmss.map(RouteMetric::Advmss)).collect();
         if !metrics.is_empty() {
@@ -293,7 +317,7 @@ mod tests {
     use super::*;
 
     fn plain(gateway: Option<[u8; 4]>) -> PodRoute {
-        PodRoute::plain("10.8.0.0/13".parse().expect("a network"), gateway.map(Ipv4Addr::from))
+        PodRoute::plain("10.8.0.0/13".parse().expect("a network"), gateway.map(IpAddr::from))
     }
 
     #[test]
@@ -311,6 +335,15 @@ mod tests {
         let message = request.message();
         assert_eq!(preferred_source(&message), source);
         let found = FoundRoute::read(&message).expect("a route");
+        assert_eq!((found.interface(), &found.route), (Some(5), &route));
+
+        let gateway = "fd00::1".parse().ok();
+        let route = PodRoute {
+            table: Some(1000),
+            scope: Some(0),
+            ..PodRoute::plain("::/0".parse().expect("a network"), gateway)
+        };
+        let found = FoundRoute::read(&RouteRequest::unicast(&route, 5).message()).expect("a route");
         assert_eq!((found.interface(), &found.route), (Some(5), &route));
     }
 

@@ -138,7 +138,8 @@ async fn free<S: Store, E: Engine>(
     tenant: &Versioned<TenantRecord>,
 ) -> Result<(), TenantError> {
     let (name, incarnation) = (&tenant.record.name, tenant.record.incarnation);
-    let subnets = tenant.record.subnets.iter().flat_map(|subnet| parts(cluster, subnet.cidr));
+    let subnets =
+        tenant.record.subnets.iter().flat_map(|subnet| &subnet.prefixes).flat_map(|prefix| parts(cluster, prefix.cidr));
     let mut keys: Vec<Key> = subnets.map(|part| OwnerRecord::subnet(part).into()).collect();
     for entry in list(admin, NamespaceRecord::all()).await? {
         let record = Versioned::<NamespaceRecord>::read(&entry)?.record;

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::attempts::RecordChange;
 use crate::error::TenantError;
 use crate::network::provider;
-use crate::registry::{Registry, agree, cluster_record, possible, same_engine};
+use crate::registry::{Registry, able, agree, cluster_record, possible, same_engine};
 use atoll_network::{Applied, Engine, provider_object};
 
 /// The options of `init`.
@@ -77,6 +77,7 @@ pub async fn init<S: Store, E: Engine>(
         (Some(cluster), _) => cluster,
         (None, ProviderChoice::Made(provider)) => {
             possible(config)?;
+            able(engine, config).await?;
             let provider = in_engines_words(engine, provider)?;
             let mut record = cluster_record(config, engine.name(), Uuid::nil());
             record.provider_router = provider_object(record.id, &NetworkPart::ProviderRouter);
@@ -85,6 +86,7 @@ pub async fn init<S: Store, E: Engine>(
         }
         (None, _) => {
             possible(config)?;
+            able(engine, config).await?;
             match adopted {
                 Some(router) => {
                     registry.create_once(&ClusterRecord::at(), cluster_record(config, engine.name(), router)).await?

@@ -20,7 +20,7 @@ use atoll_model::ids::TenantName;
 use atoll_records::{ClaimRecord, ClusterRecord, Query, TenantRecord, Versioned};
 use atoll_store::Store;
 
-pub use crate::registry::{agree, possible, same, same_engine};
+pub use crate::registry::{able, agree, possible, same, same_engine};
 pub use create::{create, create_together};
 pub use delete::{Deletion, delete};
 pub use evict::{Candidate, Eviction, candidate, evict};

@@ -10,11 +10,12 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use atoll_ipam::pool::{Block, number};
 use atoll_model::config::{DnsConfig, UnusableDns};
 use atoll_model::ids::{PodDomain, TenantName};
-use atoll_records::{ClusterRecord, Phase, StaticRoute, TenantRecord, Via};
+use atoll_records::{ClusterRecord, Phase, StaticRoute, SubnetEntry, TenantRecord, Via};
 use atoll_store::Store;
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
 use super::change::{changing, write};
 use super::progress::{Deleted, wait_for_late_requests};
@@ -56,7 +57,7 @@ pub struct Edit {
     /// Routes to have; one to the same network is replaced.
     pub add_routes: Vec<StaticRoute>,
     /// Networks to have no route to.
-    pub remove_routes: Vec<Ipv4Network>,
+    pub remove_routes: Vec<IpNetwork>,
     /// DNS.
     pub dns: Update<DnsConfig>,
     /// The domain in which the network answers for its pods' names.
@@ -151,13 +152,15 @@ pub async fn refuse_unsupported<E: Engine>(engine: &E, name: &TenantName, edit: 
 /// Refuses routes into what all tenants share: links of other tenants, addresses by which nodes reach their pods. Pure.
 pub fn refuse_shared(cluster: &ClusterRecord, tenant: &TenantRecord, edit: &Edit) -> Result<(), TenantError> {
     for StaticRoute { destination, .. } in &edit.add_routes {
-        let inside = |pool: Ipv4Network| pool.prefix() <= destination.prefix() && pool.contains(destination.ip());
+        let inside = |pool: IpNetwork| contains(pool, *destination);
         let pools = [
-            ("transitCidr", cluster.transit_cidr, None),
+            ("transitCidr", Some(cluster.transit_cidr.into()), None),
+            ("transitCidr6", cluster.ipv6.map(|pools| pools.transit_cidr.into()), None),
             // A pod of a cloud's machine may be kept from its metadata.
-            ("nodeSideCidr", cluster.node_side_cidr, Some(clouds())),
+            ("nodeSideCidr", Some(cluster.node_side_cidr.into()), Some(clouds())),
         ];
         for (setting, pool, spared) in pools {
+            let Some(pool) = pool else { continue };
             if inside(pool) && !spared.is_some_and(inside) {
                 let problem = format!("it is inside `cluster.{setting}`, {pool}, which all tenants share");
                 return Err(refused(tenant, *destination, problem));
@@ -169,8 +172,13 @@ pub fn refuse_shared(cluster: &ClusterRecord, tenant: &TenantRecord, edit: &Edit
 
 /// Clouds have services of each machine here (169.254.169.254). Host-to-pod addressing gives none of these addresses to a
 /// pod, whatever its pool, so that a route can block a tenant's pods from them.
-fn clouds() -> Ipv4Network {
-    Ipv4Network::new(Ipv4Addr::new(169, 254, 168, 0), 22).expect("22 is a prefix length")
+fn clouds() -> IpNetwork {
+    IpNetwork::new(Ipv4Addr::new(169, 254, 168, 0).into(), 22).expect("22 is a prefix length")
+}
+
+/// Whether `inner` is `outer` or a part of it.
+fn contains(outer: IpNetwork, inner: IpNetwork) -> bool {
+    outer.prefix() <= inner.prefix() && outer.contains(inner.ip())
 }
 
 /// The record as `edit` wants it, or why that cannot be. Pure.
@@ -224,19 +232,24 @@ fn possible(tenant: &TenantRecord, route: &StaticRoute) -> Result<(), TenantErro
     if destination.network().is_loopback() || destination.network().is_multicast() {
         return refuse("it is no network of hosts".to_owned());
     }
-    let inside = |network: &Ipv4Network| network.prefix() <= destination.prefix() && network.contains(destination.ip());
+    let inside = |network: IpNetwork| contains(network, *destination);
     let living = || tenant.subnets.iter().filter(|subnet| subnet.phase != Phase::Deleting);
-    if let Some(subnet) = living().find(|subnet| inside(&subnet.cidr)) {
-        return refuse(format!("it is inside subnet {}, {}", subnet.ordinal, subnet.cidr));
+    if let Some(subnet) = living().find(|subnet| subnet.prefixes.iter().any(|prefix| inside(prefix.cidr))) {
+        return refuse(format!("it is inside subnet {}, {}", subnet.ordinal, subnet.cidrs()));
     }
-    if inside(&tenant.transit) {
+    if inside(tenant.transit.into()) {
         return refuse(format!("it is inside the transit link {}", tenant.transit));
     }
     if let Via::Gateway(address) = via {
-        let Some(subnet) = living().find(|subnet| subnet.cidr.contains(*address)) else {
+        if address.is_ipv4() != destination.is_ipv4() {
+            return refuse(format!("its next hop {address} is not of its family"));
+        }
+        let prefix = |subnet: &SubnetEntry| subnet.prefix_for(*address).copied();
+        let Some(prefix) = living().filter_map(prefix).find(|prefix| prefix.cidr.contains(*address)) else {
             return refuse(format!("its next hop {address} is in none of the tenant's subnets"));
         };
-        if [subnet.gateway, subnet.cidr.network(), subnet.cidr.broadcast()].contains(address) {
+        let hosts = Block::from(prefix.cidr).hosts();
+        if prefix.gateway == *address || !hosts.is_some_and(|hosts| hosts.contains(number(*address))) {
             return refuse(format!("its next hop {address} can be no pod"));
         }
     }
@@ -248,7 +261,7 @@ fn possible(tenant: &TenantRecord, route: &StaticRoute) -> Result<(), TenantErro
     }
 }
 
-fn refused(tenant: &TenantRecord, destination: Ipv4Network, problem: String) -> TenantError {
+fn refused(tenant: &TenantRecord, destination: IpNetwork, problem: String) -> TenantError {
     TenantError::Route { tenant: tenant.name.clone(), destination, problem }
 }
 

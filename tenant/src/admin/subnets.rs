@@ -10,7 +10,7 @@ use atoll_model::ids::TenantName;
 use atoll_model::range::AddressRange;
 use atoll_records::{AddressRecord, OwnerRecord, Phase, Query, StaticRoute, SubnetEntry, TenantRecord, Via};
 use atoll_store::{Store, StoreChange};
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
 use super::change::{change, change_with};
 use super::held::held;
@@ -21,11 +21,11 @@ use crate::network::whole_network;
 use crate::registry::{choose, networks, parts, with_subnet};
 use atoll_network::Engine;
 
-/// Adds a subnet: `cidr`, or a free part of the pool; no pod gets what is in `exclude`. Gives the tenant with the subnet in use.
+/// Adds a subnet: with the prefixes `cidrs`, at most one of a family, and else a free part of each pool; no pod gets what is in `exclude`. Gives the tenant with the subnet in use.
 pub async fn add_subnet<S: Store, E: Engine>(
     admin: &Admin<'_, S, E>,
     name: &TenantName,
-    cidr: Option<Ipv4Network>,
+    cidrs: &[IpNetwork],
     exclude: &[AddressRange],
 ) -> Result<SubnetEntry, TenantError> {
     let registry = admin.registry();
@@ -33,7 +33,7 @@ pub async fn add_subnet<S: Store, E: Engine>(
     if tenant.record.phase == Phase::Deleting {
         return Err(TenantError::Deleting { tenant: name.clone() });
     }
-    let extended = Box::pin(registry.extend(&cluster.record, &tenant, cidr, exclude)).await?;
+    let extended = Box::pin(registry.extend(&cluster.record, &tenant, cidrs, exclude)).await?;
     let added = extended
         .record
         .subnets
@@ -46,20 +46,20 @@ pub async fn add_subnet<S: Store, E: Engine>(
     entry.ok_or_else(|| TenantError::Contended { what: what(), attempts: 1 })
 }
 
-/// The network that [`add_subnet`] would try first.
+/// The prefixes that [`add_subnet`] would try first.
 pub async fn next_subnet<S: Store, E: Engine>(
     admin: &Admin<'_, S, E>,
     name: &TenantName,
-    cidr: Option<Ipv4Network>,
+    cidrs: &[IpNetwork],
     exclude: &[AddressRange],
-) -> Result<Ipv4Network, TenantError> {
+) -> Result<Vec<IpNetwork>, TenantError> {
     let (cluster, tenant) = admin.known(name).await?;
     let subnets = Query::all(OwnerRecord::subnets());
     let read = admin.store.read(vec![subnets.clone()]).await;
     let taken = networks(read.map_err(TenantError::store("list the subnets"))?.answer(&subnets)?);
-    let cidr = choose(&cluster.record, &tenant.record, cidr, &taken)?;
-    with_subnet(&cluster.record, &tenant.record, cidr, exclude)?;
-    Ok(cidr)
+    let cidrs = choose(&cluster.record, &tenant.record, cidrs, &taken)?;
+    with_subnet(&tenant.record, &cidrs, exclude)?;
+    Ok(cidrs)
 }
 
 /// Takes an empty subnet away: without pods, and without addresses that are kept for one.
@@ -77,7 +77,7 @@ pub async fn delete_subnet<S: Store, E: Engine>(
     if others.count() == 0 {
         return Err(TenantError::OnlySubnet { tenant: name.clone() });
     }
-    let leads_there = |route: &&StaticRoute| matches!(route.via, Via::Gateway(address) if entry.cidr.contains(address));
+    let leads_there = |route: &&StaticRoute| matches!(route.via, Via::Gateway(address) if entry.contains(address));
     if let Some(route) = tenant.record.routes.iter().find(leads_there) {
         return Err(TenantError::Needed { tenant: name.clone(), ordinal, destination: route.destination });
     }
@@ -102,8 +102,11 @@ pub async fn delete_subnet<S: Store, E: Engine>(
     progress(Deleted::Objects(removed.deleted));
     wait_for_late_requests(admin.engine, wait, &mut progress).await;
     admin.engine.delete_subnet(&network, ordinal).await.map_err(TenantError::engine(&what))?;
-    let freed =
-        parts(&cluster.record, entry.cidr).into_iter().map(|part| StoreChange::delete(OwnerRecord::subnet(part)));
+    let freed = entry
+        .prefixes
+        .iter()
+        .flat_map(|prefix| parts(&cluster.record, prefix.cidr))
+        .map(|part| StoreChange::delete(OwnerRecord::subnet(part)));
     let without = |record: &mut TenantRecord| record.subnets.retain(|subnet| subnet.ordinal != ordinal);
     change_with(admin, tenant, without, freed.collect()).await?;
     progress(Deleted::All);

@@ -3,11 +3,10 @@
 use atoll_records::{ClusterRecord, Versioned, schema_of};
 
 use atoll_ipam::pool::{Block, TRANSIT_PREFIX};
-use atoll_model::config::Addressing;
-use atoll_model::config::ClusterConfig;
+use atoll_model::config::{Addressing, ClusterConfig, Ipv6Pools};
 use atoll_model::ids::{ClusterId, Epoch};
 use atoll_store::Store;
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use uuid::Uuid;
 
 use super::Registry;
@@ -24,6 +23,7 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
             cluster
         } else {
             possible(self.config)?;
+            able(self.engine, self.config).await?;
             let provider = self.provider_router().await?;
             self.create_once(&ClusterRecord::at(), record(self.config, self.engine.name(), provider)).await?
         };
@@ -55,6 +55,8 @@ pub(crate) fn record(config: &ClusterConfig, engine: &str, provider_router: Uuid
         pod_cidr: bare(config.pod_cidr),
         subnet_prefix: config.subnet_prefix,
         transit_cidr: bare(config.transit_cidr),
+        ipv4: config.ipv4,
+        ipv6: config.ipv6,
         node_side_cidr: bare(config.node_side_cidr),
         service_cidr: config.service_cidr.map(bare),
         provider_router,
@@ -67,7 +69,8 @@ pub(crate) fn record(config: &ClusterConfig, engine: &str, provider_router: Uuid
 pub fn possible(config: &ClusterConfig) -> Result<(), TenantError> {
     let pools =
         [("podCidr", config.pod_cidr), ("transitCidr", config.transit_cidr), ("nodeSideCidr", config.node_side_cidr)];
-    let pools: Vec<_> = pools.into_iter().chain(config.service_cidr.map(|cidr| ("serviceCidr", cidr))).collect();
+    let pools = pools.into_iter().chain(config.service_cidr.map(|cidr| ("serviceCidr", cidr)));
+    let pools: Vec<_> = pools.map(|(setting, cidr)| (setting, IpNetwork::V4(cidr))).collect();
     for (n, &(first, first_cidr)) in pools.iter().enumerate() {
         for &(second, second_cidr) in &pools[n + 1..] {
             if Block::from(first_cidr).overlaps(Block::from(second_cidr)) {
@@ -92,6 +95,20 @@ pub fn possible(config: &ClusterConfig) -> Result<(), TenantError> {
     Ok(())
 }
 
+/// Whether the engine forwards the families that these settings name. Asked only where IPv6 is wanted.
+pub async fn able<E: Engine>(engine: &E, config: &ClusterConfig) -> Result<(), TenantError> {
+    let Some(pools) = config.ipv6 else { return Ok(()) };
+    let capabilities = engine.capabilities().await.map_err(TenantError::engine("ask what the engine can do"))?;
+    if capabilities.ipv6 {
+        return Ok(());
+    }
+    Err(TenantError::Setting {
+        setting: "podCidr6",
+        value: pools.pod_cidr.to_string(),
+        problem: "the engine of this cluster forwards no IPv6",
+    })
+}
+
 /// Whether this node's configuration agrees with the cluster's record.
 pub fn agree(config: &ClusterConfig, engine: &str, cluster: &ClusterRecord) -> Result<(), TenantError> {
     same_engine(engine, &cluster.engine)?;
@@ -100,6 +117,14 @@ pub fn agree(config: &ClusterConfig, engine: &str, cluster: &ClusterRecord) -> R
         ("cluster.podCidr", bare(config.pod_cidr).to_string(), cluster.pod_cidr.to_string()),
         ("cluster.subnetPrefix", config.subnet_prefix.to_string(), cluster.subnet_prefix.to_string()),
         ("cluster.transitCidr", bare(config.transit_cidr).to_string(), cluster.transit_cidr.to_string()),
+        ("cluster.ipFamilies", families(config.ipv4, config.ipv6), families(cluster.ipv4, cluster.ipv6)),
+        ("cluster.podCidr6", shown6(config.ipv6, |it| it.pod_cidr), shown6(cluster.ipv6, |it| it.pod_cidr)),
+        (
+            "cluster.subnetPrefix6",
+            shown6(config.ipv6, |it| it.subnet_prefix),
+            shown6(cluster.ipv6, |it| it.subnet_prefix),
+        ),
+        ("cluster.transitCidr6", shown6(config.ipv6, |it| it.transit_cidr), shown6(cluster.ipv6, |it| it.transit_cidr)),
         ("cluster.nodeSideCidr", bare(config.node_side_cidr).to_string(), cluster.node_side_cidr.to_string()),
         ("cluster.serviceCidr", service(config.service_cidr.map(bare)), service(cluster.service_cidr)),
         (
@@ -121,6 +146,16 @@ pub fn same_engine(configured: &str, recorded: &str) -> Result<(), TenantError> 
         return Ok(());
     }
     Err(TenantError::Disagrees { setting: "engine", file: configured.to_owned(), cluster: recorded.to_owned() })
+}
+
+fn families(ipv4: bool, ipv6: Option<Ipv6Pools>) -> String {
+    let families: Vec<_> = ipv4.then_some("IPv4").into_iter().chain(ipv6.map(|_| "IPv6")).collect();
+    families.join(" and ")
+}
+
+/// A setting of IPv6 as text.
+fn shown6<T: ToString>(pools: Option<Ipv6Pools>, of: impl Fn(Ipv6Pools) -> T) -> String {
+    pools.map_or_else(|| "absent".to_owned(), |pools| of(pools).to_string())
 }
 
 fn service(cidr: Option<Ipv4Network>) -> String {

@@ -8,7 +8,7 @@
 //! - Running pods and existing objects are not changed.
 
 use atoll_ipam::pool::PodRange;
-use atoll_records::{ClusterRecord, Phase, TenantRecord, Versioned};
+use atoll_records::{ClusterRecord, Phase, SubnetEntry, TenantRecord, Versioned};
 use atoll_store::Store;
 
 use super::Registry;
@@ -29,7 +29,7 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
         } else {
             within_quota(&full.record)?;
             tracing::info!(tenant = %full.record.name, "full: another subnet");
-            self.extend(&cluster.record, &full, None, &[]).await?
+            self.extend(&cluster.record, &full, &[], &[]).await?
         };
         self.finish(by, cluster, tenant, false).await
     }
@@ -48,8 +48,12 @@ fn within_quota(tenant: &TenantRecord) -> Result<(), TenantError> {
 /// How many pods have room in the subnets that are not going.
 fn capacity(tenant: &TenantRecord) -> u128 {
     let living = tenant.subnets.iter().filter(|subnet| subnet.phase != Phase::Deleting);
-    let pods = living.filter_map(PodRange::of);
-    pods.map(|pods| pods.capacity()).sum()
+    // A pod has an address of each prefix of its subnet.
+    let pods = |subnet: &SubnetEntry| {
+        let ranges = subnet.prefixes.iter().map(|prefix| PodRange::of(prefix, &subnet.exclude));
+        ranges.map(|pods| pods.map_or(0, |pods| pods.capacity())).min()
+    };
+    living.filter_map(pods).sum()
 }
 
 #[cfg(test)]

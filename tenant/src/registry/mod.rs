@@ -38,7 +38,7 @@ use crate::attempts::RecordChange;
 use crate::error::TenantError;
 use atoll_network::Engine;
 pub(crate) use cluster::record as cluster_record;
-pub use cluster::{agree, possible, same_engine};
+pub use cluster::{able, agree, possible, same_engine};
 pub use node::same;
 pub(crate) use subnet::{choose, parts, with_subnet};
 pub(crate) use tenant::networks;

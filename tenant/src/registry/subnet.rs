@@ -7,10 +7,13 @@
 
 use atoll_ipam::pool::{self, Block, PodRange};
 use atoll_model::config::Addressing;
+use atoll_model::ids::TenantName;
 use atoll_model::range::AddressRange;
-use atoll_records::{ClusterRecord, OwnerRecord, Phase, Query, SCHEMA, SubnetEntry, TenantRecord, Unknown, Versioned};
+use atoll_records::{
+    ClusterRecord, OwnerRecord, Phase, Query, SCHEMA, SubnetEntry, SubnetPrefix, TenantRecord, Unknown, Versioned,
+};
 use atoll_store::{Committed, Compare, Store, StoreChange, Txn};
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use uuid::Uuid;
 
 use super::Registry;
@@ -29,13 +32,13 @@ const MOST_EXCLUSIONS: usize = 64;
 const MOST_PARTS: u128 = 64;
 
 impl<S: Store, E: Engine> Registry<'_, S, E> {
-    /// Adds a subnet to the record, to be built: `wanted`, or a free part of the pool. A tenant that changed meanwhile
-    /// is given back as it is now, without a new subnet.
+    /// Adds a subnet to the record, to be built: the prefixes that are `wanted`, and for each other family of the cluster a
+    /// free part of its pool. A tenant that changed meanwhile is given back as it is now, without a new subnet.
     pub(crate) async fn extend(
         &self,
         cluster: &ClusterRecord,
         tenant: &Versioned<TenantRecord>,
-        wanted: Option<Ipv4Network>,
+        wanted: &[IpNetwork],
         exclude: &[AddressRange],
     ) -> Result<Versioned<TenantRecord>, TenantError> {
         let record = &tenant.record;
@@ -43,11 +46,11 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
             return Err(TenantError::Quota { tenant: record.name.clone(), what: "subnets", most });
         }
         let mut change = RecordChange::repeated(format!("add a subnet to tenant {}", record.name));
-        let mut taken: Vec<Ipv4Network> = Vec::new();
+        let mut taken: Vec<IpNetwork> = Vec::new();
         loop {
             change.begin()?;
-            let cidr = choose(cluster, record, wanted, &taken)?;
-            let next = with_subnet(cluster, record, cidr, exclude)?;
+            let cidrs = choose(cluster, record, wanted, &taken)?;
+            let next = with_subnet(record, &cidrs, exclude)?;
             let ordinal = next.subnets.last().map_or(FIRST_SUBNET, |subnet| subnet.ordinal);
             let owner = OwnerRecord {
                 v: SCHEMA,
@@ -56,7 +59,8 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
                 ordinal,
                 unknown: Unknown::new(),
             };
-            let keys: Vec<_> = parts(cluster, cidr).into_iter().map(OwnerRecord::subnet).collect();
+            let parts = cidrs.iter().flat_map(|cidr| parts(cluster, *cidr));
+            let keys: Vec<_> = parts.map(OwnerRecord::subnet).collect();
             let key = TenantRecord::at(&record.name);
             let mut compare = vec![Compare::modified(&key, tenant.mod_revision)];
             compare.extend(keys.iter().map(Compare::absent));
@@ -85,16 +89,72 @@ fn room(tenant: &TenantRecord) -> u32 {
     u32::try_from(living).unwrap_or(u32::MAX)
 }
 
-/// The network of the next subnet. `taken`: parts of the cluster's pool that others have.
+/// A pool from which the subnets of a cluster get a prefix.
+pub(crate) struct SubnetPool {
+    /// The key of the configuration.
+    pub(crate) setting: &'static str,
+    /// The pool.
+    pub(crate) cidr: IpNetwork,
+    /// The prefix length of a subnet.
+    pub(crate) prefix: u8,
+    /// The longest prefix length that a subnet may have.
+    longest: u8,
+}
+
+/// The pools of a cluster, one for each family that its pods have, IPv4 first.
+pub(crate) fn pools(cluster: &ClusterRecord) -> Vec<SubnetPool> {
+    let ipv4 = cluster.ipv4.then(|| SubnetPool {
+        setting: "podCidr",
+        cidr: cluster.pod_cidr.into(),
+        prefix: cluster.subnet_prefix,
+        longest: 30,
+    });
+    let ipv6 = cluster.ipv6.map(|pools| SubnetPool {
+        setting: "podCidr6",
+        cidr: pools.pod_cidr.into(),
+        prefix: pools.subnet_prefix,
+        longest: 120,
+    });
+    ipv4.into_iter().chain(ipv6).collect()
+}
+
+/// The prefixes of the next subnet. `taken`: parts of the cluster's pools that others have.
 pub(crate) fn choose(
     cluster: &ClusterRecord,
     tenant: &TenantRecord,
-    wanted: Option<Ipv4Network>,
-    taken: &[Ipv4Network],
-) -> Result<Ipv4Network, TenantError> {
-    let pool = cluster.pod_cidr;
-    let own = tenant.subnets.iter().map(|subnet| subnet.cidr);
-    let taken: Vec<Ipv4Network> = taken.iter().copied().chain(own).collect();
+    wanted: &[IpNetwork],
+    taken: &[IpNetwork],
+) -> Result<Vec<IpNetwork>, TenantError> {
+    let pools = pools(cluster);
+    let of =
+        |pool: &SubnetPool| wanted.iter().filter(|wanted| wanted.is_ipv4() == pool.cidr.is_ipv4()).copied().collect();
+    let mut met = 0;
+    let mut chosen = Vec::new();
+    for pool in &pools {
+        let wanted: Vec<_> = of(pool);
+        met += wanted.len().min(1);
+        chosen.push(choose_one(cluster, pool, tenant, wanted.first().copied(), taken)?);
+    }
+    match wanted.get(met..) {
+        Some([_, ..]) => {
+            let families: Vec<_> = pools.iter().map(|pool| format!("`cluster.{}`", pool.setting)).collect();
+            let problem = format!("a subnet has one prefix of each pool of the cluster: {}", families.join(" and "));
+            Err(TenantError::Subnet { cidr: wanted[wanted.len() - 1], problem })
+        }
+        _ => Ok(chosen),
+    }
+}
+
+fn choose_one(
+    cluster: &ClusterRecord,
+    pool: &SubnetPool,
+    tenant: &TenantRecord,
+    wanted: Option<IpNetwork>,
+    taken: &[IpNetwork],
+) -> Result<IpNetwork, TenantError> {
+    let SubnetPool { setting, cidr: pool, prefix, longest } = *pool;
+    let own = tenant.subnets.iter().flat_map(|subnet| subnet.prefixes.iter().map(|prefix| prefix.cidr));
+    let taken: Vec<IpNetwork> = taken.iter().copied().chain(own).collect();
     // A route into a subnet would take its traffic away; one to a larger network gives way to it.
     let routes = || tenant.routes.iter().chain(&tenant.retired).map(|route| route.destination);
     if let Some(wanted) = wanted {
@@ -103,12 +163,12 @@ pub(crate) fn choose(
         if wanted.ip() != wanted.network() {
             return refuse(format!("it has host bits; {}/{} is meant", wanted.network(), wanted.prefix()));
         }
-        if Block::from(pool).index_of(block).is_none() || wanted.prefix() > 30 {
+        if Block::from(pool).index_of(block).is_none() || wanted.prefix() > longest {
             return refuse(format!(
-                "it must be a part of `cluster.podCidr`, {pool}, with a prefix length of at most 30"
+                "it must be a part of `cluster.{setting}`, {pool}, with a prefix length of at most {longest}"
             ));
         }
-        if Block::from(wanted).count(cluster.subnet_prefix).is_some_and(|parts| parts > MOST_PARTS) {
+        if block.count(prefix).is_some_and(|parts| parts > MOST_PARTS) {
             return refuse(format!("it is larger than {MOST_PARTS} usual subnets"));
         }
         if let Some(other) = taken.iter().find(|other| Block::from(**other).overlaps(block)) {
@@ -125,49 +185,69 @@ pub(crate) fn choose(
         }
         Addressing::Overlapping => 0,
     };
-    let inside = routes().filter(|route| route.prefix() >= cluster.subnet_prefix);
-    let taken: Vec<Ipv4Network> = taken.into_iter().chain(inside).collect();
-    pool::free_part(pool, cluster.subnet_prefix, &taken, seed).ok_or_else(|| TenantError::Exhausted {
-        tenant: tenant.name.clone(),
-        what: "subnets",
+    let inside = routes().filter(|route| route.prefix() >= prefix);
+    let taken: Vec<IpNetwork> = taken.into_iter().chain(inside).collect();
+    free_part(&tenant.name, "subnets", pool, prefix, &taken, seed)
+}
+
+/// A free part of a pool for a tenant; an error names the pool and its size.
+pub(crate) fn free_part(
+    tenant: &TenantName,
+    what: &'static str,
+    pool: IpNetwork,
+    prefix: u8,
+    taken: &[IpNetwork],
+    seed: u128,
+) -> Result<IpNetwork, TenantError> {
+    pool::free_part(pool, prefix, taken, seed).ok_or_else(|| TenantError::Exhausted {
+        tenant: tenant.clone(),
+        what,
         pool,
-        capacity: pool::subnet_count(pool, cluster.subnet_prefix).and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
+        capacity: pool::subnet_count(pool, prefix).and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
     })
 }
 
 /// The record with one subnet more.
 pub(crate) fn with_subnet(
-    cluster: &ClusterRecord,
     tenant: &TenantRecord,
-    cidr: Ipv4Network,
+    cidrs: &[IpNetwork],
     exclude: &[AddressRange],
 ) -> Result<TenantRecord, TenantError> {
-    let gateway = pool::gateway(cidr).ok_or_else(|| TenantError::Setting {
-        setting: "subnetPrefix",
-        value: cluster.subnet_prefix.to_string(),
-        problem: "a subnet needs room for a gateway",
-    })?;
+    let prefixes = prefixes(cidrs)?;
     let mut tenant = tenant.clone();
     let ordinal = next_ordinal(&tenant);
     let exclude = exclude.to_vec();
-    let entry = SubnetEntry { ordinal, cidr, gateway, phase: Phase::Building, exclude, unknown: Unknown::new() };
+    let entry = SubnetEntry { ordinal, prefixes, phase: Phase::Building, exclude, unknown: Unknown::new() };
     refuse_exclusions(&entry)?;
     tenant.subnets.push(entry);
     tenant.unknown.insert(NEXT.to_owned(), (ordinal + 1).into());
     Ok(tenant)
 }
 
+/// Prefixes of a subnet with their usual gateways.
+pub(crate) fn prefixes(cidrs: &[IpNetwork]) -> Result<Vec<SubnetPrefix>, TenantError> {
+    let prefix = |cidr: &IpNetwork| {
+        let gateway = pool::gateway(*cidr).ok_or_else(|| TenantError::Setting {
+            setting: "subnetPrefix",
+            value: cidr.prefix().to_string(),
+            problem: "a subnet needs room for a gateway",
+        })?;
+        Ok(SubnetPrefix { cidr: *cidr, gateway })
+    };
+    cidrs.iter().map(prefix).collect()
+}
+
 /// Excluded addresses must be in the subnet, and leave room for a pod.
 fn refuse_exclusions(entry: &SubnetEntry) -> Result<(), TenantError> {
-    let SubnetEntry { cidr, exclude, .. } = entry;
-    let refuse = |problem: String| Err(TenantError::Subnet { cidr: *cidr, problem });
+    let SubnetEntry { prefixes, exclude, .. } = entry;
+    let refuse = |problem: String| Err(TenantError::Subnet { cidr: prefixes[0].cidr, problem });
     if exclude.len() > MOST_EXCLUSIONS {
         return refuse(format!("more than {MOST_EXCLUSIONS} ranges are excluded"));
     }
-    if let Some(range) = exclude.iter().find(|range| !cidr.contains(range.first()) || !cidr.contains(range.last())) {
+    if let Some(range) = exclude.iter().find(|range| !entry.contains(range.first()) || !entry.contains(range.last())) {
         return refuse(format!("the excluded range {range} is not of it"));
     }
-    if !exclude.is_empty() && PodRange::of(entry).is_none() {
+    if !exclude.is_empty() && prefixes.iter().any(|prefix| PodRange::of(prefix, exclude).is_none()) {
         return refuse("what is excluded leaves no room for a pod".to_owned());
     }
     Ok(())
@@ -180,22 +260,19 @@ fn next_ordinal(tenant: &TenantRecord) -> u32 {
     remembered.max(present).unwrap_or(FIRST_SUBNET)
 }
 
-/// The parts of the cluster's pool that a network takes: all that it touches, so that the free parts follow from keys alone.
-/// None where tenants may overlap.
-pub(crate) fn parts(cluster: &ClusterRecord, cidr: Ipv4Network) -> Vec<Ipv4Network> {
+/// The parts of a pool of the cluster that a network takes: all that it touches, so that the free parts follow from keys
+/// alone. None where tenants may overlap.
+pub(crate) fn parts(cluster: &ClusterRecord, cidr: IpNetwork) -> Vec<IpNetwork> {
     if cluster.addressing == Addressing::Overlapping {
         return Vec::new();
     }
-    let prefix = cluster.subnet_prefix;
-    let block = Block::from(cidr);
-    match block.count(prefix) {
+    let pool = pools(cluster).into_iter().find(|pool| pool.cidr.is_ipv4() == cidr.is_ipv4());
+    // Also for a cluster that has no pool of this family any more: the keys of an existing subnet.
+    let prefix = pool.map_or(cidr.prefix(), |pool| pool.prefix);
+    match Block::from(cidr).count(prefix) {
         Some(count) => (0..count.min(MOST_PARTS)).filter_map(|index| pool::subnet(cidr, prefix, index)).collect(),
         // Smaller than a part: the part around it.
-        None => Ipv4Network::new(cidr.network(), prefix)
-            .ok()
-            .and_then(|around| Ipv4Network::new(around.network(), prefix).ok())
-            .into_iter()
-            .collect(),
+        None => Block::new(cidr.network(), prefix).map(Block::network).into_iter().collect(),
     }
 }
 
@@ -207,7 +284,7 @@ mod tests {
     use atoll_records::{StaticRoute, Via};
     use atoll_testkit::fixture::cluster_record as cluster;
 
-    fn net(text: &str) -> Ipv4Network {
+    fn net(text: &str) -> IpNetwork {
         text.parse().expect("valid")
     }
 
@@ -221,10 +298,9 @@ mod tests {
 
     #[test]
     fn a_number_is_never_given_twice() {
-        let cluster = cluster();
         let mut record = tenant(1);
         for expected in 2..5 {
-            record = with_subnet(&cluster, &record, net("10.200.0.0/24"), &[]).expect("room");
+            record = with_subnet(&record, &[net("10.200.0.0/24")], &[]).expect("room");
             assert_eq!(record.subnets.last().map(|subnet| subnet.ordinal), Some(expected));
             record.subnets.truncate(1);
         }
@@ -232,14 +308,14 @@ mod tests {
 
     #[test]
     fn what_is_excluded_is_of_the_subnet_and_leaves_room() {
-        let (cluster, tenant) = (cluster(), tenant(1));
+        let tenant = tenant(1);
         let with = |ranges: &[&str]| {
             let exclude: Vec<_> = ranges.iter().map(|range| range.parse().expect("a range")).collect();
-            with_subnet(&cluster, &tenant, net("10.200.0.0/29"), &exclude)
+            with_subnet(&tenant, &[net("10.200.0.0/29")], &exclude)
         };
         let record = with(&["10.200.0.2", "10.200.0.4-10.200.0.5"]).expect("fine");
         let entry = record.subnets.last().expect("added");
-        assert_eq!(PodRange::of(entry).map(|pods| pods.capacity()), Some(2));
+        assert_eq!(PodRange::of(&entry.prefixes[0], &entry.exclude).map(|pods| pods.capacity()), Some(2));
         for (ranges, why) in [
             (&["10.200.0.8"][..], "10.200.0.8 is not of it"),
             (&["10.200.0.6-10.200.0.9"], "is not of it"),
@@ -262,22 +338,18 @@ mod tests {
             ("10.128.9.7/24", "10.128.9.0/24 is meant"),
             ("10.129.0.0/24", "overlaps 10.129.0.0/23"),
         ] {
-            let error = choose(&cluster, &tenant, Some(net(requested)), &[net("10.129.0.0/23")]).expect_err(requested);
+            let error = choose(&cluster, &tenant, &[net(requested)], &[net("10.129.0.0/23")]).expect_err(requested);
             assert!(error.to_string().contains(why), "{requested}: {error}");
         }
         let mut routed = tenant.clone();
         let reject = |to: &str| StaticRoute { destination: net(to), via: Via::Reject };
         routed.routes = vec![reject("10.130.4.0/25"), reject("10.130.0.0/16")];
-        let error =
-            choose(&cluster, &routed, Some(net("10.130.4.0/24")), &[]).expect_err("the route takes its traffic");
+        let error = choose(&cluster, &routed, &[net("10.130.4.0/24")], &[]).expect_err("the route takes its traffic");
         assert!(error.to_string().contains("static route to 10.130.4.0/25"), "{error}");
-        assert!(
-            choose(&cluster, &routed, Some(net("10.130.5.0/24")), &[]).is_ok(),
-            "it goes before the larger network"
-        );
-        let chosen = choose(&cluster, &tenant, None, &[]).expect("free");
-        routed.routes = vec![reject(&chosen.to_string())];
-        assert_ne!(choose(&cluster, &routed, None, &[]).expect("another one is free"), chosen);
-        assert_eq!(choose(&cluster, &tenant, Some(net("10.130.0.0/20")), &[]).expect("free"), net("10.130.0.0/20"));
+        assert!(choose(&cluster, &routed, &[net("10.130.5.0/24")], &[]).is_ok(), "it goes before the larger network");
+        let chosen = choose(&cluster, &tenant, &[], &[]).expect("free");
+        routed.routes = vec![reject(&chosen[0].to_string())];
+        assert_ne!(choose(&cluster, &routed, &[], &[]).expect("another one is free"), chosen);
+        assert_eq!(choose(&cluster, &tenant, &[net("10.130.0.0/20")], &[]).expect("free"), [net("10.130.0.0/20")]);
     }
 }

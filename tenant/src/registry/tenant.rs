@@ -12,11 +12,12 @@ use atoll_records::{
     Revision, SCHEMA, Snapshot, SubnetEntry, TenantRecord, Unknown, Versioned,
 };
 use atoll_store::{Committed, Compare, Store, StoreChange, Txn};
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use uuid::Uuid;
 
 use super::Registry;
 use super::access::{Decision, TenantAccess};
+use super::subnet::{SubnetPool, free_part, pools, prefixes};
 use crate::attempts::RecordChange;
 use crate::binding::Who;
 use crate::error::TenantError;
@@ -144,7 +145,8 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
             StoreChange::put(&OwnerRecord::transit(parts.transit), &owner(0)),
         ];
         if cluster.record.addressing == Addressing::Unique {
-            then.push(StoreChange::put(&OwnerRecord::subnet(parts.subnet), &owner(FIRST_SUBNET)));
+            let subnet = parts.subnet.iter().map(|cidr| OwnerRecord::subnet(*cidr));
+            then.extend(subnet.map(|key| StoreChange::put(&key, &owner(FIRST_SUBNET))));
         }
         then.extend(namespace.iter().map(|(key, record)| StoreChange::put(key, record)));
 
@@ -190,7 +192,8 @@ enum Created {
 /// another the whole pool is read: then the pool is known to be full, or the choice is the best there is.
 struct Parts {
     transit: Ipv4Network,
-    subnet: Ipv4Network,
+    /// The prefixes of its first subnet, one for each family.
+    subnet: Vec<IpNetwork>,
     attempts: u32,
 }
 
@@ -201,8 +204,9 @@ impl Parts {
 
     /// Chooses again. `snapshot`: the answers to [`Parts::windows`].
     fn lost(&mut self, cluster: &ClusterRecord, tenant: &TenantName, snapshot: &Snapshot) -> Result<(), TenantError> {
-        let [transits, subnets] = self.windows();
-        let (transits, subnets) = (networks(snapshot.answer(&transits)?), networks(snapshot.answer(&subnets)?));
+        let mut seen = self.windows().into_iter().map(|window| Ok(networks(snapshot.answer(&window)?)));
+        let transits = seen.next().transpose()?.unwrap_or_default();
+        let subnets: Vec<_> = seen.collect::<Result<Vec<_>, TenantError>>()?.concat();
         let attempts = self.attempts + 1;
         *self = Self { attempts, ..Self::choose(cluster, tenant, &transits, &subnets)? };
         Ok(())
@@ -211,46 +215,37 @@ impl Parts {
     fn choose(
         cluster: &ClusterRecord,
         tenant: &TenantName,
-        transits: &[Ipv4Network],
-        subnets: &[Ipv4Network],
+        transits: &[IpNetwork],
+        subnets: &[IpNetwork],
     ) -> Result<Self, TenantError> {
-        let free = |what, pool: Ipv4Network, prefix, taken: &[Ipv4Network], seed| {
-            pool::free_part(pool, prefix, taken, seed).ok_or_else(|| TenantError::Exhausted {
-                tenant: tenant.clone(),
-                what,
-                pool,
-                capacity: pool::subnet_count(pool, prefix).and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
-            })
-        };
         let seed = |what: &str| Uuid::new_v5(&cluster.id.0, format!("{what}/{tenant}").as_bytes()).as_u128();
-        let transit = free("transit links", cluster.transit_cidr, pool::TRANSIT_PREFIX, transits, seed("transit"))?;
-        let subnet = match cluster.addressing {
-            Addressing::Unique => free("subnets", cluster.pod_cidr, cluster.subnet_prefix, subnets, seed("subnet"))?,
+        let pool = cluster.transit_cidr.into();
+        let transit = free_part(tenant, "transit links", pool, pool::TRANSIT_PREFIX, transits, seed("transit"))?;
+        let IpNetwork::V4(transit) = transit else { unreachable!("a part of a pool of IPv4") };
+        let (taken, seed) = match cluster.addressing {
+            Addressing::Unique => (subnets, seed("subnet")),
             // Every tenant starts at the first.
-            Addressing::Overlapping => free("subnets", cluster.pod_cidr, cluster.subnet_prefix, &[], 0)?,
+            Addressing::Overlapping => (&[][..], 0),
         };
+        let free = |pool: SubnetPool| free_part(tenant, "subnets", pool.cidr, pool.prefix, taken, seed);
+        let subnet = pools(cluster).into_iter().map(free).collect::<Result<_, _>>()?;
         Ok(Self { transit, subnet, attempts: 0 })
     }
 
     /// The records that the next attempt needs if this one loses: the neighbouring keys, and from the second loss on, all.
-    fn windows(&self) -> [Query; 2] {
+    /// First those of transit links, then those of subnets for each family.
+    fn windows(&self) -> Vec<Query> {
         let window = |prefix: Prefix<OwnerRecord>, from: RecordKey<OwnerRecord>| {
             let all = self.attempts > 0;
             let (from, limit) = if all { (None, 0) } else { (Some(from.into()), WINDOW) };
             Query::Range { prefix: prefix.into(), from, until: None, limit, keys_only: true }
         };
-        [
-            window(OwnerRecord::transits(), OwnerRecord::transit(self.transit)),
-            window(OwnerRecord::subnets(), OwnerRecord::subnet(self.subnet)),
-        ]
+        let subnets = self.subnet.iter().map(|cidr| window(OwnerRecord::subnets(), OwnerRecord::subnet(*cidr)));
+        [window(OwnerRecord::transits(), OwnerRecord::transit(self.transit))].into_iter().chain(subnets).collect()
     }
 
     fn tenant(&self, name: &TenantName, origin: Origin) -> Result<TenantRecord, TenantError> {
-        let gateway = pool::gateway(self.subnet).ok_or_else(|| TenantError::Setting {
-            setting: "subnetPrefix",
-            value: self.subnet.prefix().to_string(),
-            problem: "a subnet needs room for a gateway",
-        })?;
+        let prefixes = prefixes(&self.subnet)?;
         Ok(TenantRecord {
             v: SCHEMA,
             name: name.clone(),
@@ -261,8 +256,7 @@ impl Parts {
             transit: self.transit,
             subnets: vec![SubnetEntry {
                 ordinal: FIRST_SUBNET,
-                cidr: self.subnet,
-                gateway,
+                prefixes,
                 phase: Phase::Building,
                 exclude: Vec::new(),
                 unknown: Unknown::new(),
@@ -278,7 +272,7 @@ impl Parts {
 }
 
 /// The networks of a list of owners' keys.
-pub(crate) fn networks(owners: &Answer) -> Vec<Ipv4Network> {
+pub(crate) fn networks(owners: &Answer) -> Vec<IpNetwork> {
     let network = |entry: &Entry| OwnerRecord::network_in(&entry.key, pool::TRANSIT_PREFIX);
     owners.entries.iter().filter_map(network).collect()
 }

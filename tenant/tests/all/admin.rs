@@ -58,10 +58,10 @@ async fn pod(fixture: &Fixture, binding: &TenantBinding, name: &str) -> Result<C
 /// Keeps an address of red's first subnet, with a MAC, for a pod of that name.
 async fn keep(fixture: &Fixture, last: u8) {
     let binding = fixture.resolve(&namespace("red")).await.expect("resolved");
-    let [a, b, c, _] = binding.tenant.record.subnets[0].cidr.network().octets();
+    let address = binding.tenant.record.subnets[0].prefixes[0].cidr.iter().nth(last.into()).expect("large");
     let request = ReserveRequest {
         tenant: tenant("red"),
-        address: [a, b, c, last].into(),
+        address,
         namespace: ns("red"),
         pod: format!("pod-{last}").parse().expect("valid"),
         mac: Some(Mac([0, 0x1c, 0x42, 0, 0, last])),
@@ -214,14 +214,14 @@ async fn subnets_come_and_go_and_their_numbers_never_come_back() {
         let binding = fixture.resolve(&namespace("red")).await.expect("resolved");
         pod(&fixture, &binding, "web-0").await.expect("claimed");
 
-        let second = admin::add_subnet(&admin, &red, None, &[]).await.expect("added");
+        let second = admin::add_subnet(&admin, &red, &[], &[]).await.expect("added");
         assert_eq!((second.ordinal, second.phase), (2, Phase::Active));
         let third =
-            admin::add_subnet(&admin, &red, Some("10.130.0.0/23".parse().expect("valid")), &[]).await.expect("added");
-        assert_eq!(third.gateway.to_string(), "10.130.0.1");
+            admin::add_subnet(&admin, &red, &["10.130.0.0/23".parse().expect("valid")], &[]).await.expect("added");
+        assert_eq!(third.prefixes[0].gateway.to_string(), "10.130.0.1");
         assert_eq!(fixture.keys()["subnets"], 4, "the third takes two parts of the pool");
         fixture.assert_exactly(&["red"], "three subnets");
-        let error = admin::add_subnet(&admin, &red, Some("10.130.1.0/24".parse().expect("valid")), &[]).await;
+        let error = admin::add_subnet(&admin, &red, &["10.130.1.0/24".parse().expect("valid")], &[]).await;
         assert!(error.expect_err("taken").to_string().contains("overlaps"));
 
         let delete = |ordinal| admin::delete_subnet(&admin, &red, ordinal, REQUEST_LIFETIME, |_| {});
@@ -235,7 +235,7 @@ async fn subnets_come_and_go_and_their_numbers_never_come_back() {
         assert!(matches!(delete(1).await, Err(TenantError::OnlySubnet { .. })));
         assert_eq!(fixture.keys()["subnets"], 1, "what they had is free");
         fixture.assert_exactly(&["red"], "one subnet again");
-        let fourth = admin::add_subnet(&admin, &red, None, &[]).await.expect("added");
+        let fourth = admin::add_subnet(&admin, &red, &[], &[]).await.expect("added");
         assert_eq!(fourth.ordinal, 4);
         admin::delete(&admin, &red, Deletion { request_lifetime: REQUEST_LIFETIME, force: true }, |_| {})
             .await
@@ -253,7 +253,7 @@ async fn a_subnet_of_another_tenant_is_not_added() {
         fixture.resolve(&namespace(name)).await.expect("resolved");
     }
     let add = async |name: &str, cidr: &str| {
-        admin::add_subnet(&admin, &tenant(name), Some(cidr.parse().expect("valid")), &[]).await
+        admin::add_subnet(&admin, &tenant(name), &[cidr.parse().expect("valid")], &[]).await
     };
     add("red", "10.130.0.0/23").await.expect("free");
     let error = add("blue", "10.130.1.0/24").await.expect_err("red has it");
@@ -267,17 +267,14 @@ async fn a_subnet_with_a_reservation_stays_and_a_tenant_goes_with_all_of_them() 
     let admin = admin(&fixture, &engine);
     keep(&fixture, 77).await;
     let exclude = ["10.130.0.2-10.130.0.9".parse().expect("a range")];
-    let cidr = Some("10.130.0.0/24".parse().expect("valid"));
-    let second = admin::add_subnet(&admin, &red, cidr, &exclude).await.expect("added");
+    let cidr = "10.130.0.0/24".parse().expect("valid");
+    let second = admin::add_subnet(&admin, &red, &[cidr], &exclude).await.expect("added");
     assert_eq!(second.exclude, exclude);
     let error =
         admin::delete_subnet(&admin, &red, 1, REQUEST_LIFETIME, |_| {}).await.expect_err("it has a reservation");
     let binding = fixture.resolve(&namespace("red")).await.expect("the next call reads the records");
-    let first = binding.tenant.record.subnets[0].cidr.network().octets();
-    let text = format!(
-        "subnet 1 of tenant red has reserved addresses: {}.{}.{}.77 for red/pod-77",
-        first[0], first[1], first[2]
-    );
+    let address = binding.tenant.record.subnets[0].prefixes[0].cidr.iter().nth(77).expect("large");
+    let text = format!("subnet 1 of tenant red has reserved addresses: {address} for red/pod-77");
     assert_eq!(error.to_string(), text);
     assert_eq!(binding.tenant.record.subnets[0].phase, Phase::Active);
     keep(&fixture, 78).await;
@@ -320,7 +317,7 @@ async fn late_requests_of_a_dead_build_for_a_subnet_are_deleted_after_the_reques
         let (engine, red) = (fixture.engine(), tenant("red"));
         let admin = admin(&fixture, &engine);
         fixture.resolve(&namespace("red")).await.expect("resolved");
-        admin::add_subnet(&admin, &red, None, &[]).await.expect("added");
+        admin::add_subnet(&admin, &red, &[], &[]).await.expect("added");
         let (cluster, record) = fixture.records("red");
         let (whole, without) = (fixture.made(), graph(&cluster, &tenant_without(&record, 2)));
         let late = async {
@@ -355,7 +352,7 @@ async fn an_address_whose_claim_cannot_be_read_is_a_pods() {
     let key = Key::from(ClaimRecord::at(&claim.record.attachment));
     let damaged = vec![StoreChange::Put { key: key.clone(), value: b"{".to_vec(), lease: None }];
     fixture.store.commit(Txn { then: damaged, ..Txn::default() }).await.expect("memory does not fail");
-    admin::add_subnet(&admin, &red, None, &[]).await.expect("added");
+    admin::add_subnet(&admin, &red, &[], &[]).await.expect("added");
 
     let address = claim.record.addresses[0].address.ip();
     let text = format!(
@@ -414,7 +411,7 @@ async fn with_two_subnets(dialect: Dialect) -> Fixture {
     let fixture = Fixture::new(dialect);
     fixture.resolve(&namespace("red")).await.expect("resolved");
     let engine = fixture.engine();
-    admin::add_subnet(&admin(&fixture, &engine), &tenant("red"), None, &[]).await.expect("added");
+    admin::add_subnet(&admin(&fixture, &engine), &tenant("red"), &[], &[]).await.expect("added");
     fixture
 }
 

@@ -87,8 +87,8 @@ async fn a_record_that_changes_while_its_tenant_is_built_is_kept_and_built_again
             let mut record = fixture.records("red").1;
             let mut third = record.subnets[0].clone();
             (third.ordinal, third.phase) = (7, Phase::Building);
-            third.cidr = "10.250.0.0/24".parse().expect("valid");
-            third.gateway = [10, 250, 0, 1].into();
+            third.prefixes[0].cidr = "10.250.0.0/24".parse().expect("valid");
+            third.prefixes[0].gateway = [10, 250, 0, 1].into();
             record.subnets.push(third);
             record.quota.subnets = Some(9);
             write(
@@ -100,7 +100,7 @@ async fn a_record_that_changes_while_its_tenant_is_built_is_kept_and_built_again
         let transport = Before::creation(&fixture, change);
         let engine = engine(transport);
         let admin = Admin { store: &fixture.store, engine: &engine, config: &fixture.config };
-        admin::add_subnet(&admin, &red(), None, &[]).await.expect("added");
+        admin::add_subnet(&admin, &red(), &[], &[]).await.expect("added");
         let record = fixture.records("red").1;
         assert_eq!(record.quota.subnets, Some(9), "{dialect:?}: what was written meanwhile is kept");
         let ordinals: Vec<_> = record.subnets.iter().map(|subnet| (subnet.ordinal, subnet.phase)).collect();

@@ -365,8 +365,8 @@ async fn a_controller_never_gets_more_than_eight_requests_at_once() {
     for n in 2..40_u8 {
         let mut subnet = template.clone();
         subnet.ordinal = n.into();
-        subnet.cidr = format!("10.200.{n}.0/24").parse().expect("valid");
-        subnet.gateway = [10, 200, n, 1].into();
+        subnet.prefixes[0].cidr = format!("10.200.{n}.0/24").parse().expect("valid");
+        subnet.prefixes[0].gateway = [10, 200, n, 1].into();
         tenant.subnets.push(subnet);
     }
     let most = Arc::new(SyncCell::new(0));

@@ -105,7 +105,7 @@ fn port(binding: &TenantBinding, claim: &ClaimRecord) -> PodPort {
         subnet: binding.network().subnet(claim.addresses[0].ordinal),
         location: PortLocation { host: claim.host_id.clone(), interface: claim.host_interface.clone() },
         mac: claim.mac,
-        addresses: vec![claim.addresses[0].address.ip().into()],
+        addresses: vec![claim.addresses[0].address.ip()],
         unique: false,
         names: Vec::new(),
     }

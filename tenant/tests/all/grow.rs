@@ -4,7 +4,7 @@ use atoll_testkit::fault::{Fault, FaultPlan};
 use atoll_testkit::store::FaultyStore;
 use atoll_testkit::transport::FaultyTransport;
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use atoll_records::{ClaimRecord, Key, Phase, TenantRecord, Versioned, decode, encode};
@@ -113,7 +113,7 @@ async fn forty_pods_at_once_grow_their_tenant_by_what_they_need_and_no_more() {
                 async move { attach(&resolver, &format!("pod-{n}")).await }
             });
             let claims: Vec<_> = join_all(pods).await.into_iter().map(|claim| claim.expect("all get one")).collect();
-            let addresses: BTreeSet<Ipv4Addr> =
+            let addresses: BTreeSet<IpAddr> =
                 claims.iter().map(|claim| claim.record.addresses[0].address.ip()).collect();
             assert_eq!(addresses.len(), PODS, "no address twice");
             let grown: Vec<_> = records(&fixture).await.iter().map(|record| record.subnets.len()).collect();

@@ -89,7 +89,7 @@ async fn prepared() -> Fixture {
     let requested = AddressRequest { mac: Some(Mac([0, 0x1c, 0x42, 0, 0, 1])), ..AddressRequest::default() };
     let asked = ClaimRequest { requested: &requested, ..request(&place, &fixture.node, &attachment, false) };
     assert!(matches!(claim(&fixture.store, &asked).await, Ok(Claimed::New(_))));
-    admin::add_subnet(&admin, &tenant("red"), None, &[]).await.expect("added");
+    admin::add_subnet(&admin, &tenant("red"), &[], &[]).await.expect("added");
     admin::join(&admin, &tenant("red"), &ns("green"), false).await.expect("joined");
     admin::create(&admin, &tenant("lab")).await.expect("created");
     fixture
@@ -120,7 +120,7 @@ async fn run<S: Store, E: Engine>(fixture: &Fixture, admin: &Admin<'_, S, E>, ve
             // Once more only when it is not there: a subnet is added each time it is asked for.
             if fixture.records("red").1.subnets.len() == 2 {
                 let cidr = "10.130.0.0/24".parse().expect("valid");
-                admin::add_subnet(admin, &red, Some(cidr), &[]).await?;
+                admin::add_subnet(admin, &red, &[cidr], &[]).await?;
             }
             admin::repair(admin, &red, Duration::from_secs(45)).await.map(drop)
         }

@@ -183,7 +183,7 @@ async fn paused(fixture: &Fixture, writer: Writer, event: Event, at: usize) -> O
     let write = async {
         match writer {
             Writer::Repair => admin::repair(&admin, &red(), Duration::from_secs(45)).await.map(drop),
-            Writer::AddSubnet => admin::add_subnet(&admin, &red(), None, &[]).await.map(drop),
+            Writer::AddSubnet => admin::add_subnet(&admin, &red(), &[], &[]).await.map(drop),
         }
     };
     let meanwhile = async {
@@ -205,7 +205,7 @@ async fn prepared(dialect: Dialect) -> Fixture {
     fixture.resolve(&namespace("red")).await.expect("resolved");
     let engine = fixture.engine();
     let admin = admin(&fixture, &fixture.store, &engine);
-    admin::add_subnet(&admin, &red(), None, &[]).await.expect("added");
+    admin::add_subnet(&admin, &red(), &[], &[]).await.expect("added");
     let edit = Edit { add_routes: vec![route(Via::Reject)], ..Edit::default() };
     admin::set(&admin, &red(), &edit, REQUEST_LIFETIME, |_| {}).await.expect("set");
     fixture

@@ -49,7 +49,7 @@ async fn tenants_share_no_address_unless_configured() {
     let mut transits = std::collections::BTreeSet::new();
     for n in 0..40 {
         let record = fixture.resolve(&namespace(&format!("t{n}"))).await.expect("resolved").tenant.record;
-        subnets.insert(record.subnets[0].cidr);
+        subnets.insert(record.subnets[0].prefixes[0].cidr);
         transits.insert(record.transit);
     }
     assert_eq!((subnets.len(), transits.len()), (40, 40));
@@ -58,8 +58,8 @@ async fn tenants_share_no_address_unless_configured() {
     fixture.config.addressing = Addressing::Overlapping;
     let red = fixture.resolve(&namespace("red")).await.expect("resolved").tenant.record;
     let blue = fixture.resolve(&namespace("blue")).await.expect("resolved").tenant.record;
-    assert_eq!(red.subnets[0].cidr, blue.subnets[0].cidr);
-    assert_eq!(red.subnets[0].cidr.to_string(), "10.128.0.0/24", "the first of the pool");
+    assert_eq!(red.subnets[0].prefixes[0].cidr, blue.subnets[0].prefixes[0].cidr);
+    assert_eq!(red.subnets[0].prefixes[0].cidr.to_string(), "10.128.0.0/24", "the first of the pool");
     assert_ne!(red.transit, blue.transit, "transit links are unique in any case");
     assert!(!fixture.keys().contains_key("subnets"));
 }

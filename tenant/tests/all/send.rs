@@ -24,8 +24,8 @@ async fn tenants<S: Store, E: Engine>(admin: &Admin<'_, S, E>) {
     sent(admin::join(admin, &blue, &guests, false)).await.expect("joined");
     sent(admin::leave(admin, &blue, &guests, false)).await.expect("left");
     sent(admin::set(admin, &red, &Edit::default(), LIFETIME, |_| {})).await.expect("set");
-    sent(admin::next_subnet(admin, &red, None, &[])).await.expect("free");
-    sent(admin::add_subnet(admin, &red, None, &[])).await.expect("added");
+    sent(admin::next_subnet(admin, &red, &[], &[])).await.expect("free");
+    sent(admin::add_subnet(admin, &red, &[], &[])).await.expect("added");
     sent(admin::delete_subnet(admin, &red, 2, LIFETIME, |_| {})).await.expect("deleted");
     sent(admin::plan(admin, &red)).await.expect("planned");
     sent(admin::repair(admin, &red, Duration::from_secs(45))).await.expect("repaired");

@@ -42,7 +42,7 @@ fn add(routes: impl IntoIterator<Item = StaticRoute>) -> Edit {
 
 /// An address of the tenant's subnet that a pod could have.
 fn hop(fixture: &Fixture) -> Via {
-    Via::Gateway(fixture.records("red").1.subnets[0].cidr.nth(9).expect("large"))
+    Via::Gateway(fixture.records("red").1.subnets[0].prefixes[0].cidr.iter().nth(9).expect("large"))
 }
 
 /// The routes to 10.9.0.0/16 in the controller.
@@ -82,7 +82,7 @@ async fn routes_come_are_replaced_and_go() {
         assert_eq!(admin::plan(&admin, &red()).await.expect("planned"), [], "{dialect:?}");
 
         // The subnet of the next hop stays while the route needs it.
-        admin::add_subnet(&admin, &red(), None, &[]).await.expect("added");
+        admin::add_subnet(&admin, &red(), &[], &[]).await.expect("added");
         let error = admin::delete_subnet(&admin, &red(), 1, Duration::ZERO, |_| {}).await.expect_err("needed");
         assert!(matches!(error, TenantError::Needed { .. }), "{error}");
 

@@ -100,7 +100,7 @@ impl Lab {
         // The pod is in the first subnet.
         lab.add_pod(&FaultPlan::none(), "a").await.expect("memory does not fail");
         lab.with(&FaultPlan::none(), async |admin| {
-            admin::add_subnet(admin, &red(), None, &[]).await?;
+            admin::add_subnet(admin, &red(), &[], &[]).await?;
             let add = Edit { add_routes: vec![route("10.9.0.0/16")], ..Edit::default() };
             admin::set(admin, &red(), &add, LIFETIME, |_| {}).await.map(drop)
         })
@@ -181,7 +181,7 @@ impl Lab {
                 self.with(&self.plan, async |admin| match other {
                     Other::Repair => admin::repair(admin, &red(), LIFETIME).await.map(drop),
                     Other::AddRoute => admin::set(admin, &red(), &add, LIFETIME, |_| {}).await.map(drop),
-                    _ => admin::add_subnet(admin, &red(), None, &[]).await.map(drop),
+                    _ => admin::add_subnet(admin, &red(), &[], &[]).await.map(drop),
                 })
                 .await
             }

@@ -2,7 +2,7 @@
 //! passes the same test suite as the real kernel, `cni-plugin/tests/kernel.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -303,7 +303,7 @@ impl FakeState {
                 return Err("out of routes");
             }
             PodChange::Route(_, route) => {
-                let reachable = |g: &Ipv4Addr| {
+                let reachable = |g: &IpAddr| {
                     link.link.addresses.iter().any(|a| a.contains(*g))
                         || link.routes.iter().any(|there| there.gateway.is_none() && there.destination.contains(*g))
                 };

@@ -1,5 +1,8 @@
 //! Who takes part in a schedule.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use atoll_ipam::{
     ClaimRequest, Claimed, IpamError, Released, ReserveRequest, claim, find, lift, put_tombstone, release,
     remove_tombstone, reservations, reserve,
@@ -63,10 +66,8 @@ pub(crate) async fn runtime(model: &Model, number: usize, mut rng: Rng) {
 fn requested(model: &Model, rng: &mut Rng) -> AddressRequest {
     let mut requested = AddressRequest::default();
     if rng.chance(model.setup.requests) {
-        let cidr = model.cache.borrow().tenant.subnets[0].cidr;
-        let size = 1_u64 << (32 - cidr.prefix());
         for _ in 0..=rng.below(3) {
-            let address = cidr.nth(u32::try_from(rng.below(size)).expect("small")).expect("inside");
+            let address = model.any_address(rng);
             if !requested.addresses.contains(&address) {
                 requested.addresses.push(address);
             }
@@ -84,8 +85,15 @@ const MACS: [Mac; 2] = [Mac([0, 0x1c, 0x42, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 1])];
 /// A claim that is not what was asked for.
 fn unmet(requested: &AddressRequest, claim: &ClaimRecord) -> Option<String> {
     let has: Vec<_> = claim.addresses.iter().map(|address| address.address.ip()).collect();
-    let met = (requested.addresses.is_empty() && has.len() == 1 || requested.addresses == has)
-        && requested.mac.is_none_or(|mac| mac == claim.mac);
+    // Of a family without a request one address; that it has each family is an invariant.
+    let of_family = |v4: bool| {
+        let all = |addresses: &[IpAddr]| -> BTreeSet<_> {
+            addresses.iter().filter(|it| it.is_ipv4() == v4).copied().collect()
+        };
+        let (requested, has) = (all(&requested.addresses), all(&has));
+        requested == has || requested.is_empty() && has.len() == 1
+    };
+    let met = of_family(true) && of_family(false) && requested.mac.is_none_or(|mac| mac == claim.mac);
     (!met).then(|| format!("{} asked for {requested} and got {has:?} with {}", claim.attachment, claim.mac))
 }
 
@@ -113,8 +121,7 @@ fn judge(model: &Model, error: &IpamError) {
 }
 
 fn capacity(model: &Model) -> usize {
-    let prefix = model.cache.borrow().tenant.subnets[0].cidr.prefix();
-    (1 << (32 - prefix)) - 3
+    model.places().len()
 }
 
 async fn add(
@@ -281,11 +288,10 @@ pub(crate) async fn keeper(model: &Model, mut rng: Rng) {
         if !rng.chance(10) {
             continue;
         }
-        let cidr = model.cache.borrow().tenant.subnets[0].cidr;
-        let nth = u32::try_from(rng.below(1 << (32 - cidr.prefix()))).expect("small");
+        let address = model.any_address(&mut rng);
         let request = ReserveRequest {
             tenant: tenant_name(),
-            address: cidr.nth(nth).expect("inside"),
+            address,
             namespace: model.cache.borrow().namespace.clone(),
             pod: format!("pod-{}", rng.index(model.setup.clients)).parse().expect("valid"),
             mac: rng.chance(30).then(|| MACS[rng.index(MACS.len())]),

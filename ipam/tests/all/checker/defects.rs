@@ -1,6 +1,7 @@
 //! Defects that the checker must find: rewritings of each case of a transaction as it passes. `index` is the number of
 //! the case in its transaction.
 
+use atoll_records::{ClaimRecord, decode, encode};
 use atoll_store::{Case, Compare, StoreChange};
 
 fn key(condition: &Compare) -> &str {
@@ -145,4 +146,29 @@ pub(crate) fn mac_not_released(_: usize, case: &mut Case) {
     if releases(case) {
         case.then.retain(|change| !change.key().as_str().starts_with("v2/macs/"));
     }
+}
+
+/// A claim writes no record of its address of IPv6.
+pub(crate) fn second_family_without_record(_: usize, case: &mut Case) {
+    if claims(case) {
+        case.then.retain(|change| !is_of_ipv6(change));
+    }
+}
+
+/// A claim has no address of IPv6.
+pub(crate) fn claimed_by_half(index: usize, case: &mut Case) {
+    second_family_without_record(index, case);
+    for change in &mut case.then {
+        if let StoreChange::Put { key, value, .. } = change
+            && key.as_str().starts_with("v2/claims/")
+        {
+            let mut claim: ClaimRecord = decode(value).expect("a claim");
+            claim.addresses.retain(|claimed| claimed.address.is_ipv4());
+            *value = encode(&claim);
+        }
+    }
+}
+
+fn is_of_ipv6(change: &StoreChange) -> bool {
+    change.key().as_str().starts_with("v2/addresses/") && change.key().address_part().is_some_and(|a| a.is_ipv6())
 }

@@ -1,13 +1,14 @@
 //! Invariants at every moment, and after all attachments are released.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::ClaimId;
 use atoll_records::{
-    AddressRecord, AddressState, ClaimRecord, Entry, Key, MacOwner, MacRecord, RecordError, ReservationRecord, decode,
+    AddressRecord, AddressState, ClaimRecord, Entry, Key, MacOwner, MacRecord, RecordError, ReservationRecord,
+    SubnetPrefix, decode,
 };
 
 use super::Model;
@@ -16,13 +17,13 @@ use super::Model;
 #[derive(Default)]
 pub(crate) struct State {
     pub(super) claims: BTreeMap<Attachment, Rc<ClaimRecord>>,
-    pub(super) owned: BTreeMap<Ipv4Addr, (ClaimId, Attachment)>,
-    pub(super) in_cool_down: BTreeMap<Ipv4Addr, i64>,
-    pub(super) marks: BTreeMap<Ipv4Addr, i64>,
+    pub(super) owned: BTreeMap<IpAddr, (ClaimId, Attachment)>,
+    pub(super) in_cool_down: BTreeMap<IpAddr, i64>,
+    pub(super) marks: BTreeMap<IpAddr, i64>,
     /// By the end of their keys.
     pub(super) tombstones: BTreeSet<String>,
     /// Reservations by address, and by the end of the keys that point back.
-    pub(super) reserved: BTreeMap<Ipv4Addr, Rc<ReservationRecord>>,
+    pub(super) reserved: BTreeMap<IpAddr, Rc<ReservationRecord>>,
     pub(super) reserved_for: BTreeMap<String, Rc<ReservationRecord>>,
     /// By the end of their keys.
     pub(super) macs: BTreeMap<String, MacOwner>,
@@ -107,8 +108,8 @@ impl State {
     /// At every moment: claims and addresses refer to each other, no address has two owners or is not in its subnet, a
     /// running pod has its claim, and a tenant that was found empty stays empty.
     pub(crate) fn check(&self, model: &Model) -> Result<(), String> {
-        let cidr = model.cache.borrow().tenant.subnets[0].cidr;
-        let mut owners: BTreeMap<Ipv4Addr, &Attachment> = BTreeMap::new();
+        let prefixes = model.cache.borrow().tenant.subnets[0].prefixes.clone();
+        let mut owners: BTreeMap<IpAddr, &Attachment> = BTreeMap::new();
         for (attachment, claim) in &self.claims {
             for address in claim.addresses.iter().map(|address| address.address.ip()) {
                 if let Some(other) = owners.insert(address, attachment) {
@@ -118,10 +119,18 @@ impl State {
                     Some((id, owner)) if *id == claim.claim && owner == attachment => {}
                     other => return Err(format!("{attachment} claims {address}, whose record has {other:?}")),
                 }
-                let forbidden = [cidr.network(), cidr.broadcast(), claim.addresses[0].gateway];
                 let excluded = model.exclude.iter().any(|range| range.contains(address));
-                if !cidr.contains(address) || forbidden.contains(&address) || excluded {
+                let is_host = prefixes.iter().any(|SubnetPrefix { cidr, gateway }| {
+                    let is_broadcast = cidr.is_ipv4() && address == cidr.broadcast();
+                    cidr.contains(address) && ![cidr.network(), *gateway].contains(&address) && !is_broadcast
+                });
+                if !is_host || excluded {
                     return Err(format!("{attachment} has {address}, which is not for pods"));
+                }
+            }
+            for SubnetPrefix { cidr, .. } in &prefixes {
+                if claim.addresses.iter().all(|claimed| !cidr.contains(claimed.address.ip())) {
+                    return Err(format!("{attachment} is claimed by half: it has no address of {cidr}"));
                 }
             }
         }

@@ -8,15 +8,14 @@ use super::Model;
 use super::invariants::State;
 
 impl State {
-    /// The number of assignable addresses.
+    /// For how many pods there are assignable addresses.
     pub(super) fn free(&self, model: &Model) -> usize {
-        let cidr = model.cache.borrow().tenant.subnets[0].cidr;
-        let used =
-            |address: &std::net::Ipv4Addr| self.owned.contains_key(address) || self.in_cool_down.contains_key(address);
-        let gateway = model.cache.borrow().tenant.subnets[0].gateway;
-        let pods = cidr.iter().filter(|address| ![cidr.network(), cidr.broadcast(), gateway].contains(address));
-        let pods = pods.filter(|address| !model.exclude.iter().any(|range| range.contains(*address)));
-        pods.filter(|address| !used(address) && !self.reserved.contains_key(address)).count()
+        let is_free = |address: &std::net::IpAddr| {
+            !self.owned.contains_key(address)
+                && !self.in_cool_down.contains_key(address)
+                && !self.reserved.contains_key(address)
+        };
+        model.places().iter().filter(|place| place.iter().all(is_free)).count()
     }
 
     /// At every moment: the two keys of a reservation lead to each other; a chosen MAC belongs to the claim or the
@@ -89,7 +88,10 @@ impl State {
                 Some(kept) if own != Some(kept) => {
                     return Err(format!("{pod} got {address}, which is reserved for {}/{}", kept.namespace, kept.pod));
                 }
-                None if own.is_some() => return Err(format!("{pod} has a reservation and got {address}")),
+                // Of the other family it gets any address.
+                None if own.is_some_and(|own| own.address.is_ipv4() == address.is_ipv4()) => {
+                    return Err(format!("{pod} has a reservation and got {address}"));
+                }
                 _ => {}
             }
         }

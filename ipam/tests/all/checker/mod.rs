@@ -22,13 +22,14 @@ use atoll_testkit::cell::{SyncCell, SyncRefCell};
 use atoll_testkit::fault::{Fault, FaultPlan};
 use atoll_testkit::store::{FaultyStore, MemoryStore};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_model::attachment::Attachment;
 
 use atoll_model::range::AddressRange;
-use atoll_records::{ClaimRecord, Key, Lease, Phase, Query, Revision, Snapshot, Versioned};
+use atoll_records::{ClaimRecord, Key, Lease, Phase, Query, Revision, Snapshot, SubnetPrefix, Versioned};
 use atoll_store::{Case, Choice, Chosen, Store, StoreError};
 
 use atoll_testkit::fixture::{Fixture, subnet};
@@ -37,8 +38,8 @@ use schedule::{Rng, Yielding};
 /// The parameters of a schedule.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
-    /// The subnet of the tenant.
-    pub(crate) cidr: &'static str,
+    /// The networks of the tenant's subnet, one or two.
+    pub(crate) cidrs: &'static str,
     /// How many attachments live at a time.
     pub(crate) clients: usize,
     /// How often each comes and goes.
@@ -100,7 +101,7 @@ pub(crate) struct Model {
 impl Model {
     pub(crate) async fn new(setup: Setup) -> Self {
         let memory = MemoryStore::new();
-        let mut entry = subnet(0, setup.cidr, Phase::Active);
+        let mut entry = subnet(0, setup.cidrs, Phase::Active);
         let exclude: Vec<_> = setup.exclude.iter().map(|range| range.parse().expect("a range")).collect();
         entry.exclude = if setup.blind { Vec::new() } else { exclude.clone() };
         let fixture = Fixture::new(&memory, vec![entry]).await;
@@ -118,6 +119,32 @@ impl Model {
             keeping: SyncCell::new(setup.keeper),
             complaints: SyncRefCell::default(),
         }
+    }
+
+    /// A random address of the subnet, also one that no pod can have.
+    pub(crate) fn any_address(&self, rng: &mut Rng) -> IpAddr {
+        let prefixes = &self.cache.borrow().tenant.subnets[0].prefixes;
+        let index = if prefixes.len() > 1 { rng.index(prefixes.len()) } else { 0 };
+        let cidr = prefixes[index].cidr;
+        let width = if cidr.is_ipv4() { 32 } else { 128 };
+        cidr.iter().nth(rng.index(1 << (width - cidr.prefix()))).expect("inside")
+    }
+
+    /// The addresses that a pod gets together: one of each network, at the same place among those that pods may have.
+    pub(crate) fn places(&self) -> Vec<Vec<IpAddr>> {
+        let prefixes = &self.cache.borrow().tenant.subnets[0].prefixes;
+        let of = |prefix: &SubnetPrefix| -> Vec<IpAddr> {
+            let SubnetPrefix { cidr, gateway } = *prefix;
+            let is_excluded = |address: IpAddr| self.exclude.iter().any(|range| range.contains(address));
+            let broadcast = cidr.is_ipv4().then(|| cidr.broadcast());
+            let is_for_pods = |address: &IpAddr| {
+                ![cidr.network(), gateway].contains(address) && Some(*address) != broadcast && !is_excluded(*address)
+            };
+            cidr.iter().filter(is_for_pods).collect()
+        };
+        let all: Vec<_> = prefixes.iter().map(of).collect();
+        let places = all.iter().map(Vec::len).min().unwrap_or(0);
+        (0..places).map(|place| all.iter().map(|of_family| of_family[place]).collect()).collect()
     }
 
     pub(crate) fn complain(&self, what: String) {

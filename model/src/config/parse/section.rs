@@ -1,16 +1,16 @@
 //! One object of the configuration, which knows where it is: typed reads whose errors name key, value and expectation.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use ipnetwork::{IpNetwork, Ipv4Network};
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use serde_json::{Map, Value};
 
 use super::url::is_base_url;
 use crate::config::ConfigError;
 
-const NO_IPV6: &str = "IPv4; IPv6 is not supported yet";
+const ONLY_IPV4: &str = "IPv4; keys for IPv6 end in 6";
 
 /// One object of the configuration and where it is; absent is the same as empty.
 pub(super) struct Section<'a> {
@@ -103,26 +103,35 @@ impl<'a> Section<'a> {
         Ok(Some(text.into()))
     }
 
-    pub(super) fn address(&self, key: &str) -> Result<Option<Ipv4Addr>, ConfigError> {
-        match self.parsed::<IpAddr>(key, "an IPv4 address")? {
-            None => Ok(None),
-            Some(IpAddr::V4(address)) => Ok(Some(address)),
-            Some(IpAddr::V6(address)) => Err(self.wrong(key, &address.to_string().into(), NO_IPV6)),
-        }
+    pub(super) fn address(&self, key: &str) -> Result<Option<IpAddr>, ConfigError> {
+        self.parsed::<IpAddr>(key, "an IP address")
     }
 
-    pub(super) fn network(&self, key: &str) -> Result<Option<Ipv4Network>, ConfigError> {
-        let expected = "an IPv4 network like \"10.128.0.0/9\"";
-        let network = match self.parsed::<IpNetwork>(key, expected)? {
-            None => return Ok(None),
-            Some(IpNetwork::V4(network)) => network,
-            Some(IpNetwork::V6(network)) => return Err(self.wrong(key, &network.to_string().into(), NO_IPV6)),
-        };
+    /// A network of either family, without host bits.
+    pub(super) fn network(&self, key: &str, example: &str) -> Result<Option<IpNetwork>, ConfigError> {
+        let expected = format!("a network like \"{example}\"");
+        let Some(network) = self.parsed::<IpNetwork>(key, &expected)? else { return Ok(None) };
         if network.ip() != network.network() {
             let expected = format!("the network itself, {}/{}", network.network(), network.prefix());
             return Err(self.wrong(key, &network.to_string().into(), &expected));
         }
         Ok(Some(network))
+    }
+
+    pub(super) fn network4(&self, key: &str) -> Result<Option<Ipv4Network>, ConfigError> {
+        match self.network(key, "10.128.0.0/9")? {
+            None => Ok(None),
+            Some(IpNetwork::V4(network)) => Ok(Some(network)),
+            Some(IpNetwork::V6(network)) => Err(self.wrong(key, &network.to_string().into(), ONLY_IPV4)),
+        }
+    }
+
+    pub(super) fn network6(&self, key: &str) -> Result<Option<Ipv6Network>, ConfigError> {
+        match self.network(key, "fd00:10:128::/48")? {
+            None => Ok(None),
+            Some(IpNetwork::V6(network)) => Ok(Some(network)),
+            Some(IpNetwork::V4(network)) => Err(self.wrong(key, &network.to_string().into(), "IPv6")),
+        }
     }
 
     pub(super) fn pool(
@@ -132,7 +141,7 @@ impl<'a> Section<'a> {
         default: [u8; 4],
         prefix: u8,
     ) -> Result<Ipv4Network, ConfigError> {
-        let pool = match self.network(key)? {
+        let pool = match self.network4(key)? {
             Some(pool) => pool,
             None => Ipv4Network::new(default.into(), prefix).expect("the defaults are networks"),
         };

@@ -174,7 +174,7 @@ fn a_node_can_do_its_work_with_the_documented_role_and_nothing_more() -> Result<
         &["get", &claim],
         &["del", "--prefix", &format!("{PREFIX}/v2/claims/")],
         &["put", &format!("{PREFIX}/v2/tombstones/node-2/atoll/c/eth0"), "{}"],
-        &["put", &format!("{PREFIX}/v2/reservations/red/00000001/0a800005"), "{}"],
+        &["put", &format!("{PREFIX}/v2/reservations/red/00000001/4/0a800005"), "{}"],
         &["get", "--prefix", &format!("{PREFIX}/")],
         &["put", "/other", "x"],
         &["get", "/other"],

@@ -6,6 +6,7 @@ mod daemons;
 mod detach;
 mod doctor;
 mod drift;
+mod families;
 mod host_to_pod;
 mod isolation;
 mod killed;

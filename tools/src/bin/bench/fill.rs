@@ -119,7 +119,7 @@ fn put(tenant: &TenantName, ordinal: u32, address: Ipv4Addr) -> Result<StoreChan
     let state = AddressState::Claimed { claim: ClaimId::random(), attachment };
     let record = AddressRecord { v: SCHEMA, state, unknown: Unknown::new() };
     Ok(StoreChange::Put {
-        key: Key::from(AddressRecord::at(tenant, ordinal, address)),
+        key: Key::from(AddressRecord::at(tenant, ordinal, address.into())),
         value: encode(&record),
         lease: None,
     })

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use atoll_model::derive::{NetworkPart, object};
 use atoll_node::files::make;
-use atoll_records::{ClusterRecord, TenantRecord, decode};
+use atoll_records::{ClusterRecord, SubnetEntry, TenantRecord, decode};
 use atoll_testkit::lab::cni::{Cni, PodInterface};
 use atoll_testkit::lab::netns::LabNetns;
 use atoll_testkit::lab::pod::LabPod;
@@ -127,7 +127,7 @@ impl Setup {
             let mut external_addresses: Vec<Ipv4Addr> = seen.filter_map(|cell| cell.seen_as).collect();
             external_addresses.sort_unstable();
             external_addresses.dedup();
-            let subnets = record.subnets.iter().map(|subnet| subnet.cidr.to_string()).collect();
+            let subnets = record.subnets.iter().map(SubnetEntry::cidrs).collect();
             tenants.push(TenantFacts { name: tenant.to_owned(), router, router_netns, subnets, external_addresses });
         }
         if let Some(pins) = &self.cluster.pins {
