@@ -118,9 +118,9 @@ impl ActiveSubnet {
     }
 }
 
-/// Addresses at one position, one of each of these ranges: whoever has the address of one range at a position has the others
-/// as well, so that a further family adds no race. Only a pod that asks for an address, or has one reserved, may leave this
-/// order: its address then makes the position unusable for draws.
+/// Addresses at one position, one of each of these ranges. A pod that has the address of one range at a position has the others
+/// there as well, so that a further family adds no race. Only a pod that asks for an address, or has one reserved, may have
+/// addresses of different positions; no draw gives those positions to another pod.
 #[derive(Clone, Debug)]
 pub(crate) struct Draw {
     pub(crate) subnet: ActiveSubnet,
