@@ -144,13 +144,7 @@ async fn add(
     }
     let subnet = admin::add_subnet(&admin, name, cidrs, exclude).await?;
     Ok(match output {
-        OutputFormat::Json => {
-            let mut entry = json!({"ordinal": subnet.ordinal, "phase": subnet.phase, "exclude": subnet.exclude});
-            for (keys, prefix) in [["cidr", "gateway"], ["cidr6", "gateway6"]].into_iter().zip(&subnet.prefixes) {
-                (entry[keys[0]], entry[keys[1]]) = (json!(prefix.cidr), json!(prefix.gateway));
-            }
-            output::json(&json!({"done": "added", "tenant": name, "subnet": entry}))
-        }
+        OutputFormat::Json => output::json(&json!({"done": "added", "tenant": name, "subnet": subnet})),
         OutputFormat::Table => format!("Tenant {name} has subnet {}, {}, now.\n", subnet.ordinal, subnet.cidrs()),
     })
 }

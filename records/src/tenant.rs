@@ -6,8 +6,7 @@ use atoll_model::config::DnsConfig;
 use atoll_model::ids::{Incarnation, Namespace, PodDomain, TenantName};
 use atoll_model::range::AddressRange;
 use ipnetwork::{IpNetwork, Ipv4Network};
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::codec::Unknown;
 use crate::key::{Prefix, RecordKey};
@@ -115,7 +114,7 @@ pub struct SubnetEntry {
     /// Its number within the tenant; never reused within one incarnation.
     pub ordinal: u32,
     /// Its prefixes: one of IPv4, one of IPv6, or both, IPv4 first.
-    #[serde(deserialize_with = "one_of_a_family")]
+    #[serde(flatten, with = "prefixes")]
     pub prefixes: Vec<SubnetPrefix>,
     /// Its lifecycle phase; only active subnets give addresses.
     pub phase: Phase,
@@ -154,14 +153,53 @@ pub struct SubnetPrefix {
     pub gateway: IpAddr,
 }
 
-/// One prefix or one of each family, IPv4 first, each with a gateway of its family.
-fn one_of_a_family<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<SubnetPrefix>, D::Error> {
-    let prefixes = Vec::<SubnetPrefix>::deserialize(from)?;
-    let families: Vec<_> = prefixes.iter().map(|prefix| prefix.cidr.is_ipv4()).collect();
-    let of_one_family = |prefix: &SubnetPrefix| prefix.cidr.is_ipv4() == prefix.gateway.is_ipv4();
-    match families[..] {
-        [_] | [true, false] if prefixes.iter().all(of_one_family) => Ok(prefixes),
-        _ => Err(D::Error::custom("a subnet has one prefix, or one of IPv4 and then one of IPv6, with their gateways")),
+/// In JSON the prefixes are fields of the subnet: `cidr` and `gateway`, and for a second prefix `cidr6` and `gateway6`.
+mod prefixes {
+    use std::net::IpAddr;
+
+    use ipnetwork::IpNetwork;
+    use serde::de::Error as _;
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::SubnetPrefix;
+
+    #[derive(Serialize, Deserialize)]
+    struct Fields {
+        cidr: IpNetwork,
+        gateway: IpAddr,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cidr6: Option<IpNetwork>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gateway6: Option<IpAddr>,
+    }
+
+    pub(super) fn serialize<S: Serializer>(prefixes: &[SubnetPrefix], to: S) -> Result<S::Ok, S::Error> {
+        let (first, second) = match prefixes {
+            [first] => (first, None),
+            [first, second] => (first, Some(second)),
+            _ => return Err(S::Error::custom("a subnet has one prefix or two")),
+        };
+        let fields = Fields {
+            cidr: first.cidr,
+            gateway: first.gateway,
+            cidr6: second.map(|second| second.cidr),
+            gateway6: second.map(|second| second.gateway),
+        };
+        fields.serialize(to)
+    }
+
+    /// One prefix, or one of IPv4 and one of IPv6, each with a gateway of its family.
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<SubnetPrefix>, D::Error> {
+        let Fields { cidr, gateway, cidr6, gateway6 } = Fields::deserialize(from)?;
+        let second = cidr6.zip(gateway6).map(|(cidr, gateway)| SubnetPrefix { cidr, gateway });
+        let all: Vec<_> = std::iter::once(SubnetPrefix { cidr, gateway }).chain(second).collect();
+        let of_one_family = |prefix: &SubnetPrefix| prefix.cidr.is_ipv4() == prefix.gateway.is_ipv4();
+        let in_order = second.is_none_or(|second| cidr.is_ipv4() && second.cidr.is_ipv6());
+        if all.iter().all(of_one_family) && in_order && cidr6.is_some() == gateway6.is_some() {
+            return Ok(all);
+        }
+        Err(D::Error::custom("a subnet has one prefix, or one of IPv4 and one of IPv6 (cidr6), with their gateways"))
     }
 }
 

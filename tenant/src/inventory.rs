@@ -62,6 +62,7 @@ pub struct Cluster {
     /// The pool of transit links.
     pub transit_cidr: Ipv4Network,
     /// Pods have an address of IPv4.
+    #[serde(skip_serializing_if = "is_true")]
     pub ipv4: bool,
     /// Pods have an address of IPv6, from these pools.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,6 +144,11 @@ pub struct ListedTenant {
     pub pod_domain: Option<PodDomain>,
     /// Its subnets.
     pub subnets: Vec<ListedSubnet>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
+fn is_true(it: &bool) -> bool {
+    *it
 }
 
 /// A subnet.

@@ -1,7 +1,9 @@
 //! A record that an earlier version wrote is read, and written again without a loss: with a UUID as the id of a host, which
 //! every host had before, and with an id of another form; without the name of an engine, which is MidoNet's then.
 
-use atoll_records::{ClaimRecord, ClusterRecord, FIRST_ENGINE, NodeRecord, TombstoneRecord, decode, encode};
+use atoll_records::{
+    ClaimRecord, ClusterRecord, FIRST_ENGINE, NodeRecord, SubnetEntry, TombstoneRecord, decode, encode,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -94,4 +96,36 @@ fn what_can_be_no_host_id_is_no_record() {
         assert!(decode::<ClaimRecord>(claim(host).to_string().as_bytes()).is_err(), "{host:?}");
     }
     assert!(decode::<NodeRecord>(node(&"n".repeat(253)).to_string().as_bytes()).is_ok());
+}
+
+/// The JSON of a subnet with one prefix is what it was before subnets could have two.
+#[test]
+fn the_prefixes_of_a_subnet_are_fields_of_it() {
+    let subnet = |prefixes: Value| {
+        let mut subnet = json!({ "ordinal": 1, "phase": "active", "later": 7 });
+        for (key, value) in prefixes.as_object().into_iter().flatten() {
+            subnet[key] = value.clone();
+        }
+        subnet
+    };
+    let [v4, v6] = [("10.128.3.0/24", "10.128.3.1"), ("fd00::/64", "fd00::1")];
+    for (prefixes, families) in [
+        (json!({ "cidr": v4.0, "gateway": v4.1 }), vec![true]),
+        (json!({ "cidr": v6.0, "gateway": v6.1 }), vec![false]),
+        (json!({ "cidr": v4.0, "gateway": v4.1, "cidr6": v6.0, "gateway6": v6.1 }), vec![true, false]),
+    ] {
+        let json = subnet(prefixes);
+        let entry: SubnetEntry = serde_json::from_value(json.clone()).expect("a subnet");
+        assert_eq!(entry.prefixes.iter().map(|prefix| prefix.cidr.is_ipv4()).collect::<Vec<_>>(), families);
+        assert_eq!(serde_json::to_value(&entry).expect("JSON"), json);
+    }
+    for damaged in [
+        json!({ "cidr": v4.0, "gateway": v6.1 }),
+        json!({ "cidr": v4.0, "gateway": v4.1, "cidr6": v6.0 }),
+        json!({ "cidr": v4.0, "gateway": v4.1, "cidr6": v4.0, "gateway6": v4.1 }),
+        json!({ "cidr": v6.0, "gateway": v6.1, "cidr6": v6.0, "gateway6": v6.1 }),
+        json!({}),
+    ] {
+        assert!(serde_json::from_value::<SubnetEntry>(subnet(damaged.clone())).is_err(), "{damaged}");
+    }
 }
