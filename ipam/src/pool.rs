@@ -13,7 +13,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use atoll_model::range::AddressRange;
-use atoll_records::SubnetPrefix;
+use atoll_records::PrefixEntry;
 use ipnetwork::{IpNetwork, Ipv4Network};
 
 /// The prefix length of a transit link.
@@ -213,7 +213,7 @@ pub struct PodRange {
 impl PodRange {
     /// The pods' part of a prefix of a subnet, without what is `excluded`; ranges of the other family have no effect. None
     /// when there is no room for a single pod.
-    pub fn of(prefix: &SubnetPrefix, excluded: &[AddressRange]) -> Option<Self> {
+    pub fn of(prefix: &PrefixEntry, excluded: &[AddressRange]) -> Option<Self> {
         let of_family = |range: &&AddressRange| range.first().is_ipv4() == prefix.cidr.is_ipv4();
         let excluded: Vec<_> = excluded.iter().filter(of_family).copied().map(Span::from).collect();
         Self::new(Block::from(prefix.cidr), number(prefix.gateway), &excluded)

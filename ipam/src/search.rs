@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use atoll_model::ids::TenantName;
 use atoll_records::{
-    AddressRecord, ClaimedAddress, CoolDown, Entry, Key, Phase, Query, ReadError, RecordKey, ReservationRecord,
-    Revision, Snapshot, SubnetEntry, SubnetPrefix, TenantRecord,
+    AddressRecord, ClaimedAddress, CoolDown, Entry, Key, Phase, PrefixEntry, Query, ReadError, RecordKey,
+    ReservationRecord, Revision, Snapshot, SubnetEntry, TenantRecord,
 };
 use atoll_store::Store;
 use ipnetwork::IpNetwork;
@@ -76,7 +76,7 @@ impl Target {
 impl ActiveSubnet {
     /// Without a range in which a quota leaves no address. None: there is no room for a pod.
     fn new(tenant: &TenantName, entry: &SubnetEntry, most: Option<u128>) -> Option<Self> {
-        let range = |prefix: &SubnetPrefix| {
+        let range = |prefix: &PrefixEntry| {
             let pods = PodRange::of(prefix, &entry.exclude)?;
             Some(SubnetRange { cidr: prefix.cidr, gateway: prefix.gateway, pods })
         };

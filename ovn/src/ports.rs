@@ -276,20 +276,29 @@ impl<D: Database> Ovn<D> {
     pub(crate) async fn remove_port(&self, removal: &PortRemoval) -> Result<(), EngineError> {
         let what = format!("delete port {}", removal.id);
         let mut rounds = Rounds::of(&what);
+        // One address is in the row itself: the row says of which claim it is, also if that is an earlier one.
+        let described = removal.port.as_ref().filter(|port| port.addresses.len() > 1);
         // The first attempt relies on what the claim describes, and the next ones on what is there.
-        let mut known = removal.port.as_ref().map(|port| (port.subnet.object(), Some(port.claim), PortNames::of(port)));
+        let mut known = described.map(|port| (port.subnet.object(), Some(port.claim), PortNames::of(port)));
         loop {
             rounds.begin()?;
             let (switch, claim, names) = match known.take() {
                 Some(known) => known,
                 None => match self.port_row(&what, removal.id).await? {
                     None => {
-                        // It went with its names, or was lost behind Atoll's back and left them.
-                        if let Some(names) = removal.port.as_ref().and_then(PortNames::of) {
-                            let condition = vec![RowCondition::is(removal.id)];
+                        // It went with its names, or was lost behind Atoll's back and left them. A later port of a pod of the
+                        // same name may have them now, with the same address.
+                        if let Some((port, names)) =
+                            removal.port.as_ref().and_then(|port| Some((port, PortNames::of(port)?)))
+                        {
+                            let of_it = [
+                                (key::INCARNATION, port.subnet.network.incarnation.to_string()),
+                                (key::NAMES, names.text()),
+                            ];
+                            let condition = vec![RowCondition::includes(EXTERNAL_IDS, Value::map(of_it))];
                             let (columns, rows) = (vec![UUID], Vec::new());
-                            let absent = RowOperation::Wait { table: SWITCH_PORT, condition, columns, rows };
-                            self.change(&what, vec![absent, names.drop()]).await?;
+                            let unused = RowOperation::Wait { table: SWITCH_PORT, condition, columns, rows };
+                            self.change(&what, vec![unused, names.drop()]).await?;
                         }
                         return Ok(());
                     }
@@ -299,9 +308,7 @@ impl<D: Database> Ovn<D> {
                     }
                     Some(found) => {
                         let claim = id(&found.row, key::CLAIM).and_then(|claim| claim.parse().ok()).map(ClaimId);
-                        if let Some(port) =
-                            removal.port.as_ref().filter(|port| claim.is_some_and(|claim| claim != port.claim))
-                        {
+                        if let Some(port) = described.filter(|port| claim.is_some_and(|claim| claim != port.claim)) {
                             tracing::warn!(port = %removal.id, claim = %port.claim, "the port is of another claim, and stays");
                             return Ok(());
                         }

@@ -115,7 +115,7 @@ pub struct SubnetEntry {
     pub ordinal: u32,
     /// Its prefixes: one of IPv4, one of IPv6, or both, IPv4 first.
     #[serde(flatten, with = "prefixes")]
-    pub prefixes: Vec<SubnetPrefix>,
+    pub prefixes: Vec<PrefixEntry>,
     /// Its lifecycle phase; only active subnets give addresses.
     pub phase: Phase,
     /// Addresses that no pod gets.
@@ -128,7 +128,7 @@ pub struct SubnetEntry {
 
 impl SubnetEntry {
     /// Its prefix of the family of `address`.
-    pub fn prefix_for(&self, address: IpAddr) -> Option<&SubnetPrefix> {
+    pub fn prefix_for(&self, address: IpAddr) -> Option<&PrefixEntry> {
         self.prefixes.iter().find(|prefix| prefix.cidr.is_ipv4() == address.is_ipv4())
     }
 
@@ -146,7 +146,7 @@ impl SubnetEntry {
 
 /// A prefix of a subnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SubnetPrefix {
+pub struct PrefixEntry {
     /// The prefix, without host bits.
     pub cidr: IpNetwork,
     /// The router's address in it.
@@ -162,7 +162,7 @@ mod prefixes {
     use serde::ser::Error as _;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use super::SubnetPrefix;
+    use super::PrefixEntry;
 
     #[derive(Serialize, Deserialize)]
     struct Fields {
@@ -174,7 +174,7 @@ mod prefixes {
         gateway6: Option<IpAddr>,
     }
 
-    pub(super) fn serialize<S: Serializer>(prefixes: &[SubnetPrefix], to: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(prefixes: &[PrefixEntry], to: S) -> Result<S::Ok, S::Error> {
         let (first, second) = match prefixes {
             [first] => (first, None),
             [first, second] => (first, Some(second)),
@@ -190,11 +190,11 @@ mod prefixes {
     }
 
     /// One prefix, or one of IPv4 and one of IPv6, each with a gateway of its family.
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<SubnetPrefix>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PrefixEntry>, D::Error> {
         let Fields { cidr, gateway, cidr6, gateway6 } = Fields::deserialize(from)?;
-        let second = cidr6.zip(gateway6).map(|(cidr, gateway)| SubnetPrefix { cidr, gateway });
-        let all: Vec<_> = std::iter::once(SubnetPrefix { cidr, gateway }).chain(second).collect();
-        let of_one_family = |prefix: &SubnetPrefix| prefix.cidr.is_ipv4() == prefix.gateway.is_ipv4();
+        let second = cidr6.zip(gateway6).map(|(cidr, gateway)| PrefixEntry { cidr, gateway });
+        let all: Vec<_> = std::iter::once(PrefixEntry { cidr, gateway }).chain(second).collect();
+        let of_one_family = |prefix: &PrefixEntry| prefix.cidr.is_ipv4() == prefix.gateway.is_ipv4();
         let in_order = second.is_none_or(|second| cidr.is_ipv4() && second.cidr.is_ipv6());
         if all.iter().all(of_one_family) && in_order && cidr6.is_some() == gateway6.is_some() {
             return Ok(all);

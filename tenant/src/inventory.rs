@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use atoll_network::{NetworkId, provider_object};
 use atoll_records::{
-    ClaimRecord, ClusterRecord, Key, NamespaceRecord, NodeRecord, Origin, Phase, Prefix, Query, Quota, ReadError,
-    Snapshot, StaticRoute, SubnetPrefix, TenantRecord, TombstoneRecord, Uplink, Versioned,
+    ClaimRecord, ClusterRecord, Key, NamespaceRecord, NodeRecord, Origin, Phase, Prefix, PrefixEntry, Query, Quota,
+    ReadError, Snapshot, StaticRoute, TenantRecord, TombstoneRecord, Uplink, Versioned,
 };
 
 use atoll_model::config::{Addressing, DnsConfig, Ipv6Pools};
@@ -185,9 +185,9 @@ pub struct SecondPrefix {
 
 impl ListedSubnet {
     /// Its prefixes, IPv4 first.
-    pub fn prefixes(&self) -> Vec<SubnetPrefix> {
-        let first = SubnetPrefix { cidr: self.cidr, gateway: self.gateway };
-        let second = self.ipv6.map(|second| SubnetPrefix { cidr: second.cidr6, gateway: second.gateway6 });
+    pub fn prefixes(&self) -> Vec<PrefixEntry> {
+        let first = PrefixEntry { cidr: self.cidr, gateway: self.gateway };
+        let second = self.ipv6.map(|second| PrefixEntry { cidr: second.cidr6, gateway: second.gateway6 });
         std::iter::once(first).chain(second).collect()
     }
 

@@ -84,7 +84,7 @@ fn transit_links(cluster: &ClusterRecord, pair: Ipv4Network) -> Vec<TransitLink>
 }
 
 fn subnet(entry: &SubnetEntry) -> NetworkSubnet {
-    let prefix = |of: &records::SubnetPrefix| SubnetPrefix { prefix: of.cidr, gateway: of.gateway };
+    let prefix = |of: &records::PrefixEntry| SubnetPrefix { prefix: of.cidr, gateway: of.gateway };
     NetworkSubnet { ordinal: entry.ordinal, prefixes: entry.prefixes.iter().map(prefix).collect() }
 }
 
@@ -136,7 +136,7 @@ pub(crate) mod tests {
                 .take(subnets)
                 .map(|ordinal| SubnetEntry {
                     ordinal,
-                    prefixes: vec![records::SubnetPrefix {
+                    prefixes: vec![records::PrefixEntry {
                         cidr: format!("10.128.{ordinal}.0/24").parse().expect("valid"),
                         gateway: [10, 128, u8::try_from(ordinal).expect("small"), 1].into(),
                     }],

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use atoll_ipam::pool;
 
 use atoll_records::{
-    ClaimRecord, ClusterRecord, FIRST_ENGINE, Key, NamespaceRecord, NodeRecord, Origin, Phase, Query, Quota, Revision,
-    SCHEMA, SubnetEntry, SubnetPrefix, TenantRecord, Unknown, Versioned, encode,
+    ClaimRecord, ClusterRecord, FIRST_ENGINE, Key, NamespaceRecord, NodeRecord, Origin, Phase, PrefixEntry, Query,
+    Quota, Revision, SCHEMA, SubnetEntry, TenantRecord, Unknown, Versioned, encode,
 };
 
 use atoll_model::config::{Addressing, ClusterConfig};
@@ -99,7 +99,7 @@ pub fn subnet(ordinal: u32, cidrs: &str, phase: Phase) -> SubnetEntry {
     let prefix = |cidr: &str| {
         let cidr: IpNetwork = cidr.parse().expect("a network");
         let family = pool::Block::from(cidr).family();
-        SubnetPrefix { cidr, gateway: family.address(pool::number(cidr.network()) + 1) }
+        PrefixEntry { cidr, gateway: family.address(pool::number(cidr.network()) + 1) }
     };
     let prefixes = cidrs.split_whitespace().map(prefix).collect();
     SubnetEntry { ordinal, prefixes, phase, exclude: Vec::new(), unknown: Unknown::new() }

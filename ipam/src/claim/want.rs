@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use atoll_model::address_request::{AddressRequest, SubnetChoice};
 use atoll_model::attachment::Mac;
-use atoll_records::{ClaimRecord, Phase, ReservationRecord, SubnetEntry, SubnetPrefix, TenantRecord};
+use atoll_records::{ClaimRecord, Phase, PrefixEntry, ReservationRecord, SubnetEntry, TenantRecord};
 
 use super::mac::{of_no_router, unicast};
 use super::request::ClaimRequest;
@@ -124,7 +124,7 @@ pub(crate) fn place(tenant: &TenantRecord, subnets: &[ActiveSubnet], address: Ip
         let prefix = entry.prefix_for(address).filter(|prefix| prefix.cidr.contains(address))?;
         Some((entry, prefix))
     });
-    let Some((entry, SubnetPrefix { cidr, gateway })) = found else {
+    let Some((entry, PrefixEntry { cidr, gateway })) = found else {
         let all: Vec<_> = tenant.subnets.iter().map(SubnetEntry::cidrs).collect();
         return impossible(format!("it lies in none of the tenant's subnets ({})", all.join(", ")));
     };

@@ -7,6 +7,7 @@
 //! | `bind` | the binding of a caller to its tenant |
 //! | `access` | which tenant a caller may enter. Pure |
 //! | `tenant` | entering: joining a namespace to its tenant, creating a tenant |
+//! | `pools` | the pools of the cluster from which subnets get their prefixes. Pure |
 //! | `subnet`, `grow` | another subnet for a tenant: by command, and when it is full |
 //! | `build`, `build_lease` | from `building` to `active`, one holder of the build lease at a time |
 //! | `overtaken` | withdrawing what a writer applied from a record that was not the current one |
@@ -25,6 +26,7 @@ mod cluster;
 mod grow;
 mod node;
 mod overtaken;
+mod pools;
 mod subnet;
 mod tenant;
 

@@ -10,13 +10,14 @@ use atoll_model::config::Addressing;
 use atoll_model::ids::TenantName;
 use atoll_model::range::AddressRange;
 use atoll_records::{
-    ClusterRecord, OwnerRecord, Phase, Query, SCHEMA, SubnetEntry, SubnetPrefix, TenantRecord, Unknown, Versioned,
+    ClusterRecord, OwnerRecord, Phase, PrefixEntry, Query, SCHEMA, SubnetEntry, TenantRecord, Unknown, Versioned,
 };
 use atoll_store::{Committed, Compare, Store, StoreChange, Txn};
 use ipnetwork::IpNetwork;
 use uuid::Uuid;
 
 use super::Registry;
+use super::pools::{SubnetPool, free_part, pools, prefixes};
 use super::tenant::{FIRST_SUBNET, networks};
 use crate::attempts::RecordChange;
 use crate::error::TenantError;
@@ -87,35 +88,6 @@ impl<S: Store, E: Engine> Registry<'_, S, E> {
 fn room(tenant: &TenantRecord) -> u32 {
     let living = tenant.subnets.iter().filter(|subnet| subnet.phase != Phase::Deleting).count();
     u32::try_from(living).unwrap_or(u32::MAX)
-}
-
-/// A pool from which the subnets of a cluster get a prefix.
-pub(crate) struct SubnetPool {
-    /// The key of the configuration.
-    pub(crate) setting: &'static str,
-    /// The pool.
-    pub(crate) cidr: IpNetwork,
-    /// The prefix length of a subnet.
-    pub(crate) prefix: u8,
-    /// The longest prefix length that a subnet may have.
-    longest: u8,
-}
-
-/// The pools of a cluster, one for each family that its pods have, IPv4 first.
-pub(crate) fn pools(cluster: &ClusterRecord) -> Vec<SubnetPool> {
-    let ipv4 = cluster.ipv4.then(|| SubnetPool {
-        setting: "podCidr",
-        cidr: cluster.pod_cidr.into(),
-        prefix: cluster.subnet_prefix,
-        longest: 30,
-    });
-    let ipv6 = cluster.ipv6.map(|pools| SubnetPool {
-        setting: "podCidr6",
-        cidr: pools.pod_cidr.into(),
-        prefix: pools.subnet_prefix,
-        longest: 120,
-    });
-    ipv4.into_iter().chain(ipv6).collect()
 }
 
 /// The prefixes of the next subnet. `taken`: parts of the cluster's pools that others have.
@@ -190,23 +162,6 @@ fn choose_one(
     free_part(&tenant.name, "subnets", pool, prefix, &taken, seed)
 }
 
-/// A free part of a pool for a tenant; an error names the pool and its size.
-pub(crate) fn free_part(
-    tenant: &TenantName,
-    what: &'static str,
-    pool: IpNetwork,
-    prefix: u8,
-    taken: &[IpNetwork],
-    seed: u128,
-) -> Result<IpNetwork, TenantError> {
-    pool::free_part(pool, prefix, taken, seed).ok_or_else(|| TenantError::Exhausted {
-        tenant: tenant.clone(),
-        what,
-        pool,
-        capacity: pool::subnet_count(pool, prefix).and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
-    })
-}
-
 /// The record with one subnet more.
 pub(crate) fn with_subnet(
     tenant: &TenantRecord,
@@ -222,19 +177,6 @@ pub(crate) fn with_subnet(
     tenant.subnets.push(entry);
     tenant.unknown.insert(NEXT.to_owned(), (ordinal + 1).into());
     Ok(tenant)
-}
-
-/// Prefixes of a subnet with their usual gateways.
-pub(crate) fn prefixes(cidrs: &[IpNetwork]) -> Result<Vec<SubnetPrefix>, TenantError> {
-    let prefix = |cidr: &IpNetwork| {
-        let gateway = pool::gateway(*cidr).ok_or_else(|| TenantError::Setting {
-            setting: "subnetPrefix",
-            value: cidr.prefix().to_string(),
-            problem: "a subnet needs room for a gateway",
-        })?;
-        Ok(SubnetPrefix { cidr: *cidr, gateway })
-    };
-    cidrs.iter().map(prefix).collect()
 }
 
 /// Excluded addresses must be in the subnet, and leave room for a pod.

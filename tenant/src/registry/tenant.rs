@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::Registry;
 use super::access::{Decision, TenantAccess};
-use super::subnet::{SubnetPool, free_part, pools, prefixes};
+use super::pools::{SubnetPool, free_part, pools, prefixes};
 use crate::attempts::RecordChange;
 use crate::binding::Who;
 use crate::error::TenantError;

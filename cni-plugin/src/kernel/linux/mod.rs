@@ -86,7 +86,12 @@ impl Linux {
     ) -> Result<Option<Link>, Refused> {
         let Some(socket) = self.socket(netns)? else { return Ok(None) };
         let Some(mut link) = find(&socket)? else { return Ok(None) };
-        link.addresses = address::list(&socket, link.index)?.into_iter().map(|(_, address)| address).collect();
+        let addresses = match address::list(&socket, link.index) {
+            // It went between the two reads: the namespace of its other end is gone.
+            Err(refused) if refused.errno == Errno::ENODEV => return Ok(None),
+            other => other?,
+        };
+        link.addresses = addresses.into_iter().map(|(_, address)| address).collect();
         Ok(Some(link))
     }
 

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::ClaimId;
 use atoll_records::{
-    AddressRecord, AddressState, ClaimRecord, Entry, Key, MacOwner, MacRecord, RecordError, ReservationRecord,
-    SubnetPrefix, decode,
+    AddressRecord, AddressState, ClaimRecord, Entry, Key, MacOwner, MacRecord, PrefixEntry, RecordError,
+    ReservationRecord, decode,
 };
 
 use super::Model;
@@ -120,7 +120,7 @@ impl State {
                     other => return Err(format!("{attachment} claims {address}, whose record has {other:?}")),
                 }
                 let excluded = model.exclude.iter().any(|range| range.contains(address));
-                let is_host = prefixes.iter().any(|SubnetPrefix { cidr, gateway }| {
+                let is_host = prefixes.iter().any(|PrefixEntry { cidr, gateway }| {
                     let is_broadcast = cidr.is_ipv4() && address == cidr.broadcast();
                     cidr.contains(address) && ![cidr.network(), *gateway].contains(&address) && !is_broadcast
                 });
@@ -128,7 +128,7 @@ impl State {
                     return Err(format!("{attachment} has {address}, which is not for pods"));
                 }
             }
-            for SubnetPrefix { cidr, .. } in &prefixes {
+            for PrefixEntry { cidr, .. } in &prefixes {
                 if claim.addresses.iter().all(|claimed| !cidr.contains(claimed.address.ip())) {
                     return Err(format!("{attachment} is claimed by half: it has no address of {cidr}"));
                 }

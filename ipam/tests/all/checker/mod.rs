@@ -29,7 +29,7 @@ use std::time::Duration;
 use atoll_model::attachment::Attachment;
 
 use atoll_model::range::AddressRange;
-use atoll_records::{ClaimRecord, Key, Lease, Phase, Query, Revision, Snapshot, SubnetPrefix, Versioned};
+use atoll_records::{ClaimRecord, Key, Lease, Phase, PrefixEntry, Query, Revision, Snapshot, Versioned};
 use atoll_store::{Case, Choice, Chosen, Store, StoreError};
 
 use atoll_testkit::fixture::{Fixture, subnet};
@@ -133,8 +133,8 @@ impl Model {
     /// The addresses that a pod gets together: one of each network, at the same place among those that pods may have.
     pub(crate) fn places(&self) -> Vec<Vec<IpAddr>> {
         let prefixes = &self.cache.borrow().tenant.subnets[0].prefixes;
-        let of = |prefix: &SubnetPrefix| -> Vec<IpAddr> {
-            let SubnetPrefix { cidr, gateway } = *prefix;
+        let of = |prefix: &PrefixEntry| -> Vec<IpAddr> {
+            let PrefixEntry { cidr, gateway } = *prefix;
             let is_excluded = |address: IpAddr| self.exclude.iter().any(|range| range.contains(address));
             let broadcast = cidr.is_ipv4().then(|| cidr.broadcast());
             let is_for_pods = |address: &IpAddr| {

@@ -9,6 +9,7 @@
 //! | `lifecycle` | pods are added and deleted while runtime, controller or etcd restart |
 //! | `killed` | the runtime dies while it creates a pod |
 //! | `tenants` | pods through containerd |
+//! | `two_machines` | pods of two machines over OVN, each with a containerd |
 //! | `requests` | requests of a pod: several networks, an address, a MAC |
 //! | `podman_containers` | containers through podman |
 //! | `conformance` | requirements of the CRI's validation suite |
@@ -37,6 +38,7 @@ mod recorded;
 mod recorder;
 mod requests;
 mod tenants;
+mod two_machines;
 
 /// Removes a cgroup of a runtime, with its children, from every hierarchy of this machine.
 fn remove_cgroup(name: &str) {
