@@ -7,11 +7,8 @@
 
 use atoll_ipam::pool::{self, Block, PodRange};
 use atoll_model::config::Addressing;
-use atoll_model::ids::TenantName;
 use atoll_model::range::AddressRange;
-use atoll_records::{
-    ClusterRecord, OwnerRecord, Phase, PrefixEntry, Query, SCHEMA, SubnetEntry, TenantRecord, Unknown, Versioned,
-};
+use atoll_records::{ClusterRecord, OwnerRecord, Phase, Query, SCHEMA, SubnetEntry, TenantRecord, Unknown, Versioned};
 use atoll_store::{Committed, Compare, Store, StoreChange, Txn};
 use ipnetwork::IpNetwork;
 use uuid::Uuid;
