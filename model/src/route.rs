@@ -1,7 +1,7 @@
 //! A route of a pod, with all properties that CNI has: CNI SPEC 1.1.0, section "Success", `routes`.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
@@ -38,6 +38,12 @@ impl PodRoute {
     /// A route with only a destination and a next hop.
     pub fn plain(destination: IpNetwork, gateway: Option<IpAddr>) -> Self {
         Self { destination, gateway, mtu: None, advmss: None, priority: None, table: None, scope: None }
+    }
+
+    /// The default route by a next hop, of its family.
+    pub fn default_by(gateway: IpAddr) -> Self {
+        let all: IpAddr = if gateway.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        Self::plain(IpNetwork::new(all, 0).expect("0 is a prefix length"), Some(gateway))
     }
 
     /// The two cannot coexist: the kernel identifies a route by destination, table and priority, and the first one wins.

@@ -1,6 +1,6 @@
 //! The routes of an attachment: the default route and those of the configuration, and which of them a pod cannot have. Pure.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use atoll_model::ids::IfName;
 use atoll_model::route::{MAIN_TABLE, PodRoute};
@@ -29,7 +29,7 @@ pub(super) fn routes_by(gateways: &[IpAddr], interface: &IfName, configured: &[P
         priority: route.priority.or_else(|| priority.filter(|_| route.is_default())),
         ..route.clone()
     };
-    let default = |gateway: &IpAddr| PodRoute { priority, ..PodRoute::plain(everything(*gateway), Some(*gateway)) };
+    let default = |gateway: &IpAddr| PodRoute { priority, ..PodRoute::default_by(*gateway) };
     let mut routes: Vec<_> = gateways.iter().map(default).collect();
     for route in configured.iter().map(whole) {
         match routes.iter_mut().find(|other| other.is_instead_of(&route)) {
@@ -38,12 +38,6 @@ pub(super) fn routes_by(gateways: &[IpAddr], interface: &IfName, configured: &[P
         }
     }
     routes
-}
-
-/// The destination of a default route of the family of an address.
-fn everything(of_family: IpAddr) -> IpNetwork {
-    let all: IpAddr = if of_family.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    IpNetwork::new(all, 0).expect("0 is a prefix length")
 }
 
 /// Why a pod with these addresses cannot have one of these routes. `own`: its addresses, or what stands for them before

@@ -9,7 +9,7 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 
 use super::message::RawMessage;
-use super::{Refused, Socket};
+use super::{Refused, Socket, family};
 
 /// The addresses of one link, or of all (`index` 0), each with the index of its link. Of IPv6 those that are valid beyond the
 /// link, since the kernel makes the others.
@@ -35,7 +35,7 @@ pub fn list(socket: &Socket, index: u32) -> Result<Vec<(u32, IpNetwork)>, Refuse
 /// The kernel's error.
 pub fn find(socket: &Socket, address: IpAddr) -> Result<Option<u32>, Refused> {
     let mut message = AddressMessage::default();
-    message.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.family = family(address.is_ipv4());
     let answers: Vec<AddressMessage> = RawMessage::read_all(&socket.list(RTM_GETADDR, &message)?, RTM_NEWADDR)?;
     Ok(answers.iter().find(|found| own(found) == Some(address)).map(|found| found.header.index))
 }
@@ -91,7 +91,7 @@ pub fn delete(socket: &Socket, index: u32, address: IpNetwork) -> Result<(), Ref
 
 fn message(index: u32, address: IpNetwork) -> AddressMessage {
     let mut message = AddressMessage::default();
-    message.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.family = family(address.is_ipv4());
     message.header.prefix_len = address.prefix();
     message.header.index = index;
     message.attributes = vec![AddressAttribute::Address(address.ip()), AddressAttribute::Local(address.ip())];

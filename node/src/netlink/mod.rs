@@ -8,7 +8,7 @@
 //! | [`refused`] | why the kernel did not do it |
 //! | [`link`] | links: reading, creating, changing, deleting |
 //! | [`address`] | addresses of links |
-//! | [`route`] | IPv4 routes |
+//! | [`route`] | routes |
 //! | [`policy_rule`] | policy rules (`ip rule`) |
 //! | [`neighbour`] | permanent neighbours and proxy entries |
 //! | [`fdb`] | entries of bridges |
@@ -41,3 +41,10 @@ pub mod socket;
 
 pub use refused::{Refused, errno_of};
 pub use socket::Socket;
+
+use rtnetlink::packet_route::AddressFamily;
+
+/// The family of an address, as messages name it.
+fn family(is_ipv4: bool) -> AddressFamily {
+    if is_ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}

@@ -12,7 +12,7 @@ use rtnetlink::packet_route::neighbour::{
 };
 
 use super::message::RawMessage;
-use super::{Refused, Socket};
+use super::{Refused, Socket, family};
 
 /// All permanent neighbours: the index of their link, their address and their MAC.
 ///
@@ -93,7 +93,7 @@ fn destination(entry: &NeighbourMessage) -> Option<Ipv4Addr> {
 
 fn permanent(index: u32, address: IpAddr, mac: Mac) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
-    message.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.family = family(address.is_ipv4());
     message.header.ifindex = index;
     message.header.state = NeighbourState::Permanent;
     message.attributes =

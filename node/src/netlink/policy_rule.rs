@@ -11,7 +11,7 @@ use rtnetlink::packet_route::route::RouteProtocol;
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 
 use super::message::RawMessage;
-use super::{Refused, Socket};
+use super::{Refused, Socket, family};
 
 /// A policy rule: packets that match the selector are routed by the table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,10 +97,6 @@ impl PolicyRule {
 
 fn is_one(source: &IpNetwork) -> bool {
     source.prefix() == if source.is_ipv4() { 32 } else { 128 }
-}
-
-fn family(is_ipv4: bool) -> AddressFamily {
-    if is_ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
 /// The message of a rule that selects all packets of IPv4.

@@ -14,7 +14,7 @@ use rtnetlink::packet_route::route::{
 pub use rtnetlink::packet_route::route::{RouteMessage, RouteType};
 
 use super::message::RawMessage;
-use super::{Refused, Socket};
+use super::{Refused, Socket, family};
 
 /// A route as the kernel shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,13 +87,6 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
-fn route_address(address: IpAddr) -> RouteAddress {
-    match address {
-        IpAddr::V4(address) => RouteAddress::Inet(address),
-        IpAddr::V6(address) => RouteAddress::Inet6(address),
-    }
-}
-
 /// All IPv4 routes of the namespace, of every table and type.
 ///
 /// # Errors
@@ -157,7 +150,7 @@ impl<'a> RouteRequest<'a> {
         let scope = route.scope.unwrap_or(if is_on_link { SCOPE_LINK } else { 0 });
         let mut message = RouteMessage::default();
         message.header = RouteHeader {
-            address_family: if route.destination.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 },
+            address_family: family(route.destination.is_ipv4()),
             destination_prefix_length: route.destination.prefix(),
             table: RouteHeader::RT_TABLE_MAIN,
             protocol: self.protocol,
@@ -167,62 +160,18 @@ impl<'a> RouteRequest<'a> {
             ..RouteHeader::default()
         };
         let attributes = &mut message.attributes;
-        attributes.push(RouteAttribute::Destination(route_address(route.destination.network())));
+        attributes.push(RouteAttribute::Destination(route.destination.network().into()));
         attributes.extend(self.interface.map(RouteAttribute::Oif));
-        attributes.extend(route.gateway.map(|gateway| RouteAttribute::Gateway(route_address(gateway))));
+        attributes.extend(route.gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
         // The kernel uses it instead of the table of the header, which has eight bits.
         attributes.extend(route.table.map(RouteAttribute::Table));
         attributes.extend(route.priority.map(RouteAttribute::Priority));
-        attributes.extend(self.source.map(|source| RouteAttribute::PrefSource(route_address(source))));
+        attributes.extend(self.source.map(|source| RouteAttribute::PrefSource(source.into())));
         let metrics: Vec<_> =
             route.mtu.map(RouteMetric::Mtu).into_iter().chain(route.advmss.map(RouteMetric::Advmss)).collect();
         if !metrics.is_empty() {
             attributes.push(RouteAttribute::Metrics(metrics));
         }
-        message
-    }
-}
-
-/// A route of either family through one interface, or a dead end (`prohibit`).
-#[derive(Clone, Copy, Debug)]
-pub struct PlainRoute {
-    /// Where it leads.
-    pub destination: IpNetwork,
-    /// The index of its interface; none: packets are answered with an error.
-    pub interface: Option<u32>,
-    /// The next hop, which is on the link whatever addresses the interface has. One of IPv6 is a link-local address.
-    pub gateway: Option<IpAddr>,
-    /// Its table.
-    pub table: u32,
-    /// Its metric; none: the family's usual one.
-    pub metric: Option<u32>,
-    /// The source address that the kernel prefers for packets of this route.
-    pub source: Option<IpAddr>,
-}
-
-impl PlainRoute {
-    /// The message of this route.
-    pub fn message(&self) -> RouteMessage {
-        let is_ipv4 = self.destination.is_ipv4();
-        let is_on_link = self.interface.is_some() && self.gateway.is_none();
-        let mut message = RouteMessage::default();
-        message.header = RouteHeader {
-            address_family: family(is_ipv4),
-            destination_prefix_length: self.destination.prefix(),
-            table: RouteHeader::RT_TABLE_MAIN,
-            protocol: RouteProtocol::Static,
-            scope: if is_on_link { RouteScope::Link } else { RouteScope::Universe },
-            kind: if self.interface.is_some() { RouteType::Unicast } else { RouteType::Prohibit },
-            flags: if is_ipv4 && self.gateway.is_some() { RouteFlags::Onlink } else { RouteFlags::empty() },
-            ..RouteHeader::default()
-        };
-        let attributes = &mut message.attributes;
-        attributes.push(RouteAttribute::Destination(self.destination.network().into()));
-        attributes.extend(self.interface.map(RouteAttribute::Oif));
-        attributes.extend(self.gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
-        attributes.push(RouteAttribute::Table(self.table));
-        attributes.extend(self.metric.map(RouteAttribute::Priority));
-        attributes.extend(self.source.map(|source| RouteAttribute::PrefSource(source.into())));
         message
     }
 }
@@ -274,10 +223,6 @@ impl UsedRoute {
         let destination = IpNetwork::new(destination.network(), destination.prefix()).ok()?;
         Some(Self { destination, table, interface })
     }
-}
-
-fn family(is_ipv4: bool) -> AddressFamily {
-    if is_ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
 /// The position of a new route among routes with the same table, destination and metric. The first one is used.

@@ -2,20 +2,20 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use atoll_model::host_to_pod::{HostToPodPool, SOURCE_V6, nodes_like, pool_like};
 use atoll_model::ids::IfName;
-use atoll_model::route::MAIN_TABLE;
+use atoll_model::route::PodRoute;
 use atoll_node::netlink::filter::{Expression, FilterChain, FilterFamily, FilterHook, FilterSocket, MapElement};
 use atoll_node::netlink::flows::FlowSocket;
 use atoll_node::netlink::link::VethEnd;
 use atoll_node::netlink::policy_rule::{PolicyRule, RuleSelector};
-use atoll_node::netlink::route::{PlainRoute, RouteMessage, RoutePosition};
+use atoll_node::netlink::route::{RouteMessage, RoutePosition, RouteRequest, RouteType};
 use atoll_node::netlink::{Refused, Socket, address, link, neighbour, offload, policy_rule, route};
 use atoll_node::netns::{self, pin};
 use atoll_node::veth::HOST_TO_POD_GROUP;
-use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
 use super::super::host_to_pod::{HostToPodChange, HostToPodEntry, HostToPodRoute, HostToPodSide, HostToPodState};
@@ -158,14 +158,10 @@ impl Linux {
             }
             address::replace(&inner, to_pods, source)?;
             neighbour::replace(&inner, to_node, there_hop, there)?;
-            let table = MAIN_TABLE;
-            let plain =
-                PlainRoute { destination: *network, interface: None, gateway: None, table, metric: None, source: None };
-            let back = PlainRoute { interface: Some(to_node), gateway: Some(there_hop), ..plain };
-            let back = PlainRoute { destination: everything(like), ..back };
-            let pods = PlainRoute { interface: Some(to_pods), ..plain };
-            for route in [back, pods] {
-                there_already_is_fine(route::add(&inner, &route.message(), RoutePosition::Only))?;
+            let back = PodRoute::default_by(there_hop);
+            let pods = PodRoute::plain(*network, None);
+            for message in [by_hop(&back, to_node).message(), RouteRequest::unicast(&pods, to_pods).message()] {
+                there_already_is_fine(route::add(&inner, &message, RoutePosition::Only))?;
             }
             address::replace(&own, end, node)?;
             neighbour::replace(&own, end, here_hop, here)?;
@@ -213,12 +209,6 @@ fn within<T: Send>(netns: &Netns, open: fn() -> io::Result<T>) -> io::Result<Opt
             },
         },
     }
-}
-
-fn everything(like: IpAddr) -> IpNetwork {
-    let v4 = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).map(IpNetwork::V4);
-    let v6 = Ipv6Network::new(Ipv6Addr::UNSPECIFIED, 0).map(IpNetwork::V6);
-    if like.is_ipv4() { v4 } else { v6 }.expect("0 is a prefix length")
 }
 
 /// The rules of the namespace of a subnet. Pods answer, and begin nothing.
@@ -314,14 +304,21 @@ fn make_pair(own: &Socket, outer: &VethEnd<'_>, inside: &Socket, inner: &VethEnd
 
 /// The node's route to an address of a pod.
 fn to_pod(to: IpAddr, end: u32) -> RouteMessage {
-    let (destination, [hop, _], [_, node]) = (to.into(), hops_like(to), nodes_like(to));
-    let (interface, gateway, source) = (Some(end), Some(hop), Some(node));
-    PlainRoute { destination, interface, gateway, table: TABLE, metric: None, source }.message()
+    let ([hop, _], [_, node]) = (hops_like(to), nodes_like(to));
+    let route = PodRoute { table: Some(TABLE), ..PodRoute::plain(to.into(), Some(hop)) };
+    RouteRequest { source: Some(node), ..by_hop(&route, end) }.message()
+}
+
+/// A route by a next hop that is on the link whatever addresses the interface has. One of IPv6 is a link-local address, which is
+/// on every link.
+fn by_hop(route: &PodRoute, interface: u32) -> RouteRequest<'_> {
+    RouteRequest { on_link: route.destination.is_ipv4(), ..RouteRequest::unicast(route, interface) }
 }
 
 /// The route that keeps the node's packets to a pod's own address on the node: several pods may have it, and an external host
 /// may. Each attachment has one of its own, told apart by the metric.
 fn prohibited(entry: &HostToPodEntry) -> RouteMessage {
-    let (destination, metric) = (entry.pod.into(), Some(host_index(&entry.interface)));
-    PlainRoute { destination, interface: None, gateway: None, table: TABLE, metric, source: None }.message()
+    let (table, priority) = (Some(TABLE), Some(host_index(&entry.interface)));
+    let route = PodRoute { table, priority, ..PodRoute::plain(entry.pod.into(), None) };
+    RouteRequest::dead_end(&route, RouteType::Prohibit).message()
 }
