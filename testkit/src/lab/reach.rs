@@ -1,7 +1,7 @@
 //! Reachability. Addresses of two tenants overlap, so an answer alone proves nothing: every server sends its name.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -87,10 +87,10 @@ pub fn ask_at(from: &LabNetns, to: Ipv4Addr, port: u16) -> Result<Option<Banner>
 }
 
 /// Pings `to` from inside `from`: true when an answer comes, to the first of several packets that is not lost.
-pub fn ping(from: &LabNetns, to: Ipv4Addr) -> Result<bool> {
+pub fn ping(from: &LabNetns, to: impl Into<IpAddr>) -> Result<bool> {
     let status = from
         .command("ping")
-        .args(["-n", "-q", "-c", "1", "-i", "0.2", "-w", &SILENCE.as_secs().to_string(), &to.to_string()])
+        .args(["-n", "-q", "-c", "1", "-i", "0.2", "-w", &SILENCE.as_secs().to_string(), &to.into().to_string()])
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())

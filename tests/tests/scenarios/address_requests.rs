@@ -136,7 +136,7 @@ impl<'a> Interfaces<'a> {
 
     fn ensure_answers(&self, addresses: &[String]) -> Result<()> {
         addresses.iter().try_for_each(|address| {
-            ensure!(ping(&self.neighbour.netns, address.parse()?)?, "{address} does not answer");
+            ensure!(ping(&self.neighbour.netns, address.parse::<std::net::IpAddr>()?)?, "{address} does not answer");
             Ok(())
         })
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use atoll_testkit::lab::ovn::{OvnLab, OvnMachine};
 use atoll_testkit::lab::pod::LabPod;
+use atoll_testkit::lab::reach::ping;
 use atoll_testkit::lab::wait;
 use ipnetwork::IpNetwork;
 use serde_json::json;
@@ -28,11 +29,6 @@ fn ipv6(addresses: &[IpNetwork]) -> Result<Ipv6Addr> {
     found.with_context(|| format!("no address of IPv6: {addresses:?}"))
 }
 
-/// Whether a ping is answered.
-fn answers(pod: &LabPod, to: &str) -> bool {
-    pod.netns.run("ping", &["-n", "-c", "1", "-w", "2", to]).is_ok()
-}
-
 #[test]
 fn pods_on_two_machines_reach_each_other_by_both_families() -> Result<()> {
     let settings = json!({ "cluster": { "podCidr6": "fd00:10:128::/48" } });
@@ -47,16 +43,16 @@ fn pods_on_two_machines_reach_each_other_by_both_families() -> Result<()> {
     }
     for address in &at_2 {
         wait::until("packets flow", SOON, || {
-            ensure!(answers(&red_1, &address.ip().to_string()), "{address} does not answer");
+            ensure!(ping(&red_1.netns, address.ip())?, "{address} does not answer");
             Ok(())
         })?;
     }
     let gateway = red_1.netns.run("ip", &["-6", "route", "show", "default"])?;
     let gateway =
         gateway.split_whitespace().nth(2).with_context(|| format!("no default route: {gateway:?}"))?.to_owned();
-    ensure!(answers(&red_1, &gateway), "the gateway {gateway} answers");
-    let foreign = ipv6(&blue_at)?.to_string();
-    ensure!(!answers(&red_1, &foreign), "{foreign} of another tenant answers");
+    ensure!(ping(&red_1.netns, gateway.parse::<Ipv6Addr>()?)?, "the gateway {gateway} answers");
+    let foreign = ipv6(&blue_at)?;
+    ensure!(!ping(&red_1.netns, foreign)?, "{foreign} of another tenant answers");
     // Static, at once: no address of a router's advertisement, no question whether another host has it.
     let link = red_1.netns.run("ip", &["-6", "-oneline", "address", "show", "dev", "eth0", "scope", "global"])?;
     ensure!(link.lines().count() == 1 && link.contains("nodad") && !link.contains("tentative"), "{link}");
@@ -74,9 +70,9 @@ fn pods_have_addresses_of_ipv6_alone() -> Result<()> {
     let (red_1, at_1) = attached(first, "red", "red-1")?;
     let (red_2, at_2) = attached(second, "red", "red-2")?;
     ensure!(at_1.len() == 1 && at_2.len() == 1, "one address each: {at_1:?} {at_2:?}");
-    let to = ipv6(&at_2)?.to_string();
+    let to = ipv6(&at_2)?;
     wait::until("packets flow", SOON, || {
-        ensure!(answers(&red_1, &to), "{to} does not answer");
+        ensure!(ping(&red_1.netns, to)?, "{to} does not answer");
         Ok(())
     })?;
     for (pod, chassis) in [(&red_1, first), (&red_2, second)] {

@@ -157,7 +157,10 @@ fn other_pod_has_the_address(lab: OvnLab, first: &LabPod, other: &LabPod) -> Res
     let ports = ports_with_address(&lab)?;
     ensure!(ports.len() == 1 && lab.ports("")?.len() == 2, "one port has the address: {ports:?}, {:?}", lab.ports("")?);
     ensure!(lab.ports("external_ids:atoll-node=c2")?.len() == 1, "it is the other pod's: {ports:?}");
-    ensure!(ping(&first.netns, ADDRESS.parse()?)?, "the first pod does not reach the one that has the address");
+    ensure!(
+        ping(&first.netns, ADDRESS.parse::<std::net::IpAddr>()?)?,
+        "the first pod does not reach the one that has the address"
+    );
     here.cni()?.del(first)?;
     there.cni()?.del(other)?;
     lab.finish_after_cleanup()

@@ -72,7 +72,7 @@ fn cnitool_drives_every_verb() -> Result<()> {
     run("add", &two)?;
     assert_eq!(cnitool.cached()?, 2, "what libcni remembers");
     let gateway = result["ips"][0]["gateway"].as_str().with_context(|| format!("a gateway: {result}"))?;
-    ensure!(ping(&one, gateway.parse()?)?, "the gateway answers");
+    ensure!(ping(&one, gateway.parse::<std::net::IpAddr>()?)?, "the gateway answers");
 
     // With the contents of libcni's cache.
     run("check", &one)?;

@@ -44,7 +44,7 @@ fn what_the_runtime_does_not_know_is_collected_and_its_pods_are_not() -> Result<
     let items = report["items"].as_array().context("items")?;
     ensure!(items.len() == 1 && items[0]["outcome"] == "done", "only the dead one: {report:#}");
     ensure!(items[0]["object"].as_str().is_some_and(|object| object.contains(&dead.container)), "{report:#}");
-    ensure!(ping(&live.netns(), new.ip.parse()?)?, "the runtime's pods keep their network");
+    ensure!(ping(&live.netns(), new.ip.parse::<std::net::IpAddr>()?)?, "the runtime's pods keep their network");
     let claims = node.keys("claims/")?;
     ensure!(claims.iter().any(|(key, _)| key.contains(&foreign.container)), "another network's pod: {claims:?}");
 

@@ -121,7 +121,7 @@ fn a_runtime_dies_while_it_makes_a_pod() -> Result<()> {
     }
     let client = containerd.client()?;
     let peer = client.run(&containerd.pod("red", "peer"))?;
-    ensure!(ping(&peer.netns(), survivor.ip.parse()?)?, "the survivor was not touched");
+    ensure!(ping(&peer.netns(), survivor.ip.parse::<std::net::IpAddr>()?)?, "the survivor was not touched");
     client.end(&peer.id)?;
     client.end(&survivor.id)?;
     containerd.finish()?;

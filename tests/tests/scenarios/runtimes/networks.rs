@@ -60,9 +60,14 @@ impl Networks {
 }
 
 /// The entry of Atoll's plugin in a list on this node, merged with `settings`.
-#[expect(clippy::needless_pass_by_value, reason = "callers write json!({…})")]
 pub(crate) fn plugin(node: &LabNode, settings: Value) -> Result<Value> {
-    let mut plugin = node.config().clone();
+    entry(node.config(), settings)
+}
+
+/// The entry of Atoll's plugin in a list, from a configuration of the plugin, merged with `settings`.
+#[expect(clippy::needless_pass_by_value, reason = "callers write json!({…})")]
+pub(crate) fn entry(config: &Value, settings: Value) -> Result<Value> {
+    let mut plugin = config.clone();
     // In a list, name and version belong to the list.
     plugin.as_object_mut().context("an object")?.remove("name");
     merge(&mut plugin, &settings);

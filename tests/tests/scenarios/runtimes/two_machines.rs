@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::containerd::Containerd;
 use super::cri::Running;
-use super::networks::Networks;
+use super::networks::{Networks, entry};
 
 /// Limit for OVN to forward for a new pod, on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -21,11 +21,7 @@ const SOON: Duration = Duration::from_secs(30);
 fn containerd_on(machine: &OvnMachine) -> Result<(Scratch, Containerd)> {
     let scratch = Scratch::new(&unique_name())?;
     let mut networks = Networks::new(&scratch, &programs::path("atoll")?)?;
-    let mut plugin = machine.config().clone();
-    // In a list, name and version belong to the list.
-    let keys = plugin.as_object_mut().context("an object")?;
-    keys.retain(|key, _| key != "name" && key != "cniVersion");
-    networks.add("atoll", &[plugin])?;
+    networks.add("atoll", &[entry(machine.config(), json!({}))?])?;
     let containerd = Containerd::start_in(&machine.netns, &scratch, &networks)?;
     Ok((scratch, containerd))
 }
