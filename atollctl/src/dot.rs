@@ -26,7 +26,7 @@ pub(crate) fn draw(inventory: &Inventory) -> String {
                 "{bridge} [label={}];",
                 quoted(&format!("subnet {}\n{}", subnet.ordinal, subnet.cidrs()))
             ));
-            line(format_args!("{router} -- {bridge} [label={}];", quoted(&subnet.gateway)));
+            line(format_args!("{router} -- {bridge} [label={}];", quoted(&subnet.gateways())));
             for pod in &subnet.pods {
                 let label = format!("{}\n{}\non {}", name(pod), pod.address.ip(), pod.node);
                 line(format_args!("{} [label={}, style=rounded];", quoted(&pod.port), quoted(&label)));

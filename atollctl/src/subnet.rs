@@ -4,7 +4,6 @@ use atoll_ipam::pool::PodRange;
 use atoll_ipam::reservations;
 use atoll_model::ids::TenantName;
 use atoll_model::range::AddressRange;
-use atoll_records::PrefixEntry;
 use atoll_tenant::admin::{self, Admin};
 use atoll_tenant::inventory::{self, Inventory, ListedTenant};
 use clap::Subcommand;
@@ -111,9 +110,7 @@ fn row(tenant: &ListedTenant, subnet: &inventory::ListedSubnet) -> [String; 7] {
 
 /// How many pods a subnet can hold.
 pub(crate) fn room(subnet: &inventory::ListedSubnet) -> u128 {
-    // The smallest of its prefixes decides: a pod has an address of each.
-    let room = |prefix: &PrefixEntry| PodRange::of(prefix, &subnet.exclude).map_or(0, |pods| pods.capacity());
-    subnet.prefixes().iter().map(room).min().unwrap_or(0)
+    PodRange::room(&subnet.prefixes, &subnet.exclude)
 }
 
 async fn add(

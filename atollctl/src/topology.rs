@@ -204,7 +204,7 @@ pub(crate) fn origin(origin: &Origin) -> String {
 #[cfg(test)]
 mod tests {
     use atoll_model::ids::{ClaimId, ClusterId};
-    use atoll_records::{FIRST_ENGINE, Phase};
+    use atoll_records::{FIRST_ENGINE, Phase, PrefixEntry};
     use atoll_tenant::inventory::Cluster;
     use atoll_tenant::network::Transit;
     use uuid::Uuid;
@@ -234,9 +234,10 @@ mod tests {
     fn inventory() -> Inventory {
         let subnet = ListedSubnet {
             ordinal: 1,
-            cidr: "10.128.3.0/24".parse().expect("valid"),
-            gateway: [10, 128, 3, 1].into(),
-            ipv6: None,
+            prefixes: vec![PrefixEntry {
+                cidr: "10.128.3.0/24".parse().expect("valid"),
+                gateway: [10, 128, 3, 1].into(),
+            }],
             phase: Phase::Active,
             exclude: Vec::new(),
             bridge: Uuid::from_u128(8),

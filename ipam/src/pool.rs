@@ -219,6 +219,12 @@ impl PodRange {
         Self::new(Block::from(prefix.cidr), number(prefix.gateway), &excluded)
     }
 
+    /// For how many pods a subnet has room: as many as the smallest of its prefixes, since a pod has an address of each.
+    pub fn room(prefixes: &[PrefixEntry], excluded: &[AddressRange]) -> u128 {
+        let ranges = prefixes.iter().map(|prefix| Self::of(prefix, excluded));
+        ranges.map(|pods| pods.map_or(0, |pods| pods.capacity)).min().unwrap_or(0)
+    }
+
     /// The pods' part of `block` if its router has `gateway`, without what is `excluded` (in any order, and not necessarily
     /// inside the block). `None` if there is no room for a single pod.
     pub fn new(block: Block, gateway: u128, excluded: &[Span]) -> Option<Self> {

@@ -6,7 +6,7 @@
 //! # Guarantees
 //! - A next hop gets no address that is another's: of a subnet or the transit link of its network, of a more specific route, of
 //!   a service, of a node, or of no host.
-//! - **Routes and ports agree, whoever is first.** The switch of a subnet has the next hops in its `external_ids`. Each creation of
+//! - **Routes and ports agree, whichever is made first.** The switch of a subnet has the next hops in its `external_ids`. Each creation of
 //!   a port compares them in its transaction, and each change of a network that changes them changes the ports of the switch in
 //!   the same transaction, comparing which ports it has.
 //!

@@ -54,5 +54,5 @@ pub use owner::OwnerRecord;
 pub use read::{Answer, Listed, Query, ReadError, Snapshot, Versioned};
 pub use released::ReleasedRecord;
 pub use reservation::ReservationRecord;
-pub use tenant::{Origin, Phase, PrefixEntry, Quota, StaticRoute, SubnetEntry, TenantRecord, Via};
+pub use tenant::{Origin, Phase, PrefixEntry, Quota, StaticRoute, SubnetEntry, TenantRecord, Via, cidrs, prefixes};
 pub use tombstone::{TombstoneKind, TombstoneRecord};

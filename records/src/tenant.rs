@@ -139,9 +139,14 @@ impl SubnetEntry {
 
     /// Its prefixes as text: `10.128.3.0/24`, or `10.128.3.0/24, fd00:0:0:3::/64`.
     pub fn cidrs(&self) -> String {
-        let cidrs: Vec<_> = self.prefixes.iter().map(|prefix| prefix.cidr.to_string()).collect();
-        cidrs.join(", ")
+        cidrs(&self.prefixes)
     }
+}
+
+/// Prefixes as text, with commas between them.
+pub fn cidrs(prefixes: &[PrefixEntry]) -> String {
+    let cidrs: Vec<_> = prefixes.iter().map(|prefix| prefix.cidr.to_string()).collect();
+    cidrs.join(", ")
 }
 
 /// A prefix of a subnet.
@@ -154,7 +159,7 @@ pub struct PrefixEntry {
 }
 
 /// In JSON the prefixes are fields of the subnet: `cidr` and `gateway`, and for a second prefix `cidr6` and `gateway6`.
-mod prefixes {
+pub mod prefixes {
     use std::net::IpAddr;
 
     use ipnetwork::IpNetwork;
@@ -174,7 +179,8 @@ mod prefixes {
         gateway6: Option<IpAddr>,
     }
 
-    pub(super) fn serialize<S: Serializer>(prefixes: &[PrefixEntry], to: S) -> Result<S::Ok, S::Error> {
+    /// Writes the fields.
+    pub fn serialize<S: Serializer>(prefixes: &[PrefixEntry], to: S) -> Result<S::Ok, S::Error> {
         let (first, second) = match prefixes {
             [first] => (first, None),
             [first, second] => (first, Some(second)),
@@ -189,8 +195,8 @@ mod prefixes {
         fields.serialize(to)
     }
 
-    /// One prefix, or one of IPv4 and one of IPv6, each with a gateway of its family.
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PrefixEntry>, D::Error> {
+    /// Reads the fields: one prefix, or one of IPv4 and one of IPv6, each with a gateway of its family.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PrefixEntry>, D::Error> {
         let Fields { cidr, gateway, cidr6, gateway6 } = Fields::deserialize(from)?;
         let second = cidr6.zip(gateway6).map(|(cidr, gateway)| PrefixEntry { cidr, gateway });
         let all: Vec<_> = std::iter::once(PrefixEntry { cidr, gateway }).chain(second).collect();

@@ -4,12 +4,11 @@
 //! shape of its JSON is stable: fields are added, never renamed.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use atoll_network::{NetworkId, provider_object};
 use atoll_records::{
     ClaimRecord, ClusterRecord, Key, NamespaceRecord, NodeRecord, Origin, Phase, Prefix, PrefixEntry, Query, Quota,
-    ReadError, Snapshot, StaticRoute, TenantRecord, TombstoneRecord, Uplink, Versioned,
+    ReadError, Snapshot, StaticRoute, TenantRecord, TombstoneRecord, Uplink, Versioned, prefixes,
 };
 
 use atoll_model::config::{Addressing, DnsConfig, Ipv6Pools};
@@ -157,13 +156,9 @@ fn is_true(it: &bool) -> bool {
 pub struct ListedSubnet {
     /// Its number within the tenant.
     pub ordinal: u32,
-    /// Its network; with both families, that of IPv4.
-    pub cidr: IpNetwork,
-    /// The router's address in it.
-    pub gateway: IpAddr,
-    /// The network of IPv6 of a subnet with both families, and the router's address in it.
-    #[serde(flatten)]
-    pub ipv6: Option<SecondPrefix>,
+    /// Its prefixes, IPv4 first.
+    #[serde(flatten, serialize_with = "prefixes::serialize")]
+    pub prefixes: Vec<PrefixEntry>,
     /// Its lifecycle phase.
     pub phase: Phase,
     /// Addresses that no pod gets.
@@ -174,32 +169,15 @@ pub struct ListedSubnet {
     pub pods: Vec<ListedPod>,
 }
 
-/// The prefix of IPv6 beside one of IPv4.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct SecondPrefix {
-    /// The network.
-    pub cidr6: IpNetwork,
-    /// The router's address in it.
-    pub gateway6: IpAddr,
-}
-
 impl ListedSubnet {
-    /// Its prefixes, IPv4 first.
-    pub fn prefixes(&self) -> Vec<PrefixEntry> {
-        let first = PrefixEntry { cidr: self.cidr, gateway: self.gateway };
-        let second = self.ipv6.map(|second| PrefixEntry { cidr: second.cidr6, gateway: second.gateway6 });
-        std::iter::once(first).chain(second).collect()
-    }
-
     /// Its networks as text, IPv4 first.
     pub fn cidrs(&self) -> String {
-        let cidrs: Vec<_> = self.prefixes().iter().map(|prefix| prefix.cidr.to_string()).collect();
-        cidrs.join(", ")
+        atoll_records::cidrs(&self.prefixes)
     }
 
     /// The router's addresses in it as text, IPv4 first.
     pub fn gateways(&self) -> String {
-        let gateways: Vec<_> = self.prefixes().iter().map(|prefix| prefix.gateway.to_string()).collect();
+        let gateways: Vec<_> = self.prefixes.iter().map(|prefix| prefix.gateway.to_string()).collect();
         gateways.join(", ")
     }
 }
@@ -342,12 +320,7 @@ impl Inventory {
                         pods.sort_by_key(|pod| pod.address.ip());
                         ListedSubnet {
                             ordinal: subnet.ordinal,
-                            cidr: subnet.prefixes[0].cidr,
-                            gateway: subnet.prefixes[0].gateway,
-                            ipv6: subnet
-                                .prefixes
-                                .get(1)
-                                .map(|second| SecondPrefix { cidr6: second.cidr, gateway6: second.gateway }),
+                            prefixes: subnet.prefixes.clone(),
                             phase: subnet.phase,
                             exclude: subnet.exclude.clone(),
                             bridge: network.subnet(subnet.ordinal).object(),

@@ -328,10 +328,10 @@ async fn address_is(store: &impl Store, inventory: &Inventory, address: IpAddr) 
         return Ok(AddressIs::Reserved);
     }
     let subnets = || inventory.tenants.iter().flat_map(|tenant| &tenant.subnets);
-    if subnets().any(|subnet| subnet.gateway == address) {
+    if subnets().flat_map(|subnet| &subnet.prefixes).any(|prefix| prefix.gateway == address) {
         return Ok(AddressIs::Gateway);
     }
-    Ok(if subnets().any(|subnet| subnet.prefixes().iter().any(|prefix| prefix.cidr.contains(address))) {
+    Ok(if subnets().flat_map(|subnet| &subnet.prefixes).any(|prefix| prefix.cidr.contains(address)) {
         AddressIs::Free
     } else {
         AddressIs::Nowhere

@@ -409,12 +409,11 @@ impl<'a> ClaimPlan<'a> {
     pub(super) async fn draw_again<S: Store>(
         &self,
         store: &S,
-        drawn: Drawn,
+        mut drawn: Drawn,
         snapshot: &Snapshot,
         attempt: u32,
     ) -> Result<Option<NextStep>, IpamError> {
         self.refuse_taken_mac(&drawn.candidates[0][0], snapshot)?;
-        let mut drawn = drawn;
         let mut partner = None;
         if !drawn.fixed.is_empty() {
             match self.exactly(std::mem::take(&mut drawn.fixed), snapshot)? {

@@ -8,7 +8,7 @@
 //! - Running pods and existing objects are not changed.
 
 use atoll_ipam::pool::PodRange;
-use atoll_records::{ClusterRecord, Phase, SubnetEntry, TenantRecord, Versioned};
+use atoll_records::{ClusterRecord, Phase, TenantRecord, Versioned};
 use atoll_store::Store;
 
 use super::Registry;
@@ -48,12 +48,7 @@ fn within_quota(tenant: &TenantRecord) -> Result<(), TenantError> {
 /// How many pods have room in the subnets that are not going.
 fn capacity(tenant: &TenantRecord) -> u128 {
     let living = tenant.subnets.iter().filter(|subnet| subnet.phase != Phase::Deleting);
-    // A pod has an address of each prefix of its subnet.
-    let pods = |subnet: &SubnetEntry| {
-        let ranges = subnet.prefixes.iter().map(|prefix| PodRange::of(prefix, &subnet.exclude));
-        ranges.map(|pods| pods.map_or(0, |pods| pods.capacity())).min()
-    };
-    living.filter_map(pods).sum()
+    living.map(|subnet| PodRange::room(&subnet.prefixes, &subnet.exclude)).sum()
 }
 
 #[cfg(test)]

@@ -95,23 +95,17 @@ pub(crate) fn choose(
     taken: &[IpNetwork],
 ) -> Result<Vec<IpNetwork>, TenantError> {
     let pools = pools(cluster);
-    let of =
-        |pool: &SubnetPool| wanted.iter().filter(|wanted| wanted.is_ipv4() == pool.cidr.is_ipv4()).copied().collect();
-    let mut met = 0;
-    let mut chosen = Vec::new();
-    for pool in &pools {
-        let wanted: Vec<_> = of(pool);
-        met += wanted.len().min(1);
-        chosen.push(choose_one(cluster, pool, tenant, wanted.first().copied(), taken)?);
+    let of = |v4: bool| wanted.iter().filter(move |wanted| wanted.is_ipv4() == v4);
+    // Each one that is wanted is the only one of its family, for which there is a pool.
+    let is_met = |one: &&IpNetwork| {
+        of(one.is_ipv4()).count() == 1 && pools.iter().any(|pool| pool.cidr.is_ipv4() == one.is_ipv4())
+    };
+    if let Some(unmet) = wanted.iter().find(|wanted| !is_met(wanted)) {
+        let keys: Vec<_> = pools.iter().map(|pool| format!("`cluster.{}`", pool.setting)).collect();
+        let problem = format!("a subnet has one prefix of each pool of the cluster: {}", keys.join(" and "));
+        return Err(TenantError::Subnet { cidr: *unmet, problem });
     }
-    match wanted.get(met..) {
-        Some([_, ..]) => {
-            let families: Vec<_> = pools.iter().map(|pool| format!("`cluster.{}`", pool.setting)).collect();
-            let problem = format!("a subnet has one prefix of each pool of the cluster: {}", families.join(" and "));
-            Err(TenantError::Subnet { cidr: wanted[wanted.len() - 1], problem })
-        }
-        _ => Ok(chosen),
-    }
+    pools.iter().map(|pool| choose_one(cluster, pool, tenant, of(pool.cidr.is_ipv4()).next().copied(), taken)).collect()
 }
 
 fn choose_one(
